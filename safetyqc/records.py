@@ -1,0 +1,234 @@
+"""The nouns that stages hand to each other, and their stable ids.
+
+Everything here crosses a file, so it is a frozen pydantic model that refuses unknown keys. Nothing here does work:
+no reading, no judging. The one surprising thing: ids are made from content (and, for generated conversations, from
+the scenario), so the same input gets the same id on every machine and a second import of a file adds nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Role = Literal["user", "assistant"]
+Intent = Literal["harmful", "borderline", "benign", "distress"]
+INTENTS: tuple[Intent, ...] = ("harmful", "borderline", "benign", "distress")
+Origin = Literal["imported", "generated", "rewritten", "augmented", "canary"]
+Outcome = Literal["pass", "fail", "na", "unscored"]
+
+FailureKind = Literal[
+    "refused_by_model",  # the author refused to write, or the judge refused to judge
+    "filtered_by_provider",  # the provider's own content filter stepped in
+    "truncated",  # cut off at max_tokens: the finish reason is looked at before the text is parsed
+    "bad_json",  # no object of the asked schema in the reply
+    "bad_structure",  # JSON, but not a valid conversation
+    "off_scale",  # a level that the rubric does not name
+    "evidence_not_found",  # the required quote does not stand in the named turn
+    "provider_error",  # network, HTTP or server error after all retries
+    "duplicate",  # generated again what the run already holds
+    "not_reliable",  # this judge was never shown to be better than chance on this criterion
+    "unsure",  # the judge abstained: its probability lies in the middle
+    "tie",  # a panel or repeated votes without a majority
+]
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, and an unknown key is an error rather than a silent loss."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Message(Record):
+    """One turn."""
+
+    role: Role
+    content: str = Field(min_length=1)
+
+
+class Source(Record):
+    """Where an imported conversation stood: file name as given, line (1-based) and 0-based index among the records."""
+
+    path: str
+    line: int | None = None
+    index: int
+
+
+class Scenario(Record):
+    """What one conversation is to be about, drawn before any model is asked.
+
+    `turns` counts user/assistant exchanges, so a conversation has 2 * turns messages.
+    """
+
+    index: int
+    category: str
+    intent: Intent
+    language: str = "en"
+    turns: int = Field(default=2, ge=1)
+    style: str = "direct"
+    persona: str = ""
+    openers: tuple[str, ...] = ()
+    draw: int = 0
+    """0 for the planned scenario; 1, 2, ... when it was drawn again because earlier draws failed."""
+
+    @property
+    def id(self) -> str:
+        """Stable over machines: the same plan gives the same ids."""
+        return stable_id("s", self.model_dump(mode="json"))
+
+
+class Conversation(Record):
+    """Messages that alternate from user to assistant, and where they came from.
+
+    Category and intent are the plan's or the file's own words, never what a model said about its own text.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    category: str | None = None
+    intent: Intent | None = None
+    language: str | None = None
+    origin: Origin = "imported"
+    author: str | None = None
+    scenario: Scenario | None = None
+    parent_id: str | None = None
+    revision: int = 0
+    source: Source | None = None
+    meta: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def user_turns(self) -> list[str]:
+        """Contents of the user's messages, in order."""
+        return [m.content for m in self.messages if m.role == "user"]
+
+    @property
+    def assistant_turns(self) -> list[str]:
+        """Contents of the assistant's messages, in order."""
+        return [m.content for m in self.messages if m.role == "assistant"]
+
+    def as_messages(self) -> list[dict[str, str]]:
+        """The messages as plain dictionaries, ready for JSON."""
+        return [{"role": m.role, "content": m.content} for m in self.messages]
+
+
+class Usage(Record):
+    """Tokens of one call as the server counted them; None where it did not say."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class Score(Record):
+    """What one judge says on one criterion.
+
+    `outcome` is na when the criterion does not apply, unscored when the judge gave nothing usable (`unscored_reason`
+    says why); neither is ever counted as pass or fail. `value` is the level's score in 0..1; `probability` is the
+    judge's probability of pass in 0..1, where it has one. `turn` is the 0-based message index of the quote.
+    """
+
+    criterion: str
+    outcome: Outcome
+    level: str | None = None
+    value: float | None = Field(default=None, ge=0, le=1)
+    probability: float | None = Field(default=None, ge=0, le=1)
+    reason: str = ""
+    quote: str = ""
+    turn: int | None = None
+    unscored_reason: FailureKind | None = None
+
+
+class Judgment(Record):
+    """All scores of one judge on one conversation, with what is needed to trust or repeat them."""
+
+    conversation_id: str
+    judge: str
+    """Name of the judge as reports show it: `local`, or the model's name, or a panel's."""
+    rubric: str
+    rubric_hash: str
+    scores: tuple[Score, ...]
+    passed: bool | None
+    """By the rubric set's rule; None when an unscored criterion leaves it open."""
+    category: str | None = None
+    intent: Intent | None = None
+    classified: bool = False
+    """True when category or intent were decided by the judge because the input had none."""
+    prompt_hash: str | None = None
+    model: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    reply: str | None = None
+    usage: Usage = Usage()
+    cost_usd: float | None = None
+    latency_s: float | None = None
+
+    def score(self, criterion: str) -> Score | None:
+        """The score on one criterion, or None when this judge was not asked for it."""
+        return next((s for s in self.scores if s.criterion == criterion), None)
+
+
+class Failure(Record):
+    """Something that was tried and did not become a result."""
+
+    stage: str
+    record_id: str
+    kind: FailureKind
+    reason: str
+    category: str | None = None
+    attempt: int = 0
+    model: str | None = None
+
+
+class Rejection(Record):
+    """A filter's hit: which rule, and what it saw."""
+
+    conversation_id: str
+    filter: str
+    reason: str
+
+
+class Label(Record):
+    """A verdict that counts as truth for measuring judges, by a person or a recorded source."""
+
+    conversation_id: str
+    criterion: str
+    outcome: Literal["pass", "fail", "na"]
+    annotator: str = "human"
+
+
+class Duplicate(Record):
+    """A conversation that a duplicate group drops, and how near it is to the one kept (cosine, 1.0 = same text)."""
+
+    conversation_id: str
+    similarity: float
+    exact: bool = False
+    terms: tuple[str, ...] = ()
+    """Rare terms that both share: the evidence."""
+
+
+class DuplicateGroup(Record):
+    """Conversations that say nearly the same; one is kept and every drop names it."""
+
+    kept: str
+    dropped: Annotated[tuple[Duplicate, ...], Field(min_length=1)]
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text, so hashes of it are stable."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def content_hash(value: Any) -> str:
+    """SHA-256 (hex) of a JSON value's canonical form."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def stable_id(prefix: str, value: Any) -> str:
+    """Short id from content: the prefix and 12 hex digits (48 bits) of its hash."""
+    return f"{prefix}_{content_hash(value)[:12]}"
+
+
+def conversation_id(messages: list[dict[str, str]] | tuple[Message, ...], salt: str = "") -> str:
+    """Id of a conversation: its messages, and a salt where equal texts must stay apart (scenario id, occurrence)."""
+    plain = [m.model_dump() if isinstance(m, Message) else m for m in messages]
+    return stable_id("c", [plain, salt])

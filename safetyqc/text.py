@@ -1,0 +1,47 @@
+"""Makes conversation text safe to compare and to show.
+
+Conversations hold jailbreaks and attacks by design. Comparing: `normalise` folds what typography and Unicode can vary.
+Showing: `printable` removes what could drive a terminal or hide text; HTML escaping is the template's own business.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_QUOTES = str.maketrans(
+    {"‘": "'", "’": "'", "‚": "'", "‛": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "`": "'", "´": "'"}
+)
+_SPACE = re.compile(r"\s+")
+# C0/C1 controls but tab and newline; bidi overrides and isolates; zero-width characters; the byte-order mark
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af]")
+"""One character of Chinese, Japanese or Korean script."""
+
+
+def normalise(text: str) -> str:
+    """Fold what two copies of one text may differ in: NFKC, case, quote marks, invisible characters, white space."""
+    folded = _UNPRINTABLE.sub("", unicodedata.normalize("NFKC", text)).translate(_QUOTES).casefold()
+    return _SPACE.sub(" ", folded).strip()
+
+
+def printable(text: str) -> str:
+    """Remove control, bidi-override and zero-width characters, so that text cannot drive a terminal or hide itself."""
+    return _UNPRINTABLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def shorten(text: str, width: int) -> str:
+    """One printable line of at most `width` characters, cut with an ellipsis."""
+    line = _SPACE.sub(" ", printable(text)).strip()
+    return line if len(line) <= width else line[: max(width - 1, 0)].rstrip() + "…"
+
+
+def first_words(text: str, count: int) -> str:
+    """The first `count` normalised words; a CJK character counts as a word."""
+    words = re.findall(rf"{CJK.pattern}|[^\s{CJK.pattern[1:-1]}]+", normalise(text))
+    return " ".join(words[:count])
+
+
+def guess_language(text: str) -> str:
+    """`zh` when CJK characters outnumber Latin words, else `en`: enough to choose a sample, not a language detector."""
+    return "zh" if len(CJK.findall(text)) > len(re.findall(r"[A-Za-z]+", text)) else "en"
