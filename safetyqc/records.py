@@ -213,6 +213,22 @@ class DuplicateGroup(Record):
     dropped: Annotated[tuple[Duplicate, ...], Field(min_length=1)]
 
 
+class Rewrite(Record):
+    """One attempt to mend a weak conversation: kept or not, and why."""
+
+    parent_id: str
+    child_id: str | None
+    """None when the rewriter gave nothing usable."""
+    revision: int
+    kept: bool
+    reason: str
+    judge: str
+    mended: tuple[str, ...] = ()
+    """Criteria that failed in the parent and pass now."""
+    broken: tuple[str, ...] = ()
+    """Criteria that passed in the parent and do not pass now."""
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text, so hashes of it are stable."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

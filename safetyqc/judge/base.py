@@ -1,0 +1,29 @@
+"""What every judge is: a name, and a conversation in, a Judgment out.
+
+A judge never raises for one bad conversation or reply: what it could not score is an unscored Score with its reason.
+Only what would hit every further conversation (wrong key, no credit, budget, interruption) is raised.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from safetyqc.records import Conversation, Judgment
+
+
+class Judge(Protocol):
+    """Scores conversations by one rubric set."""
+
+    name: str
+    """As reports show it: `local`, a model's name, or a panel's."""
+    rubric_hash: str
+    """Hash of the rubric set that it was made with; judgments of different hashes are not comparable."""
+
+    async def judge(self, conversation: Conversation) -> Judgment:
+        """Score one conversation.
+
+        Raises:
+            FatalModelError: every further call would fail the same way.
+        """
+        ...

@@ -1,0 +1,111 @@
+"""What the rest of safetyqc knows of models: a Request goes in, a Reply comes out, or a ModelError is raised.
+
+Nothing here knows a provider, a price or a network. Implementations (litellm, the direct lane, the in-process model, a
+script for tests) and wrappers (ledger, limits) all are Clients, so they stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+from safetyqc.errors import ModelError
+from safetyqc.records import Usage, content_hash
+
+Format = Literal["text", "json_object", "json_schema"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One chat completion to ask for; everything that can change the answer is part of its key.
+
+    Args:
+        model: as litellm names it (`openai/gpt-4o`), or `local`, or `local:PATH.gguf`.
+        messages: role and content, including a system message where there is one.
+        schema: JSON schema of the wanted object; how it is enforced says `format`.
+        repeat: 0, or the number of a repeated vote, so that votes are not answered from the ledger.
+        stage: which stage asks, for the ledger's sums; not part of the key.
+    """
+
+    model: str
+    messages: tuple[Mapping[str, str], ...]
+    temperature: float = 0.0
+    max_tokens: int = 1024
+    seed: int | None = None
+    schema: Mapping[str, Any] | None = None
+    format: Format = "text"
+    api_base: str | None = None
+    repeat: int = 0
+    stage: str = field(default="", compare=False)
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of the whole request: equal requests have equal keys, on every machine."""
+        return content_hash(
+            {
+                "model": self.model,
+                "messages": [dict(m) for m in self.messages],
+                "temperature": self.temperature,
+                "max_tokens": self.max_tokens,
+                "seed": self.seed,
+                "schema": self.schema,
+                "format": self.format,
+                "api_base": self.api_base,
+                "repeat": self.repeat,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back: the text, why the model stopped, and what it took.
+
+    Args:
+        finish_reason: as OpenAI words it: stop, length, content_filter; "" where the server said nothing.
+        refusal: the API's own refusal field, where it has one.
+        cost_usd: None when the price is unknown; never a guess.
+        reused: answered from the ledger, so nothing was paid now.
+    """
+
+    text: str
+    finish_reason: str = "stop"
+    refusal: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: float | None = None
+    latency_s: float = 0.0
+    model: str = ""
+    reused: bool = False
+
+
+class Client(Protocol):
+    """Anything that answers requests."""
+
+    async def complete(self, request: Request) -> Reply:
+        """Answer one request.
+
+        Raises:
+            ModelError: the call failed (after this client's own retries, if it has any).
+            FatalModelError: every other call would fail the same way.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections; harmless when called twice."""
+        ...
+
+
+def check_finish(reply: Reply) -> Reply:
+    """Look at why the model stopped before anything is read from the text.
+
+    Raises:
+        ModelError: `truncated`, `filtered_by_provider` or `refused_by_model`.
+    """
+    if reply.finish_reason == "length":
+        raise ModelError("truncated", f"cut off after {reply.usage.completion_tokens or '?'} tokens")
+    if reply.finish_reason == "content_filter":
+        raise ModelError("filtered_by_provider", "the provider's content filter stopped the answer")
+    if reply.refusal:
+        raise ModelError("refused_by_model", reply.refusal)
+    return reply

@@ -1,0 +1,456 @@
+"""A run is one folder with one SQLite file; this module is the only one that knows SQL.
+
+Records go in and come out as pydantic models; decisions about them are made elsewhere. Readers may look at a run while
+it is written (WAL). The one surprising thing: all writes go through one thread that commits whatever has queued up in
+one transaction, so that a write is durable when its future resolves and yet thousands a second are possible.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from safetyqc.errors import RunError
+from safetyqc.llm.client import Reply, Request
+from safetyqc.records import (
+    Conversation,
+    Duplicate,
+    DuplicateGroup,
+    Failure,
+    Judgment,
+    Label,
+    Record,
+    Rejection,
+    Rewrite,
+    Usage,
+)
+
+FILE_NAME = "run.sqlite"
+FORMAT = 1
+R = TypeVar("R", bound=Record)
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE conversations (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, origin TEXT NOT NULL,
+    scenario_index INTEGER, parent_id TEXT, body TEXT NOT NULL);
+CREATE INDEX conversations_by_scenario ON conversations (scenario_index);
+CREATE TABLE judgments (seq INTEGER PRIMARY KEY, conversation_id TEXT NOT NULL, judge TEXT NOT NULL,
+    rubric_hash TEXT NOT NULL, body TEXT NOT NULL, UNIQUE (conversation_id, judge, rubric_hash));
+CREATE TABLE failures (seq INTEGER PRIMARY KEY, stage TEXT NOT NULL, record_id TEXT NOT NULL, kind TEXT NOT NULL,
+    body TEXT NOT NULL);
+CREATE TABLE rejections (seq INTEGER PRIMARY KEY, conversation_id TEXT NOT NULL, filter TEXT NOT NULL,
+    body TEXT NOT NULL, UNIQUE (conversation_id, filter));
+CREATE TABLE labels (seq INTEGER PRIMARY KEY, conversation_id TEXT NOT NULL, criterion TEXT NOT NULL,
+    annotator TEXT NOT NULL, body TEXT NOT NULL, UNIQUE (conversation_id, criterion, annotator));
+CREATE TABLE duplicates (dropped_id TEXT PRIMARY KEY, kept_id TEXT NOT NULL, body TEXT NOT NULL);
+CREATE TABLE rewrites (seq INTEGER PRIMARY KEY, parent_id TEXT NOT NULL, revision INTEGER NOT NULL,
+    body TEXT NOT NULL, UNIQUE (parent_id, revision));
+CREATE TABLE calls (seq INTEGER PRIMARY KEY, key TEXT NOT NULL, stage TEXT NOT NULL, model TEXT NOT NULL,
+    good INTEGER NOT NULL, prompt_tokens INTEGER, completion_tokens INTEGER, cost_usd REAL, latency_s REAL,
+    attempts INTEGER NOT NULL, at REAL NOT NULL, request TEXT NOT NULL, reply TEXT NOT NULL);
+CREATE INDEX calls_by_key ON calls (key) WHERE good;
+CREATE TABLE timings (seq INTEGER PRIMARY KEY, stage TEXT NOT NULL, at REAL NOT NULL, wall_s REAL NOT NULL,
+    items INTEGER NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What the calls of one stage and model took; `unpriced` counts calls whose price is unknown."""
+
+    stage: str
+    model: str
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    unpriced: int
+    latency_s: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall time that one stage took in one invocation of a command."""
+
+    stage: str
+    wall_s: float
+    items: int
+
+
+class Store:
+    """The records of one run. Open it with `create`, `open` or `read`; close it, or use it as a context manager."""
+
+    def __init__(self, folder: Path, *, mode: Literal["write", "read"]) -> None:
+        self.folder = folder
+        self.path = folder / FILE_NAME
+        self._lock = _lock_run(folder) if mode == "write" else None
+        self._reader = _connect(self.path, read_only=mode == "read")
+        self._check_format()
+        self._writer = _Writer(self.path) if mode == "write" else None
+
+    @classmethod
+    def create(cls, folder: str | Path) -> Store:
+        """Open the run in `folder`, making it when it is not there.
+
+        Raises:
+            RunError: the folder holds something else, is in use by another process, or cannot be written.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / FILE_NAME).exists():
+                _make_file(folder / FILE_NAME)
+        except OSError as error:
+            raise RunError(
+                f"cannot make a run there: {error.strerror}", where=str(folder), fix="give another folder with --run"
+            ) from error
+        return cls(folder, mode="write")
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Store:
+        """Open an existing run for writing.
+
+        Raises:
+            RunError: no run there, of another version, or in use by another process.
+        """
+        return cls(_existing(folder), mode="write")
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Store:
+        """Open an existing run for reading; works while another process writes it.
+
+        Raises:
+            RunError: no run there, or of another version.
+        """
+        return cls(_existing(folder), mode="read")
+
+    def close(self) -> None:
+        """Wait until every write is durable and release the run; harmless when called twice."""
+        if self._writer:
+            self._writer.close()
+            self._writer = None
+        self._reader.close()
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_format(self) -> None:
+        try:
+            found = self.meta("format")
+        except sqlite3.DatabaseError as error:
+            raise RunError(f"not a safetyqc run: {error}", where=str(self.path), fix="give another --run") from error
+        if found != FORMAT:
+            raise RunError(
+                f"run of format {found!r}, this safetyqc reads {FORMAT}",
+                where=str(self.path),
+                fix="use the version of safetyqc that made it, or start a new run",
+            )
+
+    # ---- writing ------------------------------------------------------------------------------------------------
+
+    def _write(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> Future[int]:
+        if self._writer is None:
+            raise RunError("the run is open for reading only", where=str(self.path))
+        return self._writer.put(sql, list(rows))
+
+    def set_meta(self, key: str, value: Any) -> None:
+        """Remember a JSON value under a name."""
+        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", [(key, json.dumps(value))]).result()
+
+    def add_conversations(self, conversations: Iterable[Conversation]) -> int:
+        """Add conversations; those whose id the run holds already are left alone. Returns how many were new."""
+        rows = [
+            (c.id, c.origin, c.scenario.index if c.scenario else None, c.parent_id, c.model_dump_json())
+            for c in conversations
+        ]
+        sql = "INSERT OR IGNORE INTO conversations (id, origin, scenario_index, parent_id, body) VALUES (?, ?, ?, ?, ?)"
+        return self._write(sql, rows).result()
+
+    def put_judgments(self, judgments: Iterable[Judgment]) -> Future[int]:
+        """Add judgments; one by the same judge and rubric on the same conversation is replaced."""
+        rows = [(j.conversation_id, j.judge, j.rubric_hash, j.model_dump_json()) for j in judgments]
+        sql = "INSERT OR REPLACE INTO judgments (conversation_id, judge, rubric_hash, body) VALUES (?, ?, ?, ?)"
+        return self._write(sql, rows)
+
+    def add_failures(self, failures: Iterable[Failure]) -> Future[int]:
+        """Add failures; the same record may fail more than once."""
+        rows = [(f.stage, f.record_id, f.kind, f.model_dump_json()) for f in failures]
+        return self._write("INSERT INTO failures (stage, record_id, kind, body) VALUES (?, ?, ?, ?)", rows)
+
+    def put_rejections(self, rejections: Iterable[Rejection], checked: Iterable[str]) -> None:
+        """Replace the filter hits of the conversations in `checked` by these."""
+        self._write("DELETE FROM rejections WHERE conversation_id = ?", [(i,) for i in checked])
+        rows = [(r.conversation_id, r.filter, r.model_dump_json()) for r in rejections]
+        sql = "INSERT OR REPLACE INTO rejections (conversation_id, filter, body) VALUES (?, ?, ?)"
+        self._write(sql, rows).result()
+
+    def put_labels(self, labels: Iterable[Label]) -> None:
+        """Add labels; one of the same annotator on the same cell is replaced."""
+        rows = [(x.conversation_id, x.criterion, x.annotator, x.model_dump_json()) for x in labels]
+        sql = "INSERT OR REPLACE INTO labels (conversation_id, criterion, annotator, body) VALUES (?, ?, ?, ?)"
+        self._write(sql, rows).result()
+
+    def replace_duplicates(self, groups: Iterable[DuplicateGroup]) -> None:
+        """Replace all duplicate groups by these."""
+        self._write("DELETE FROM duplicates", [()])
+        rows = [(d.conversation_id, g.kept, d.model_dump_json()) for g in groups for d in g.dropped]
+        self._write("INSERT OR REPLACE INTO duplicates VALUES (?, ?, ?)", rows).result()
+
+    def put_rewrite(self, rewrite: Rewrite) -> None:
+        """Remember that a rewrite was tried, and whether it was kept."""
+        sql = "INSERT OR REPLACE INTO rewrites (parent_id, revision, body) VALUES (?, ?, ?)"
+        self._write(sql, [(rewrite.parent_id, rewrite.revision, rewrite.model_dump_json())]).result()
+
+    def add_timing(self, timing: Timing) -> None:
+        """Remember how long a stage took."""
+        sql = "INSERT INTO timings (stage, at, wall_s, items) VALUES (?, ?, ?, ?)"
+        self._write(sql, [(timing.stage, time.time(), timing.wall_s, timing.items)]).result()
+
+    async def record_call(self, request: Request, reply: Reply, *, good: bool, attempts: int = 1) -> None:
+        """Write an answered request durably; returns when it is on disk. Only good answers are ever reused."""
+        body = {"model": request.model, "messages": [dict(m) for m in request.messages], "repeat": request.repeat}
+        answer = {"text": reply.text, "finish_reason": reply.finish_reason, "refusal": reply.refusal}
+        row = (
+            request.key,
+            request.stage,
+            request.model,
+            int(good),
+            reply.usage.prompt_tokens,
+            reply.usage.completion_tokens,
+            reply.cost_usd,
+            reply.latency_s,
+            attempts,
+            time.time(),
+            json.dumps(body, ensure_ascii=False),
+            json.dumps(answer, ensure_ascii=False),
+        )
+        sql = (
+            "INSERT INTO calls (key, stage, model, good, prompt_tokens, completion_tokens, cost_usd, latency_s, "
+            "attempts, at, request, reply) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        )
+        await asyncio.wrap_future(self._write(sql, [row]))
+
+    # ---- reading ------------------------------------------------------------------------------------------------
+
+    def meta(self, key: str, default: Any = None) -> Any:
+        """The JSON value under a name, or the default."""
+        row = self._reader.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return json.loads(row[0]) if row else default
+
+    def conversations(self) -> Iterator[Conversation]:
+        """All conversations, in the order in which they were added."""
+        return self._bodies("SELECT body FROM conversations ORDER BY seq", Conversation)
+
+    def conversation(self, conversation_id: str) -> Conversation | None:
+        """One conversation by its id."""
+        found = self._bodies("SELECT body FROM conversations WHERE id = ?", Conversation, (conversation_id,))
+        return next(found, None)
+
+    def count_conversations(self) -> dict[str, int]:
+        """Number of conversations by origin."""
+        return dict(self._reader.execute("SELECT origin, count(*) FROM conversations GROUP BY origin"))
+
+    def written_scenarios(self) -> set[int]:
+        """Indices of the scenarios that have a generated conversation."""
+        sql = "SELECT DISTINCT scenario_index FROM conversations WHERE origin = 'generated'"
+        return {row[0] for row in self._reader.execute(sql)}
+
+    def judgments(self, judge: str | None = None, rubric_hash: str | None = None) -> Iterator[Judgment]:
+        """Judgments, oldest first; of one judge and rubric when they are given."""
+        sql = "SELECT body FROM judgments WHERE judge = coalesce(?, judge) AND rubric_hash = coalesce(?, rubric_hash)"
+        return self._bodies(sql + " ORDER BY seq", Judgment, (judge, rubric_hash))
+
+    def judged(self, judge: str, rubric_hash: str) -> set[str]:
+        """Ids of the conversations that this judge has judged by this rubric."""
+        sql = "SELECT conversation_id FROM judgments WHERE judge = ? AND rubric_hash = ?"
+        return {row[0] for row in self._reader.execute(sql, (judge, rubric_hash))}
+
+    def judges(self) -> list[tuple[str, str, int]]:
+        """(judge, rubric hash, number of judgments), the first used first."""
+        sql = "SELECT judge, rubric_hash, count(*) FROM judgments GROUP BY judge, rubric_hash ORDER BY min(seq)"
+        return list(self._reader.execute(sql))
+
+    def failures(self, stage: str | None = None) -> Iterator[Failure]:
+        """Failures, oldest first."""
+        return self._bodies(
+            "SELECT body FROM failures WHERE stage = coalesce(?, stage) ORDER BY seq", Failure, (stage,)
+        )
+
+    def rejections(self) -> Iterator[Rejection]:
+        """All filter hits."""
+        return self._bodies("SELECT body FROM rejections ORDER BY seq", Rejection)
+
+    def labels(self) -> Iterator[Label]:
+        """All labels."""
+        return self._bodies("SELECT body FROM labels ORDER BY seq", Label)
+
+    def duplicate_groups(self) -> list[DuplicateGroup]:
+        """Duplicate groups of the last dedup."""
+        groups: dict[str, list[Duplicate]] = {}
+        for kept, body in self._reader.execute("SELECT kept_id, body FROM duplicates ORDER BY rowid"):
+            groups.setdefault(kept, []).append(Duplicate.model_validate_json(body))
+        return [DuplicateGroup(kept=kept, dropped=tuple(dropped)) for kept, dropped in groups.items()]
+
+    def rewrites(self) -> Iterator[Rewrite]:
+        """Every rewrite that was tried."""
+        return self._bodies("SELECT body FROM rewrites ORDER BY seq", Rewrite)
+
+    def timings(self) -> list[Timing]:
+        """Wall time per stage, summed over invocations, in the order of first use."""
+        sql = "SELECT stage, sum(wall_s), sum(items) FROM timings GROUP BY stage ORDER BY min(seq)"
+        return [Timing(*row) for row in self._reader.execute(sql)]
+
+    def find_reply(self, key: str) -> Reply | None:
+        """The good answer to this very request, if one was ever paid for in this run."""
+        sql = (
+            "SELECT model, prompt_tokens, completion_tokens, cost_usd, latency_s, reply FROM calls "
+            "WHERE key = ? AND good ORDER BY seq DESC LIMIT 1"
+        )
+        row = self._reader.execute(sql, (key,)).fetchone()
+        if row is None:
+            return None
+        model, prompt_tokens, completion_tokens, cost_usd, latency_s, body = row
+        return Reply(
+            **json.loads(body),
+            usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens),
+            cost_usd=cost_usd,
+            latency_s=latency_s,
+            model=model,
+            reused=True,
+        )
+
+    def spending(self) -> list[Spending]:
+        """Calls, tokens and money by stage and model."""
+        sql = (
+            "SELECT stage, model, count(*), total(prompt_tokens), total(completion_tokens), total(cost_usd), "
+            "sum(cost_usd IS NULL), total(latency_s) FROM calls GROUP BY stage, model ORDER BY min(seq)"
+        )
+        return [
+            Spending(s, m, n, int(p), int(c), cost, u, t) for s, m, n, p, c, cost, u, t in self._reader.execute(sql)
+        ]
+
+    def spent_usd(self) -> float:
+        """All money spent in this run, as far as prices are known."""
+        return float(self._reader.execute("SELECT total(cost_usd) FROM calls").fetchone()[0])
+
+    def _bodies(self, sql: str, kind: type[R], parameters: tuple[Any, ...] = ()) -> Iterator[R]:
+        for (body,) in self._reader.execute(sql, parameters):
+            yield kind.model_validate_json(body)
+
+
+class _Writer:
+    """One thread, one connection: takes everything that has queued up, commits it together, resolves the futures."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._queue: queue.SimpleQueue[tuple[str, list[tuple[Any, ...]], Future[int]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="safetyqc-store", daemon=True)
+        self._thread.start()
+
+    def put(self, sql: str, rows: list[tuple[Any, ...]]) -> Future[int]:
+        """Queue one statement; the future holds the number of changed rows once they are durable."""
+        future: Future[int] = Future()
+        self._queue.put((sql, rows, future))
+        return future
+
+    def close(self) -> None:
+        """Finish what is queued and end the thread."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        with contextlib.closing(_connect(self._path)) as connection:
+            open_for_more = True
+            while open_for_more:
+                batch = [self._queue.get()]
+                while not self._queue.empty():
+                    batch.append(self._queue.get())
+                open_for_more = None not in batch
+                self._commit(connection, [job for job in batch if job is not None])
+
+    def _commit(
+        self, connection: sqlite3.Connection, jobs: list[tuple[str, list[tuple[Any, ...]], Future[int]]]
+    ) -> None:
+        try:
+            with connection:
+                counts = [connection.executemany(sql, rows).rowcount for sql, rows, _ in jobs]
+        except sqlite3.Error as error:
+            for _, _, future in jobs:
+                future.set_exception(_explain(error, self._path))
+            return
+        for (_, _, future), count in zip(jobs, counts, strict=True):
+            future.set_result(max(count, 0))
+
+
+def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    mode = "ro" if read_only else "rw"
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, check_same_thread=False
+        )
+        connection.execute("PRAGMA synchronous = FULL")
+    except sqlite3.Error as error:
+        raise _explain(error, path) from error
+    return connection
+
+
+def _make_file(path: Path) -> None:
+    """Make the database under another name and rename it, so that a half-made run never exists."""
+    unfinished = path.with_suffix(".making")
+    unfinished.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(unfinished)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(_SCHEMA)
+        connection.execute("INSERT INTO meta VALUES ('format', ?)", (json.dumps(FORMAT),))
+        connection.commit()
+    unfinished.rename(path)
+
+
+def _existing(folder: str | Path) -> Path:
+    folder = Path(folder)
+    if not (folder / FILE_NAME).is_file():
+        raise RunError(
+            "no run here",
+            where=str(folder),
+            fix="make one with `safetyqc import FILE` or `safetyqc generate`, or give --run",
+        )
+    return folder
+
+
+def _lock_run(folder: Path) -> Any:
+    """Hold the run for this process: two writers would pay for the same call twice."""
+    try:
+        handle = (folder / "lock").open("a")
+    except OSError as error:
+        raise RunError(f"cannot write to the run: {error.strerror}", where=str(folder)) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.close()
+        raise RunError(
+            "another safetyqc is writing this run", where=str(folder), fix="wait for it, or use another --run"
+        ) from error
+    return handle
+
+
+def _explain(error: sqlite3.Error, path: Path) -> RunError:
+    text = str(error)
+    fix = "free some space and run the same command again" if "full" in text or "disk" in text else None
+    return RunError(f"the run cannot be written or read: {text}", where=str(path), fix=fix)
