@@ -1,0 +1,178 @@
+"""Turns a run's records into where every conversation stands: kept, or why not.
+
+One answer for everybody who asks: export takes what is kept, rewrite what failed, the report counts all. Nothing here
+reads a conversation's text or decides what a duplicate is. Two surprising things. Being a duplicate goes before having
+failed: another copy stands for it, so nobody pays to mend it. And a group's choice is looked at again: when the one it
+kept was since rejected or failed by the deciding judge while another copy passed, that copy stands, so a group never
+vanishes because an old choice went stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from safetyqc.errors import UserError, choose_from
+
+if TYPE_CHECKING:
+    from safetyqc.records import Conversation, DuplicateGroup, Judgment, Rejection, Rewrite
+    from safetyqc.store import Store
+
+Status = Literal[
+    "kept",  # passed by the deciding judge's rule, and nothing speaks against it: export takes it
+    "failed",  # judged, and a criterion failed: rewrite takes it
+    "unscored",  # judged, but the judge gave nothing usable on a criterion that decides
+    "unjudged",  # the deciding judge has not seen it
+    "duplicate",  # another copy stands for it
+    "superseded",  # a kept rewrite replaced it
+    "discarded",  # a rewrite that was not kept
+    "rejected",  # a filter's hit
+    "canary",  # planted to measure judges; never data
+]
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+_CLAIM: dict[Status, int] = {
+    "kept": 0,
+    "failed": 1,
+    "unscored": 1,
+    "unjudged": 1,
+    "superseded": 2,
+    "discarded": 3,
+    "rejected": 3,
+}
+"""Who speaks for a duplicate group: the lowest, and among equals the one that dedup kept."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where one conversation stands, and why in one line; `instead` is the id that stands in its place, if any."""
+
+    status: Status
+    reason: str
+    instead: str | None = None
+
+
+def stand(
+    conversations: Iterable[Conversation],
+    judgments: Iterable[Judgment],
+    rejections: Iterable[Rejection] = (),
+    groups: Iterable[DuplicateGroup] = (),
+    rewrites: Iterable[Rewrite] = (),
+) -> dict[str, Standing]:
+    """Say where every conversation stands, in their order.
+
+    Args:
+        conversations: all of the run.
+        judgments: those of the deciding judge alone; of two on one conversation the later counts.
+        rejections: the filters' hits; the first one of a conversation is its reason.
+        groups: of the last dedup; may name conversations that are not given.
+        rewrites: all attempts, in any order.
+    """
+    verdicts = {j.conversation_id: j for j in judgments}
+    attempts = list(rewrites)
+    heirs = {r.parent_id: r.child_id for r in attempts if r.kept and r.child_id}
+    results = {r.child_id: r for r in attempts if r.child_id}
+    hits: dict[str, Rejection] = {}
+    for rejection in rejections:
+        hits.setdefault(rejection.conversation_id, rejection)
+    standings = {c.id: _alone(c, verdicts.get(c.id), hits.get(c.id), heirs, results) for c in conversations}
+    for group in groups:
+        standings.update(_duplicates(group, standings, heirs))
+    return standings
+
+
+def read_standings(store: Store, judge: str | None = None) -> dict[str, Standing]:
+    """Say where every conversation of a run stands by `judge`, or by the run's deciding judge.
+
+    Raises:
+        UserError: no such judge in this run.
+    """
+    verdicts = deciding_judgments(store, judge)
+    return stand(store.conversations(), verdicts, store.rejections(), store.duplicate_groups(), store.rewrites())
+
+
+def deciding_judge(store: Store, judge: str | None = None) -> tuple[str, str] | None:
+    """Name the judge whose verdict decides and its rubric's hash: the one asked for, the run's, or the first used.
+
+    None when nothing was judged yet. Of several rubrics that one judge used, the run's own counts, else the latest.
+
+    Raises:
+        UserError: no such judge in this run.
+    """
+    used = store.judges()
+    name = judge or store.meta("deciding_judge") or (used[0][0] if used else None)
+    hashes = [rubric_hash for used_name, rubric_hash, _ in used if used_name == name]
+    if judge and not hashes:
+        names = {used_name for used_name, _, _ in used}
+        fix = choose_from(judge, names) if names else "run `safetyqc judge` first"
+        raise UserError(f"no judge {judge!r} in this run", where=str(store.path), fix=fix)
+    if name is None or not hashes:
+        return None
+    own = (store.meta("rubric") or {}).get("hash")
+    return name, own if own in hashes else hashes[-1]
+
+
+def deciding_judgments(store: Store, judge: str | None = None) -> list[Judgment]:
+    """Read the judgments of the deciding judge (see `deciding_judge`); empty when it has given none."""
+    chosen = deciding_judge(store, judge)
+    return list(store.judgments(*chosen)) if chosen else []
+
+
+def _alone(
+    conversation: Conversation,
+    verdict: Judgment | None,
+    hit: Rejection | None,
+    heirs: Mapping[str, str],
+    results: Mapping[str, Rewrite],
+) -> Standing:
+    """Where a conversation stands before duplicates are looked at."""
+    if conversation.origin == "canary":
+        return Standing("canary", "planted to measure judges")
+    attempt = results.get(conversation.id)
+    if attempt and not attempt.kept:
+        return Standing("discarded", f"rewrite not kept: {attempt.reason}", attempt.parent_id)
+    if hit:
+        return Standing("rejected", f"{hit.filter}: {hit.reason}")
+    if conversation.id in heirs:
+        return Standing("superseded", f"rewritten as {heirs[conversation.id]}", heirs[conversation.id])
+    if conversation.origin == "rewritten" and attempt is None:
+        return Standing("unjudged", "a rewrite that was not decided yet")
+    return _judged(verdict)
+
+
+def _judged(verdict: Judgment | None) -> Standing:
+    if verdict is None:
+        return Standing("unjudged", "no verdict by the deciding judge")
+    if verdict.passed:
+        return Standing("kept", f"passed by {verdict.judge}")
+    wanted = "fail" if verdict.passed is False else "unscored"
+    named = ", ".join(s.criterion for s in verdict.scores if s.outcome == wanted) or "the rubric's rule"
+    return Standing("failed", f"failed {named}") if verdict.passed is False else Standing("unscored", named)
+
+
+def _duplicates(
+    group: DuplicateGroup, standings: Mapping[str, Standing], heirs: Mapping[str, str]
+) -> dict[str, Standing]:
+    """The new standings of a group's members: all but the one that speaks for the group are duplicates."""
+    members = [group.kept, *(d.conversation_id for d in group.dropped)]
+    present = [m for m in dict.fromkeys(_last_heir(m, heirs) for m in members) if _claim(m, standings) is not None]
+    if not present:
+        return {}
+    speaker = min(present, key=lambda m: _CLAIM[standings[m].status])  # min takes the first among equals
+    similarity = {d.conversation_id: f" (similarity {d.similarity:.2f})" for d in group.dropped}
+    found = {m: similarity.get(m, "") if speaker == group.kept else "" for m in present if m != speaker}
+    mendable = {m: text for m, text in found.items() if _CLAIM[standings[m].status] < _CLAIM["superseded"]}
+    return {m: Standing("duplicate", f"duplicate of {speaker}{text}", speaker) for m, text in mendable.items()}
+
+
+def _claim(conversation_id: str, standings: Mapping[str, Standing]) -> int | None:
+    return _CLAIM.get(standings[conversation_id].status) if conversation_id in standings else None
+
+
+def _last_heir(conversation_id: str, heirs: Mapping[str, str]) -> str:
+    seen = {conversation_id}
+    while (heir := heirs.get(conversation_id)) and heir not in seen:  # a damaged ledger must not hang the report
+        seen.add(heir)
+        conversation_id = heir
+    return conversation_id
