@@ -1,0 +1,190 @@
+"""What a comparison of judges says, as records: the JSON of `safetyqc compare --json`, and what reports draw.
+
+The numbers are computed by the judge stage. Everywhere here: shares are 0..1, None means "cannot be said" (never 0),
+and an unscored cell is in no rate, no kappa and no table but its own count. The one surprising thing: `OVERALL` (the
+whole conversation) and `POOLED` (every labelled cell of every criterion) stand in the list of criteria as two of them.
+"""
+
+from __future__ import annotations
+
+from safetyqc.records import Conversation, Outcome, Record
+
+OVERALL = "overall"
+"""Pseudo-criterion: did the conversation pass by the rubric set's rule."""
+POOLED = "all criteria"
+"""Pseudo-criterion: the cells of all criteria together; intervals resample whole conversations."""
+
+
+class Estimate(Record):
+    """A number and the interval that its confidence (see `Comparison.confidence`) gives it."""
+
+    value: float
+    low: float
+    high: float
+
+    def overlaps(self, other: Estimate) -> bool:
+        """Whether the two intervals share a point, so that neither may be called better."""
+        return self.low <= other.high and other.low <= self.high
+
+
+class Standing(Record):
+    """How one rater used one criterion, on its own.
+
+    `applicable` is passed + failed + unscored; `na` cells are outside. The bounds count every unscored cell as a
+    failure (`worst`) or as a pass (`best`).
+    """
+
+    rater: str
+    applicable: int
+    passed: int
+    failed: int
+    unscored: int
+    na: int
+    unscored_by_reason: dict[str, int] = {}
+    coverage: float | None = None
+    pass_rate: Estimate | None = None
+    worst: float | None = None
+    best: float | None = None
+
+
+class Agreement(Record):
+    """Two raters on the cells that both scored (`n`); `na_conflicts` counts cells that only one calls not applicable."""
+
+    first: str
+    second: str
+    n: int
+    both_pass: int
+    both_fail: int
+    only_first_passes: int
+    only_second_passes: int
+    na_conflicts: int = 0
+    agreement: float | None = None
+    kappa: Estimate | None = None
+    mcnemar_p: float | None = None
+    """Exact test of whether the two have the same pass rate on these cells."""
+    more_often_right_p: float | None = None
+    """The same test on labelled cells only: whether one is right more often than the other; None without labels."""
+
+
+class Calibration(Record):
+    """How far the judge's probabilities of pass can be believed: Brier score and expected calibration error."""
+
+    n: int
+    brier: float
+    ece: float
+
+
+class Accuracy(Record):
+    """One rater against the labels.
+
+    `confusion[label][outcome]` counts label pass / fail / na against pass / fail / na / unscored. Precision, recall and
+    F1 are of "fail", because a missed failure is what reaches the training set. `majority_baseline` is the agreement
+    of always saying the commoner label.
+    """
+
+    rater: str
+    n: int
+    confusion: dict[str, dict[Outcome, int]]
+    agreement: float | None = None
+    kappa: Estimate | None = None
+    majority_baseline: float | None = None
+    precision_fail: float | None = None
+    recall_fail: float | None = None
+    f1_fail: float | None = None
+    calibration: Calibration | None = None
+
+
+class CorrectedRate(Record):
+    """A judge's pass rate, corrected for its own errors by labels; or the reason why it was not (`refused`)."""
+
+    judge: str
+    criterion: str
+    method: str
+    n: int
+    labels: int
+    judge_rate: float | None = None
+    """Passed share of what the judge scored, uncorrected."""
+    rate: Estimate | None = None
+    refused: str | None = None
+
+
+class CriterionComparison(Record):
+    """All raters on one criterion."""
+
+    criterion: str
+    standings: tuple[Standing, ...]
+    agreements: tuple[Agreement, ...] = ()
+    alpha: float | None = None
+    """Krippendorff's alpha (nominal) over all judges."""
+    accuracies: tuple[Accuracy, ...] = ()
+    human_ceiling: tuple[Agreement, ...] = ()
+    """Annotators against each other: no judge can be shown to be better than this."""
+    corrected: tuple[CorrectedRate, ...] = ()
+
+
+class Price(Record):
+    """What a judge takes per 1,000 conversations: money, and seconds of waiting if asked one after another.
+
+    `unpriced` counts judgments whose cost is unknown; they are left out of the mean.
+    """
+
+    judge: str
+    judged: int
+    cost_usd_per_1000: float | None = None
+    unpriced: int = 0
+    latency_s_per_1000: float | None = None
+
+
+class Recommendation(Record):
+    """Which judge is worth its price; `judge` is None when the numbers do not say."""
+
+    judge: str | None
+    reason: str
+
+
+class Comparison(Record):
+    """Judges of one rubric on the same conversations, against each other and against labels."""
+
+    rubric: str
+    rubric_hash: str
+    conversations: int
+    left_out: int = 0
+    """Conversations that not every judge judged; not 0 only when the caller asked for the shared ones."""
+    judges: tuple[str, ...]
+    annotators: tuple[str, ...] = ()
+    truth: str | None = None
+    """The annotator whose labels count as truth, or `majority`."""
+    labelled: int = 0
+    """Conversations with at least one label that counts."""
+    confidence: float = 0.95
+    resamples: int
+    seed: int
+    prices: tuple[Price, ...]
+    criteria: tuple[CriterionComparison, ...]
+    recommendation: Recommendation
+    notes: tuple[str, ...] = ()
+
+    def criterion(self, name: str) -> CriterionComparison | None:
+        """The comparison on one criterion, `OVERALL` or `POOLED`; None when there is none."""
+        return next((c for c in self.criteria if c.criterion == name), None)
+
+
+class Side(Record):
+    """What one rater said where raters differ; a label has neither reason nor quote."""
+
+    rater: str
+    outcome: Outcome
+    is_label: bool = False
+    level: str | None = None
+    probability: float | None = None
+    reason: str = ""
+    quote: str = ""
+    turn: int | None = None
+
+
+class Disagreement(Record):
+    """One cell where raters differ, with the conversation: hostile text, to be escaped by whoever shows it."""
+
+    conversation: Conversation
+    criterion: str
+    sides: tuple[Side, ...]

@@ -1,0 +1,46 @@
+"""Intervals and agreement from plain counts: what reports and judges both need, without numpy.
+
+Bootstrap, calibration and corrected rates are the judge stage's own business. The one surprising thing: a share of
+nothing is None, never 0, and so is a kappa where both sides used one and the same class only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from math import sqrt
+from statistics import NormalDist
+
+
+def normal_quantile(confidence: float) -> float:
+    """Two-sided quantile of the standard normal: 1.96 for confidence 0.95."""
+    return NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
+def wilson_interval(passed: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a share by Wilson's score method; (0, 1) when n is 0: nothing is known.
+
+    Neither `passed` nor `n` need be whole, so effective sample sizes work too (Wilson, JASA 1927).
+    """
+    if n <= 0:
+        return 0.0, 1.0
+    z2 = normal_quantile(confidence) ** 2
+    share = passed / n
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    low = 0.0 if passed <= 0 else max(0.0, middle - half)
+    return low, 1.0 if passed >= n else min(1.0, middle + half)
+
+
+def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
+    """Agreement of two raters on the same items, beyond chance: 1 perfect, 0 chance; None when it is undefined.
+
+    Leave unscored items out of both before the call: they are not a class (Cohen, 1960).
+    """
+    n = len(first)
+    if n == 0:
+        return None
+    one, other = Counter(first), Counter(second)
+    expected = sum(one[name] * other[name] for name in one) / (n * n)
+    observed = sum(a == b for a, b in zip(first, second, strict=True)) / n
+    return None if expected == 1 else (observed - expected) / (1 - expected)
