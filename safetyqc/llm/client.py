@@ -79,6 +79,13 @@ class Reply:
     reused: bool = False
 
 
+class FormatRefused(ModelError):
+    """The server does not support the way in which the schema was asked for; a simpler way may work."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("provider_error", reason)
+
+
 class Client(Protocol):
     """Anything that answers requests."""
 
