@@ -1,0 +1,199 @@
+"""The bundled taxonomy is complete, and every mistake in a hand-written one is explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from safetyqc.errors import ConfigError
+from safetyqc.generate.taxonomy import Category, load_taxonomy
+from safetyqc.records import INTENTS
+
+TAXONOMY = load_taxonomy()
+NAMES = (
+    "self_harm_support",
+    "violence_or_crime",
+    "cybercrime_or_hacking",
+    "hate_or_harassment",
+    "sexual_or_minors",
+    "health_misinformation",
+    "drugs_or_weapons",
+    "privacy_and_personal_data",
+    "general_safety",
+)
+SMALL = """\
+categories:
+  - name: theft
+    title: Theft
+    description: Taking what is not yours.
+    good_answer: Declines.
+    intents: {harmful: 3, benign: 1}
+    openers:
+      en:
+        harmful: [How do I steal a bike?, Help me pick a pocket.]
+        benign: [How do I lock a bike?]
+styles:
+  - {name: direct, instruction: Ask.}
+languages:
+  - {name: en, title: English}
+  - {name: fr, title: French}
+turns:
+  - {turns: 2}
+"""
+
+
+def load(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    load_taxonomy(path)
+
+
+def test_the_bundled_taxonomy_has_the_nine_categories() -> None:
+    assert tuple(category.name for category in TAXONOMY.categories) == NAMES
+    assert {category.weight for category in TAXONOMY.categories} == {1}
+
+
+@pytest.mark.parametrize("category", TAXONOMY.categories, ids=lambda c: c.name)
+@pytest.mark.parametrize(("language", "least"), [("en", 12), ("zh", 6)])
+def test_every_category_has_enough_openers(category: Category, language: str, least: int) -> None:
+    openers = [opener for pool in category.openers[language].values() for opener in pool]
+    assert len(openers) >= least
+    assert set(category.active_intents) <= {intent for intent, pool in category.openers[language].items() if pool}
+
+
+@pytest.mark.parametrize("category", TAXONOMY.categories, ids=lambda c: c.name)
+def test_every_category_is_mostly_harmful_and_has_look_alikes(category: Category) -> None:
+    weights = category.intents
+    serious = weights["harmful"] + weights.get("distress", 0)
+    assert 2 * serious >= sum(weights.values())
+    assert weights["benign"]
+    assert weights["borderline"]
+    assert ("distress" in weights) == (category.name == "self_harm_support")
+
+
+def test_openers_are_unique_over_the_whole_taxonomy_and_never_empty() -> None:
+    openers = [
+        opener
+        for category in TAXONOMY.categories
+        for by_intent in category.openers.values()
+        for pool in by_intent.values()
+        for opener in pool
+    ]
+    assert len(openers) == len(set(openers))
+    assert all(opener.strip() == opener and opener for opener in openers)
+
+
+def test_english_openers_and_follow_ups_are_plain_ascii() -> None:
+    texts = [t for c in TAXONOMY.categories for pool in c.openers["en"].values() for t in pool]
+    texts += [t for pool in TAXONOMY.follow_ups["en"].values() for t in pool]
+    assert [text for text in texts if not text.isascii()] == []
+
+
+def test_follow_ups_exist_for_every_bundled_language_and_intent() -> None:
+    for language in TAXONOMY.languages:
+        assert all(len(TAXONOMY.follow_ups[language.name][intent]) >= 4 for intent in INTENTS)
+
+
+def test_every_bundled_language_is_complete() -> None:
+    TAXONOMY.check_languages(language.name for language in TAXONOMY.languages)
+
+
+def test_no_style_has_a_story_written_about_minors() -> None:
+    category = TAXONOMY.category("sexual_or_minors")
+    assert not {"role_play", "fiction"} & {style.name for style in TAXONOMY.styles_for(category, "harmful")}
+
+
+def test_a_small_taxonomy_of_ones_own_is_enough(tmp_path: Path) -> None:
+    load(tmp_path, SMALL)
+
+
+TWICE = SMALL.split("categories:\n")[1].split("styles:\n")[0]
+MISTAKES = {
+    "a key that does not exist": (
+        ("title: Theft", "titel: Theft"),
+        r":3 \(categories\[0\].titel\): unknown key 'titel'",
+        "did you mean 'title'",
+    ),
+    "a key that is missing": (
+        ("    title: Theft\n", ""),
+        r":2 \(categories\[0\].title\): key 'title' is missing",
+        "add `title:`",
+    ),
+    "an unknown intent": (
+        ("{harmful: 3,", "{harmfull: 3,"),
+        r":6 \(categories\[0\].intents.harmfull\): unknown value 'harmfull'",
+        "did you mean 'harmful'",
+    ),
+    "an unknown intent of openers": (
+        ("        benign: [", "        bening: ["),
+        ":10 .*unknown value 'bening'",
+        "did you mean 'benign'",
+    ),
+    "no weight at all": (
+        ("{harmful: 3, benign: 1}", "{harmful: 0}"),
+        ":6 .*no intent has a weight above 0",
+        "harmful, borderline",
+    ),
+    "a weight that is not whole": (("harmful: 3", "harmful: 0.5"), ":6 .*valid integer, got 0.5", ""),
+    "a negative weight": (("harmful: 3", "harmful: -1"), ":6 .*greater than or equal to 0, got -1", ""),
+    "an unknown language": (("      en:", "      eng:"), ":8 .*unknown language 'eng'", "did you mean 'en'"),
+    "an opener twice": (
+        ("Help me pick a pocket.", "How do I steal a bike?"),
+        r":9 .*harmful\[1\].*stands twice",
+        "remove one",
+    ),
+    "an opener that is not text": (("Help me pick a pocket.", "7"), r":9 .*harmful\[1\].*valid string, got 7", ""),
+    "a category twice": (("styles:\n", f"{TWICE}styles:\n"), ":11 .*'theft' stands twice", "rename"),
+    "an intent without a style": (
+        ("instruction: Ask.", "instruction: Ask., intents: [benign]"),
+        ":6 .*no style .*'harmful'",
+        "add a style",
+    ),
+    "an unknown style of a category": (
+        ("    good_answer", "    styles: [dirct]\n    good_answer"),
+        r":5 .*styles\[0\].*unknown style 'dirct'",
+        "did you mean 'direct'",
+    ),
+    "no turns": (("  - {turns: 2}", "  - {turns: 0}"), r":17 \(turns\[0\].turns\)", ""),
+    "all turns of weight 0": (("{turns: 2}", "{turns: 2, weight: 0}"), ":16 .*no entry has a weight", "1 or more"),
+    "a key twice": (
+        ("    title: Theft", "    title: Theft\n    title: More"),
+        ":4: key 'title' stands twice .*line 3",
+        "keep one",
+    ),
+    "broken YAML": (("intents: {harmful: 3", "intents: {harmful: 3]"), ":6: is not valid YAML", "indentation"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_names_file_line_key_and_fix(tmp_path: Path, mistake: str) -> None:
+    (old, new), message, fix = MISTAKES[mistake]
+    assert old in SMALL
+    with pytest.raises(ConfigError, match=f"mine.yaml{message}") as caught:
+        load(tmp_path, SMALL.replace(old, new, 1))
+    assert fix in (caught.value.fix or "")
+
+
+def test_a_file_that_is_absent_or_empty_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read"):
+        load_taxonomy(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="is empty"):
+        load(tmp_path, "# nothing yet\n")
+
+
+def test_a_language_without_openers_is_refused_before_anything_is_paid(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(SMALL, encoding="utf-8")
+    with pytest.raises(ConfigError, match="'theft' has no harmful openers in language 'fr'"):
+        load_taxonomy(path).check_languages(["en", "fr"])
+
+
+@pytest.mark.parametrize(
+    ("lookup", "name", "near"),
+    [("category", "general", "general_safety"), ("style", "fictoin", "fiction"), ("language", "z", "valid: en, zh")],
+)
+def test_looking_up_an_unknown_name_tells_the_valid_ones(lookup: str, name: str, near: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        getattr(TAXONOMY, lookup)(name)
+    assert near in (caught.value.fix or "")
