@@ -4,6 +4,7 @@
     |-- UserError                 exit 2   something the user can mend: a flag, a file, a rubric, a key
     |   |-- InputError            exit 2   a line of a data file (carries path and line)
     |   |-- ConfigError           exit 2   safetyqc.yaml, taxonomy, rubric or filter file (path, line, key)
+    |   |-- OutputError           exit 2   a file that cannot be written, or is there already
     |   |-- RunError              exit 2   a run folder: absent, of another version, in use, read-only, disk full
     |   `-- NotComparableError    exit 2   judges or runs whose numbers must not stand side by side
     |-- ModelError              a call to a model went wrong; becomes a Failure record, never a number
@@ -54,6 +55,10 @@ class InputError(UserError):
     def __init__(self, what: str, *, path: str | Path, line: int | None = None, fix: str | None = None) -> None:
         self.path, self.line = str(path), line
         super().__init__(what, where=f"{path}:{line}" if line else str(path), fix=fix)
+
+
+class OutputError(UserError):
+    """A file that cannot be written: no such folder, read-only, disk full, or there already."""
 
 
 class ConfigError(UserError):
