@@ -1,0 +1,95 @@
+"""Options that several commands share, named and explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Run = Annotated[
+    Path | None, typer.Option("--run", metavar="DIR", help="Folder of the run (default: safetyqc-run).", show_default=False)
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings (default: safetyqc.yaml, if it is here).", show_default=False),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="As litellm names it (openai/gpt-4o-mini, openrouter/...), or local, or local:PATH.gguf.",
+        show_default=False,
+    ),
+]
+Judges = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--judge",
+        metavar="MODEL",
+        help="Who judges: local (no key), or a model; repeat it for several. The first decides.",
+        show_default=False,
+    ),
+]
+ApiBase = Annotated[
+    str | None,
+    typer.Option(
+        "--api-base", metavar="URL", help="An OpenAI-compatible server (vLLM, llama.cpp, Ollama, a gateway).", show_default=False
+    ),
+]
+Concurrency = Annotated[
+    int | None, typer.Option("--concurrency", min=1, help="Requests in flight (default: 16).", show_default=False)
+]
+MaxCost = Annotated[
+    float | None,
+    typer.Option("--max-cost", metavar="USD", min=0, help="Stop cleanly before this is spent.", show_default=False),
+]
+Lane = Annotated[
+    str | None,
+    typer.Option("--lane", metavar="auto|direct|litellm", help="How to reach OpenAI-compatible servers.", show_default=False),
+]
+Fresh = Annotated[
+    bool | None, typer.Option("--fresh", help="Ask again even what this run has already paid for.", show_default=False)
+]
+Rubric = Annotated[
+    str | None,
+    typer.Option("--rubric", metavar="NAME|PATH", help="Rubric set or criterion (default: safety).", show_default=False),
+]
+SkipBadLines = Annotated[
+    bool, typer.Option("--skip-bad-lines", help="Leave out lines that cannot be read; they are counted and shown.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="The same seed gives the same plan.", show_default=False)]
+Languages = Annotated[
+    str | None, typer.Option("--language", metavar="en,zh", help="Languages to mix, evenly.", show_default=False)
+]
+MinSimilarity = Annotated[
+    float | None,
+    typer.Option("--min-similarity", min=0, max=1, help="Cosine from which two say the same.", show_default=False),
+]
+
+
+def model_flags(
+    *,
+    api_base: str | None = None,
+    concurrency: int | None = None,
+    max_cost: float | None = None,
+    lane: str | None = None,
+    fresh: bool | None = None,
+) -> dict[str, Any]:
+    """The flags of the `models` section by their dotted names; None where a flag was not given."""
+    return {
+        "models.api_base": api_base,
+        "models.concurrency": concurrency,
+        "models.max_cost_usd": max_cost,
+        "models.lane": lane,
+        "models.fresh": fresh,
+    }
+
+
+def split(value: str | None) -> tuple[str, ...] | None:
+    """Read `a,b`; None stays None."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if value is not None else None

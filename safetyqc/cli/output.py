@@ -1,0 +1,53 @@
+"""What commands say: results on stdout, everything else on stderr, and always what to type next."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from safetyqc.config import Config
+    from safetyqc.pipeline.stages import Tally
+
+
+def note(text: str = "") -> None:
+    """Say something that is not the result."""
+    typer.echo(text, err=True)
+
+
+def show(renderable: Any) -> None:
+    """Print a rich renderable as the result; plain text when stdout is no terminal."""
+    from rich.console import Console
+
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 100, highlight=False).print(renderable)
+
+
+def show_json(value: Any) -> None:
+    """Print a JSON value as the result."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def next_step(*commands: str) -> None:
+    """Say what to type next."""
+    note("next:  " + "\n       ".join(commands))
+
+
+def say(tally: Tally, noun: str = "conversations") -> None:
+    """Tell one line of what a stage did."""
+    parts = [f"{tally.done:,} {noun}"]
+    if tally.already:
+        parts.append(f"{tally.already:,} already done")
+    if tally.failed:
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(tally.failed.items(), key=lambda x: -x[1]))
+        parts.append(f"{tally.missing:,} without a result ({kinds})")
+    note(f"{tally.stage}: " + "; ".join(parts))
+
+
+def run_flag(config: Config, default: Path) -> str:
+    """The `--run` flag that the next command needs: nothing for the default run."""
+    return "" if config.run == default else f" --run {config.run}"

@@ -1,0 +1,205 @@
+"""The settings of a run, resolved once: flags over `safetyqc.yaml` over defaults.
+
+Every stage gets its own small section and never reads a file, a flag or the environment itself. The one surprising
+thing: no model is ever chosen silently when a provider's key is set; only without any key is `local` the default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from safetyqc.errors import ConfigError, UserError, choose_from
+from safetyqc.records import Record
+from safetyqc.yaml_file import read_yaml
+
+FILE_NAME = "safetyqc.yaml"
+DEFAULT_RUN = "safetyqc-run"
+Share = Annotated[float, Field(ge=0, le=1)]
+
+PROVIDER_KEYS = (
+    "OPENAI_API_KEY",
+    "OPENROUTER_API_KEY",
+    "ANTHROPIC_API_KEY",
+    "GEMINI_API_KEY",
+    "GROQ_API_KEY",
+    "MISTRAL_API_KEY",
+    "DEEPSEEK_API_KEY",
+    "TOGETHERAI_API_KEY",
+    "AZURE_API_KEY",
+)
+"""Variables whose presence means that the user has a provider in mind."""
+
+
+class ModelSettings(Record):
+    """How models are reached, for every stage."""
+
+    api_base: str | None = None
+    lane: Literal["auto", "direct", "litellm"] = "auto"
+    concurrency: int = Field(default=16, ge=1)
+    timeout_s: float = Field(default=120, gt=0)
+    max_attempts: int = Field(default=6, ge=1)
+    max_cost_usd: float | None = Field(default=None, ge=0)
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    fallback: str | None = None
+    prices: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """USD per million (prompt, completion) tokens, for models that no price list knows."""
+    fresh: bool = False
+
+
+class GenerateSettings(Record):
+    """What is to be written, and by whom."""
+
+    count: int = Field(default=600, ge=1)
+    seed: int = 0
+    model: str | None = None
+    assistant: str | None = None
+    """Who answers in dialogue mode; the author's model when not given."""
+    mode: Literal["oneshot", "dialogue"] | None = None
+    """None: dialogue for the embedded model, oneshot for every other."""
+    languages: tuple[str, ...] = ("en",)
+    turns: int | None = Field(default=None, ge=1)
+    taxonomy: Path | None = None
+    redraws: int = Field(default=3, ge=0)
+    """How often a scenario that failed is drawn again with other openers before it is given up."""
+    temperature: float = Field(default=0.8, ge=0)
+    max_tokens: int = Field(default=2048, ge=1)
+
+
+class FilterSection(Record):
+    """Which cheap rules apply; see docs/filters.md."""
+
+    skip: tuple[str, ...] = ()
+    patterns: Path | None = None
+    ascii_english: bool = False
+    min_turns: int = Field(default=1, ge=1)
+
+
+class JudgeSettings(Record):
+    """Who judges, and by which rubric. The first judge decides what is kept."""
+
+    models: tuple[str, ...] = ()
+    rubric: str = "safety"
+    per_criterion: bool = False
+    votes: int = Field(default=1, ge=1)
+    fallback: str | None = None
+    canaries: bool = False
+    max_tokens: int = Field(default=1200, ge=1)
+
+
+class DedupSettings(Record):
+    """What counts as saying the same."""
+
+    min_similarity: Share = 0.85
+    on: Literal["all", "requests", "answers"] = "all"
+    weights: Literal["tfidf", "tf"] = "tfidf"
+    linkage: Literal["single", "complete"] = "single"
+    within_category: bool = False
+
+
+class RewriteSettings(Record):
+    """Who mends weak conversations, how often, and who judges the result."""
+
+    model: str | None = None
+    judge: str | None = None
+    rounds: int = Field(default=1, ge=0)
+
+
+class ExportSettings(Record):
+    """Where the kept conversations go."""
+
+    format: Literal["nanochat", "openai", "sharegpt", "parquet"] = "nanochat"
+    path: Path | None = None
+    val_share: Share = 0.0
+    oversample: dict[str, float] = Field(default_factory=dict)
+    force: bool = False
+
+
+class Config(Record):
+    """Everything that a run needs to know."""
+
+    run: Path = Path(DEFAULT_RUN)
+    models: ModelSettings = ModelSettings()
+    generate: GenerateSettings = GenerateSettings()
+    filters: FilterSection = FilterSection()
+    judge: JudgeSettings = JudgeSettings()
+    dedup: DedupSettings = DedupSettings()
+    rewrite: RewriteSettings = RewriteSettings()
+    export: ExportSettings = ExportSettings()
+    bars: dict[str, Share] = Field(default_factory=dict)
+    """Smallest pass rates that `report --check` accepts, by criterion, or `overall`."""
+
+
+def load_config(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:
+    """Resolve the configuration.
+
+    Args:
+        path: the YAML file; None for `safetyqc.yaml` in the working folder if it is there.
+        flags: values by dotted name (`judge.models`); None means that the flag was not given.
+
+    Raises:
+        ConfigError: an unknown key or impossible value, in the file (with its line) or in a flag.
+    """
+    if path is None and Path(FILE_NAME).is_file():
+        path = Path(FILE_NAME)
+    config = read_yaml(path, Config) if path else Config()
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    values = config.model_dump(exclude_unset=True)
+    for name, value in given.items():
+        section, _, key = name.rpartition(".")
+        (values.setdefault(section, {}) if section else values)[key] = value
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise _flag_error(error) from error
+
+
+def _flag_error(error: ValidationError) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    expected = first.get("ctx", {}).get("expected")
+    fix = f"valid: {expected}" if expected else None
+    return ConfigError(f"{first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}", where=name, fix=fix)
+
+
+def choose_model(named: str | None) -> str:
+    """Name the model to write with: the one given, else `local` where no provider's key is set.
+
+    Raises:
+        UserError: no model was named although a key is set; whose money to spend is not ours to guess.
+    """
+    if named:
+        return named
+    keys = [key for key in PROVIDER_KEYS if os.environ.get(key)]
+    if keys:
+        raise UserError(
+            f"no model was named, and {keys[0]} is set",
+            where="-m/--model",
+            fix="name one, such as -m openrouter/meta-llama/llama-3.3-70b-instruct, or -m local for the embedded one",
+        )
+    return "local"
+
+
+def parse_shares(values: list[str], flag: str, choices: list[str] | None = None) -> dict[str, float]:
+    """Read `NAME=NUMBER` flags.
+
+    Raises:
+        UserError: not of that form, an unknown name, or a number that is none.
+    """
+    parsed = {}
+    for value in values:
+        name, _, number = value.partition("=")
+        try:
+            parsed[name] = float(number)
+        except ValueError as error:
+            raise UserError(
+                f"{value!r} is not NAME=NUMBER", where=flag, fix=f"for example {flag} drugs_or_weapons=2"
+            ) from error
+        if choices is not None and name not in choices:
+            raise UserError(f"unknown name {name!r}", where=flag, fix=choose_from(name, choices))
+    return parsed

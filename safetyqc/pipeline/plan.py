@@ -1,0 +1,70 @@
+"""Settles which conversations a run is to hold: drawn once, kept with the run, the same at every resume.
+
+It asks no model. The one surprising thing: a plan may grow (a larger count, a top-up), but seed, languages and taxonomy
+are fixed by the first command, because a changed draw would mix two different plans into one balance table.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from safetyqc.config import GenerateSettings
+from safetyqc.errors import RunError
+from safetyqc.generate.scenarios import balance, plan, top_up
+from safetyqc.generate.taxonomy import Taxonomy
+from safetyqc.records import Scenario, content_hash
+from safetyqc.store import Store
+
+PLAN = "plan"
+
+
+def settle_plan(
+    store: Store, taxonomy: Taxonomy, settings: GenerateSettings, wanted: Mapping[str, int] | None = None
+) -> list[Scenario]:
+    """Draw the run's scenarios, and remember with the run how they were drawn.
+
+    Args:
+        wanted: further conversations by category, on top of the plan so far (`--top-up`).
+
+    Raises:
+        RunError: the run was planned with another seed, languages, turns or taxonomy.
+        ConfigError: the taxonomy does not know a language or category.
+    """
+    fixed = {
+        "seed": settings.seed,
+        "languages": list(settings.languages),
+        "turns": settings.turns,
+        "taxonomy": content_hash(taxonomy.model_dump(mode="json"))[:16],
+    }
+    before = store.meta(PLAN)
+    _refuse_change(before, fixed, store)
+    base = before["base"] if before and wanted else settings.count
+    top_ups = [*(before["top_ups"] if before else []), *([dict(wanted)] if wanted else [])]
+    scenarios = plan(taxonomy, base, settings.seed, languages=settings.languages, turns=settings.turns)
+    for each in top_ups:
+        scenarios += top_up(
+            taxonomy, each, scenarios, settings.seed, languages=settings.languages, turns=settings.turns
+        )
+    store.set_meta(PLAN, fixed | {"base": base, "top_ups": top_ups} | _counts(scenarios))
+    return scenarios
+
+
+def _refuse_change(before: Mapping[str, Any] | None, fixed: Mapping[str, Any], store: Store) -> None:
+    for name, value in fixed.items():
+        if before and before[name] != value:
+            raise RunError(
+                f"this run was planned with {name} {before[name]!r}, not {value!r}",
+                where=str(store.folder),
+                fix=f"use the same {name}, or start a new run with --run",
+            )
+
+
+def _counts(scenarios: list[Scenario]) -> dict[str, Any]:
+    return {
+        "count": len(scenarios),
+        "per_category": dict(Counter(s.category for s in scenarios)),
+        "per_intent": dict(Counter(s.intent for s in scenarios)),
+        "cells": balance(scenarios),
+    }
