@@ -4,6 +4,22 @@ Everything a judge needs (prompt, JSON schema, parse) and a report shows (column
 """
 
 from safetyqc.rubrics.criterion import Criterion, Example, Level
-from safetyqc.rubrics.rubric_set import DEFAULT_SET, MinScore, RubricSet, load_rubric_set
+from safetyqc.rubrics.files import Problem, copy_rubrics, validate_rubrics
+from safetyqc.rubrics.rubric_set import DEFAULT_SET, MinScore, RubricSet, bundled_files, load_rubric_set
+from safetyqc.rubrics.trial import Trial, test_rubric
 
-__all__ = ["DEFAULT_SET", "Criterion", "Example", "Level", "MinScore", "RubricSet", "load_rubric_set"]
+__all__ = [
+    "DEFAULT_SET",
+    "Criterion",
+    "Example",
+    "Level",
+    "MinScore",
+    "Problem",
+    "RubricSet",
+    "Trial",
+    "bundled_files",
+    "copy_rubrics",
+    "load_rubric_set",
+    "test_rubric",
+    "validate_rubrics",
+]

@@ -160,7 +160,7 @@ def load_rubric_set(name_or_path: str | Path = DEFAULT_SET) -> RubricSet:
         )
     told = read_yaml(path, SetFile)
     criteria = tuple(read_criterion(criterion_path(path, name, n)) for n, name in enumerate(told.criteria))
-    _check_words(told, criteria, path)
+    check_words(told, criteria, path)
     return RubricSet(told.id, told.version, told.title, criteria, told.pass_when, told.categories, told.intents)
 
 
@@ -240,7 +240,7 @@ def criterion_path(set_path: Path | Traversable, name: str, position: int) -> Pa
     )
 
 
-def _check_words(told: SetFile, criteria: tuple[Criterion, ...], path: Path | Traversable) -> None:
+def check_words(told: SetFile, criteria: tuple[Criterion, ...], path: Path | Traversable) -> None:
     """Refuse a criterion that applies to a category or intent which a classifying judge could never choose."""
     for criterion in criteria:
         applies = criterion.applies_to
