@@ -15,7 +15,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +58,7 @@ CREATE TABLE rewrites (seq INTEGER PRIMARY KEY, parent_id TEXT NOT NULL, revisio
     body TEXT NOT NULL, UNIQUE (parent_id, revision));
 CREATE TABLE calls (seq INTEGER PRIMARY KEY, key TEXT NOT NULL, stage TEXT NOT NULL, model TEXT NOT NULL,
     good INTEGER NOT NULL, prompt_tokens INTEGER, completion_tokens INTEGER, cost_usd REAL, latency_s REAL,
-    attempts INTEGER NOT NULL, at REAL NOT NULL, request TEXT NOT NULL, reply TEXT NOT NULL);
+    history TEXT NOT NULL, at REAL NOT NULL, request TEXT NOT NULL, reply TEXT NOT NULL);
 CREATE INDEX calls_by_key ON calls (key) WHERE good;
 CREATE TABLE timings (seq INTEGER PRIMARY KEY, stage TEXT NOT NULL, at REAL NOT NULL, wall_s REAL NOT NULL,
     items INTEGER NOT NULL);
@@ -223,8 +223,11 @@ class Store:
         sql = "INSERT INTO timings (stage, at, wall_s, items) VALUES (?, ?, ?, ?)"
         self._write(sql, [(timing.stage, time.time(), timing.wall_s, timing.items)]).result()
 
-    async def record_call(self, request: Request, reply: Reply, *, good: bool, attempts: int = 1) -> None:
-        """Write an answered request durably; returns when it is on disk. Only good answers are ever reused."""
+    async def record_call(self, request: Request, reply: Reply, *, good: bool, history: Sequence[str] = ()) -> None:
+        """Write an answered request durably; returns when it is on disk. Only good answers are ever reused.
+
+        `history` holds the reason of every failed attempt before the answer.
+        """
         body = {"model": request.model, "messages": [dict(m) for m in request.messages], "repeat": request.repeat}
         answer = {"text": reply.text, "finish_reason": reply.finish_reason, "refusal": reply.refusal}
         row = (
@@ -236,14 +239,14 @@ class Store:
             reply.usage.completion_tokens,
             reply.cost_usd,
             reply.latency_s,
-            attempts,
+            json.dumps(history),
             time.time(),
             json.dumps(body, ensure_ascii=False),
             json.dumps(answer, ensure_ascii=False),
         )
         sql = (
             "INSERT INTO calls (key, stage, model, good, prompt_tokens, completion_tokens, cost_usd, latency_s, "
-            "attempts, at, request, reply) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            "history, at, request, reply) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
         await asyncio.wrap_future(self._write(sql, [row]))
 

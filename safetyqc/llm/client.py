@@ -59,6 +59,22 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Allowance:
+    """What a server said in its headers of how much it still accepts; None where it did not say.
+
+    Args:
+        reset_requests_s: seconds until the request allowance is whole again; likewise for tokens.
+    """
+
+    limit_requests: int | None = None
+    limit_tokens: int | None = None
+    remaining_requests: int | None = None
+    remaining_tokens: int | None = None
+    reset_requests_s: float | None = None
+    reset_tokens_s: float | None = None
+
+
+@dataclass(frozen=True)
 class Reply:
     """What came back: the text, why the model stopped, and what it took.
 
@@ -66,7 +82,9 @@ class Reply:
         finish_reason: as OpenAI words it: stop, length, content_filter; "" where the server said nothing.
         refusal: the API's own refusal field, where it has one.
         cost_usd: None when the price is unknown; never a guess.
+        model: who answered, as the caller names models; with a fallback not always who was asked.
         reused: answered from the ledger, so nothing was paid now.
+        allowance: the server's own words about its limits, for the limiter.
     """
 
     text: str
@@ -77,6 +95,7 @@ class Reply:
     latency_s: float = 0.0
     model: str = ""
     reused: bool = False
+    allowance: Allowance | None = field(default=None, compare=False, repr=False)
 
 
 class FormatRefused(ModelError):

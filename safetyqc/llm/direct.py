@@ -1,0 +1,109 @@
+"""The small lane: one aiohttp session to OpenAI-compatible endpoints that the user hosts or names by base URL.
+
+One request, one attempt, one typed outcome: no retries, limits, prices or ledger, which are the door's business. It is
+imported only when a request takes this lane, so aiohttp may stand at the top. The one surprising thing: a body is read
+to a limit, because a server that streams gigabytes would otherwise take the process down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import aiohttp
+
+from safetyqc.errors import FatalModelError, ModelError
+from safetyqc.llm.client import Reply, Request
+from safetyqc.llm.hosts import base_of, key_of
+from safetyqc.llm.wire import body_of, explain_error, read_allowance, read_reply, redact
+
+_LONGEST_BODY = 4_000_000
+
+
+class DirectClient:
+    """Answers requests whose model lives at a base URL."""
+
+    def __init__(self, *, api_key: str | None = None, timeout_s: float = 120.0) -> None:
+        self._api_key, self._timeout_s = api_key, timeout_s
+        self._session: aiohttp.ClientSession | None = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            # The limiter bounds what is in flight; a second bound here would only hide waiting time in the timeout
+            connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
+            timeout = aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=min(self._timeout_s, 20))
+            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True)
+        return self._session
+
+    async def complete(self, request: Request) -> Reply:
+        """Send one request once.
+
+        Raises:
+            ModelError: with `retryable` set where the same request may succeed later.
+            FatalModelError: wrong key, wrong URL, no such model, no credit.
+        """
+        base = base_of(request.model, request.api_base)
+        if base is None:
+            raise FatalModelError(f"no base URL for {request.model}", fix="give one with --api-base URL")
+        key = self._api_key or key_of(request.model)
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        started = time.monotonic()
+        try:
+            async with self._open().post(
+                f"{base}/chat/completions",
+                data=json.dumps(body_of(request), ensure_ascii=False).encode("utf-8", "replace"),
+                headers=headers,
+                allow_redirects=False,
+            ) as response:
+                raw = await _read_body(response)
+        except TimeoutError as error:
+            reason = f"{request.model}: no whole answer within {self._timeout_s:g} s"
+            raise ModelError("provider_error", reason, retryable=True) from error
+        except aiohttp.InvalidURL as error:
+            raise FatalModelError(f"not a URL: {base!r}", fix="give --api-base like http://host:8000/v1") from error
+        except (aiohttp.ClientError, OSError) as error:
+            reason = redact(f"{request.model} at {base}: {type(error).__name__}: {error}", key)
+            raise ModelError("provider_error", reason, retryable=True) from error
+        body = _parse(raw)
+        if response.status >= 300 or body is None:
+            status = response.status if response.status >= 300 else 502
+            raise explain_error(
+                status,
+                raw.decode("utf-8", "replace") if body is None else body,
+                model=request.model,
+                base=base,
+                headers=response.headers,
+                key=key,
+            )
+        return read_reply(
+            body,
+            model=request.model,
+            latency_s=time.monotonic() - started,
+            allowance=read_allowance(response.headers),
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            await asyncio.sleep(0)  # lets the transports close before the loop does
+            self._session = None
+
+
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
+    raw = bytearray()
+    async for chunk in response.content.iter_any():
+        raw += chunk
+        if len(raw) > _LONGEST_BODY:
+            response.close()  # the rest of it would be read into the next answer's time
+            raise ModelError("bad_json", f"the answer is longer than {_LONGEST_BODY:,} bytes")
+    return bytes(raw)
+
+
+def _parse(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,371 @@
+"""The composed client that every command uses: ledger, budget, limits, retries and the right lane for each model.
+
+A request is looked up in the ledger, shared with an identical one in flight, paid for within the budget, asked politely
+and to a deadline, and its answer is durable before anybody sees it. Providers are the lanes' business. The one
+surprising thing: time spent waiting for a provider that asked for a pause burns no attempts, only the deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from safetyqc.errors import FatalModelError, ModelError, UserError
+from safetyqc.llm.budget import Budget
+from safetyqc.llm.client import Client, Reply, Request
+from safetyqc.llm.hosts import base_of, host_of
+from safetyqc.llm.limits import Limits
+from safetyqc.llm.prices import FREE, Estimate, Price, Prices, count_prompt, known_format
+from safetyqc.llm.structured import Capabilities
+from safetyqc.local import is_local
+
+if TYPE_CHECKING:
+    from safetyqc.store import Store
+
+Lane = Literal["auto", "litellm", "direct"]
+
+_NATIVE = (
+    *("anthropic", "azure", "azure_ai", "bedrock", "cohere", "cohere_chat"),
+    *("gemini", "replicate", "sagemaker", "vertex_ai", "watsonx"),
+)
+"""Providers that speak no OpenAI dialect at their own base URLs: litellm translates for them."""
+_FIRST_WAIT_S = 0.5
+_LONGEST_WAIT_S = 60.0
+_CAPABILITIES = "capabilities"
+
+
+@dataclass(frozen=True)
+class DoorSettings:
+    """How models are asked.
+
+    Args:
+        api_base: base URL for every model that is not local and has none of its own.
+        api_key: overrides the provider's environment variable; never shown.
+        timeout_s: for one attempt; deadline_s: for one request with all its retries and pauses.
+        max_cost_usd: the run stops before it could pass this sum, what earlier commands spent included.
+        prices: dollars per million tokens of private models, by model name.
+        lane: `auto` takes the direct lane for endpoints of the user's own.
+        fresh: ask again what the ledger has an answer for.
+        fallback: model to ask when one cannot answer at all.
+        rpm, tpm: requests and tokens a minute per provider; None learns them from response headers.
+    """
+
+    api_base: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    timeout_s: float = 120.0
+    deadline_s: float = 900.0
+    max_attempts: int = 8
+    max_cost_usd: float | None = None
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    lane: Lane = "auto"
+    fresh: bool = False
+    fallback: str | None = None
+    rpm: float | None = None
+    tpm: float | None = None
+    down_s: float = 120.0
+
+
+@dataclass
+class Counters:
+    """What went through the door since it was opened."""
+
+    calls: int = 0
+    in_flight: int = 0
+    reused: int = 0
+    retries: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    """Requests that got no answer at all, by kind."""
+    faults: Counter[str] = field(default_factory=Counter)
+    """Attempts that went wrong, most of them mended by a retry, by kind."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+    unpriced: int = 0
+    """Answered calls whose cost is unknown."""
+
+
+def open_door(store: Store | None, *, settings: DoorSettings | None = None) -> Door:
+    """Make the client that a command asks everything with; it connects and imports nothing before the first call."""
+    return Door(store, settings or DoorSettings())
+
+
+class Door:
+    """See the module; made by `open_door`. Also a Client, and `structured.ask_json` learns into `capabilities`."""
+
+    def __init__(self, store: Store | None, settings: DoorSettings) -> None:
+        self.settings = settings
+        self.counters = Counters()
+        self.prices = Prices(settings.prices)
+        self.capabilities = _Remembered(store)
+        self.budget = Budget(settings.max_cost_usd, store.spent_usd() if store else 0.0)
+        self._store = store
+        self._lanes: dict[str, Client] = {}
+        self._limits: dict[str, Limits] = {}
+        self._sharing: dict[str, asyncio.Future[Reply]] = {}
+        self._abandoned: dict[str, FatalModelError] = {}
+
+    # ---- asking -------------------------------------------------------------------------------------------------
+
+    async def complete(self, request: Request) -> Reply:
+        """Answer one request, from the ledger where it holds a good answer; see `Client.complete`.
+
+        Raises:
+            ModelError: no answer after all retries, or one that no retry can mend.
+            FatalModelError: every further request to this model would fail the same way.
+            BudgetReached: the answer could cost more than is left of `max_cost_usd`.
+        """
+        request = self._place(request)
+        while (shared := self._sharing.get(request.key)) is not None:
+            try:
+                reply = await asyncio.shield(shared)
+            except asyncio.CancelledError:
+                if not shared.cancelled():
+                    raise
+                continue  # whoever asked first was cancelled: now it is this caller's turn to ask
+            self.counters.reused += 1
+            return replace(reply, reused=True)
+        if (known := self._recall(request)) is not None:
+            self.counters.reused += 1
+            return known
+        return await self._lead(request)
+
+    def _place(self, request: Request) -> Request:
+        base = self.settings.api_base
+        if base is None or request.api_base is not None or is_local(request.model):
+            return request
+        return replace(request, api_base=base)
+
+    def _recall(self, request: Request) -> Reply | None:
+        if self._store is None or self.settings.fresh:
+            return None
+        return self._store.find_reply(request.key)
+
+    async def _lead(self, request: Request) -> Reply:
+        """Ask, and let everybody who wants the same wait for this one answer."""
+        shared: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._sharing[request.key] = shared
+        try:
+            reply = await self._ask_or_fall_back(request)
+        except asyncio.CancelledError:
+            shared.cancel()
+            raise
+        except Exception as error:
+            shared.set_exception(error)
+            shared.exception()  # nobody else may have waited, and asyncio would complain of an error never looked at
+            raise
+        else:
+            shared.set_result(reply)
+            return reply
+        finally:
+            del self._sharing[request.key]
+
+    async def _ask_or_fall_back(self, request: Request) -> Reply:
+        fallback = self.settings.fallback
+        usable = fallback is not None and fallback != request.model
+        try:
+            if (known := self._abandoned.get(request.model)) is not None:
+                raise known
+            return await self._ask(request)
+        except ModelError as error:
+            if isinstance(error, FatalModelError):
+                self._abandoned[request.model] = error
+            if (
+                not usable
+                or error.kind != "provider_error"
+                or not (error.retryable or request.model in self._abandoned)
+            ):
+                self.counters.failures[error.kind] += 1
+                raise
+            other = replace(request, model=fallback or "", api_base=_base_for(fallback or "", request))
+        known_reply = self._recall(other)
+        return known_reply if known_reply is not None else await self._ask(other)
+
+    async def _ask(self, request: Request) -> Reply:
+        """Pay for one request within the budget, and write its answer down."""
+        price = self._price(request)
+        tokens = count_prompt(request)
+        most_usd = 0.0
+        if self.settings.max_cost_usd is not None:
+            most_usd = await self.budget.reserve(_most(price, request))
+        cost: float | None = 0.0
+        try:
+            reply, history = await self._persist(request, tokens)
+            cost = price.of(reply.usage) if price else None
+            reply = replace(reply, cost_usd=cost)
+            self._count(reply)
+            if self._store is not None:
+                await self._store.record_call(request, reply, good=_is_good(reply), history=history)
+            return reply
+        finally:
+            self.budget.settle(most_usd, cost)
+
+    def _price(self, request: Request) -> Price | None:
+        price = self.prices.find(request.model, base_of(request.model, request.api_base))
+        if price is None and self.settings.max_cost_usd is not None:
+            raise UserError(
+                f"the price of {request.model!r} is unknown, so --max-cost cannot be kept",
+                fix=f"give it in safetyqc.yaml, `models: {{prices: {{{request.model}: [0.1, 0.4]}}}}` (dollars per "
+                "million prompt and completion tokens; 0 for a server of your own), or leave --max-cost out",
+            )
+        return price
+
+    def _count(self, reply: Reply) -> None:
+        counters = self.counters
+        counters.calls += 1
+        counters.prompt_tokens += reply.usage.prompt_tokens or 0
+        counters.completion_tokens += reply.usage.completion_tokens or 0
+        counters.cost_usd += reply.cost_usd or 0.0
+        counters.unpriced += reply.cost_usd is None
+
+    # ---- retrying -----------------------------------------------------------------------------------------------
+
+    async def _persist(self, request: Request, tokens: int) -> tuple[Reply, list[str]]:
+        """Attempt until answered, hopeless or out of time; the history says what went wrong on the way."""
+        limits, lane = self.limits(request), self._lane(request)
+        until = time.monotonic() + self.settings.deadline_s
+        history: list[str] = []
+        while True:
+            taken = await limits.enter(tokens + request.max_tokens if limits.meters_tokens else 0)
+            self.counters.in_flight += 1
+            try:
+                reply = await lane.complete(request)
+            except ModelError as error:
+                limits.failed(taken, error)
+                self.counters.faults[error.kind] += 1
+                history.append(error.reason)
+                wait_s = self._wait_s(error, history, until)
+            else:
+                total = (reply.usage.prompt_tokens or 0) + (reply.usage.completion_tokens or 0)
+                limits.answered(taken, total or None, reply.allowance)
+                return reply, history
+            finally:
+                self.counters.in_flight -= 1
+                limits.leave()
+            self.counters.retries += 1
+            await asyncio.sleep(wait_s)
+
+    def _wait_s(self, error: ModelError, history: list[str], until: float) -> float:
+        """Full jitter over an exponential ceiling, never less than the server asked for; raises when it is over."""
+        if not error.retryable:
+            raise error
+        ceiling = min(_FIRST_WAIT_S * 2 ** min(len(history) - 1, 10), _LONGEST_WAIT_S)
+        wait_s = random.uniform(0, ceiling) + (error.retry_after_s or 0.0)
+        late = time.monotonic() + wait_s > until
+        # Being told to wait is no failed attempt: a crowd at a rate limit must not use its attempts up
+        if late or (not error.overload and len(history) >= self.settings.max_attempts):
+            why = f"after {len(history)} attempts" + (f" and {self.settings.deadline_s:g} s" if late else "")
+            raise ModelError(error.kind, f"{error.reason} ({why})", retryable=True, overload=error.overload) from error
+        return wait_s
+
+    # ---- choosing -----------------------------------------------------------------------------------------------
+
+    def lane_name(self, model: str, api_base: str | None = None) -> str:
+        """Which lane a model's requests take: `local`, `direct` or `litellm`."""
+        if is_local(model):
+            return "local"
+        prefix = model.partition("/")[0]
+        if self.settings.lane == "litellm" or (self.settings.lane == "auto" and prefix in _NATIVE):
+            return "litellm"
+        api_base = api_base or self.settings.api_base
+        return "direct" if self.settings.lane == "direct" or base_of(model, api_base) is not None else "litellm"
+
+    def _lane(self, request: Request) -> Client:
+        name = self.lane_name(request.model, request.api_base)
+        key = request.model if name == "local" else name
+        if key not in self._lanes:
+            self._lanes[key] = self._open_lane(name, request.model)
+        return self._lanes[key]
+
+    def _open_lane(self, name: str, model: str) -> Client:
+        settings: dict[str, Any] = {"api_key": self.settings.api_key, "timeout_s": self.settings.timeout_s}
+        if name == "local":
+            from safetyqc.local import LocalClient, find_weights
+
+            return LocalClient(find_weights(model).path)
+        if name == "direct":
+            from safetyqc.llm.direct import DirectClient
+
+            return DirectClient(**settings)
+        from safetyqc.llm.litellm_client import LitellmClient
+
+        return LitellmClient(**settings)
+
+    def limits(self, request: Request) -> Limits:
+        """The limiter of the request's provider: its base URL, or the provider and model that litellm names."""
+        name = base_of(request.model, request.api_base) or request.model
+        if name not in self._limits:
+            settings = self.settings
+            self._limits[name] = Limits(name, settings.rpm, settings.tpm, down_s=settings.down_s)
+        return self._limits[name]
+
+    # ---- before and after ---------------------------------------------------------------------------------------
+
+    def estimate(self, model: str, *, calls: int, prompt_tokens: int, completion_tokens: int) -> Estimate:
+        """What `calls` calls of about these tokens each would take; no cost is named when the price is unknown."""
+        return self.prices.estimate(
+            model,
+            calls=calls,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            api_base=None if is_local(model) else base_of(model, self.settings.api_base),
+        )
+
+    def warm_up(self, *models: str) -> None:
+        """Start loading what these models' lanes need, beside whatever the caller does next."""
+        if any(self.lane_name(model) == "litellm" for model in models):
+            import threading
+
+            from safetyqc.llm.litellm_client import load_litellm
+
+            threading.Thread(target=load_litellm, name="safetyqc-load-litellm", daemon=True).start()
+
+    async def close(self) -> None:
+        """Close every lane that was opened."""
+        lanes, self._lanes = list(self._lanes.values()), {}
+        for lane in lanes:
+            await lane.close()
+
+
+class _Remembered(Capabilities):
+    """Capabilities that a run keeps, so that a resumed one does not learn them from refusals again."""
+
+    def __init__(self, store: Store | None) -> None:
+        self._store = store
+        super().__init__(store.meta(_CAPABILITIES, {}) if store else {})
+
+    def format_for(self, request: Request) -> Any:
+        """See Capabilities; what litellm's list knows counts until a server said otherwise."""
+        name = self._name(request)
+        if name not in self._formats and base_of(request.model, request.api_base) is None:
+            known = None if is_local(request.model) else known_format(request.model)
+            if known is not None:
+                self._formats[name] = known
+        return super().format_for(request)
+
+    def learn(self, request: Request, best: Any) -> None:
+        """See Capabilities."""
+        super().learn(request, best)
+        if self._store is not None:
+            self._store.set_meta(_CAPABILITIES, self.as_dict())
+
+
+def _is_good(reply: Reply) -> bool:
+    """Whether an answer may be given again: a cut-off, filtered or refused one may not."""
+    return reply.finish_reason not in ("length", "content_filter") and not reply.refusal
+
+
+def _base_for(fallback: str, request: Request) -> str | None:
+    """A fallback of the same kind lives at the same base URL; another provider has its own."""
+    return request.api_base if host_of(fallback) is host_of(request.model) and not is_local(fallback) else None
+
+
+def _most(price: Price | None, request: Request) -> float:
+    """The most that a request can cost: its prompt counted generously and every token of room used."""
+    price = price or FREE
+    most_prompt = sum(len(m["content"].encode("utf-8", "replace")) for m in request.messages) / 2 + 500
+    return (most_prompt * price.input_usd + request.max_tokens * price.output_usd) / 1e6

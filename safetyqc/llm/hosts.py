@@ -1,0 +1,61 @@
+"""Knows where OpenAI-compatible servers of the user's own are found: from a model's name to a base URL and a key.
+
+It opens no connection. The one surprising thing: a bare host and port is completed with `/v1`, the commonest slip.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where a prefix of model names is served, and where its key is looked for."""
+
+    key_env: str
+    base_envs: tuple[str, ...]
+    default_base: str | None = None
+
+
+HOSTS: dict[str, Host] = {
+    "openai": Host("OPENAI_API_KEY", ("OPENAI_BASE_URL", "OPENAI_API_BASE")),
+    "hosted_vllm": Host("HOSTED_VLLM_API_KEY", ("HOSTED_VLLM_API_BASE",), "http://localhost:8000/v1"),
+    "vllm": Host("HOSTED_VLLM_API_KEY", ("HOSTED_VLLM_API_BASE",), "http://localhost:8000/v1"),
+    "ollama": Host("OLLAMA_API_KEY", ("OLLAMA_API_BASE", "OLLAMA_HOST"), "http://localhost:11434/v1"),
+    "ollama_chat": Host("OLLAMA_API_KEY", ("OLLAMA_API_BASE", "OLLAMA_HOST"), "http://localhost:11434/v1"),
+    "lm_studio": Host("LM_STUDIO_API_KEY", ("LM_STUDIO_API_BASE",), "http://localhost:1234/v1"),
+    "llamafile": Host("LLAMAFILE_API_KEY", ("LLAMAFILE_API_BASE",), "http://localhost:8080/v1"),
+}
+"""Prefixes of model names that mean an OpenAI-compatible server of the user's own."""
+
+
+def host_of(model: str) -> Host | None:
+    """The entry of HOSTS that a model's prefix names."""
+    prefix, slash, _ = model.partition("/")
+    return HOSTS.get(prefix) if slash else None
+
+
+def base_of(model: str, api_base: str | None) -> str | None:
+    """Base URL that a model is served at; None when it is not an endpoint of the user's own."""
+    host = host_of(model)
+    if api_base is None and host is not None:
+        api_base = next((os.environ[name] for name in host.base_envs if os.environ.get(name)), host.default_base)
+    if api_base is None:
+        return None
+    if "://" not in api_base:
+        api_base = f"http://{api_base}"
+    # Servers live under /v1; a bare host and port is the commonest slip
+    return api_base.rstrip("/") + ("/v1" if urlsplit(api_base).path in ("", "/") else "")
+
+
+def key_of(model: str) -> str | None:
+    """The API key for a model with one of the known prefixes, from its environment variable."""
+    host = host_of(model) or HOSTS["openai"]
+    return os.environ.get(host.key_env)
+
+
+def wire_name(model: str) -> str:
+    """The model's name as the server knows it: without a prefix of HOSTS."""
+    return model.partition("/")[2] if host_of(model) else model

@@ -1,0 +1,187 @@
+"""The way to every provider: the only module that imports litellm, and only once a request needs it.
+
+One request, one attempt, one typed outcome: litellm's own retries, logging, telemetry and cost calculation are turned
+off, because the door does them once, durably and for both lanes. The one surprising thing: endpoints of the user's own
+go through litellm's `hosted_vllm` route, which uses aiohttp without the OpenAI SDK and is twice as fast.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import time
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from safetyqc.errors import FatalModelError, ModelError
+from safetyqc.llm.client import Reply, Request
+from safetyqc.llm.hosts import base_of, key_of, wire_name
+from safetyqc.llm.wire import explain_error, read_allowance, read_reply, redact, response_format
+
+_HEADER_PREFIX = "llm_provider-"
+
+
+@cache
+def load_litellm() -> Any:
+    """Import litellm (seconds of CPU) with everything off that is not needed for a call; thread-safe, once."""
+    # Without this litellm fetches its price list from the network while it is imported
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    os.environ.setdefault("LITELLM_LOG", "ERROR")
+    collecting = gc.isenabled()
+    gc.disable()  # the import allocates a million objects that all stay: collecting among them costs a second
+    try:
+        import litellm
+    finally:
+        if collecting:
+            gc.enable()
+    litellm.telemetry = False
+    litellm.suppress_debug_info = True  # help texts would go to stdout, which is the result
+    litellm.turn_off_message_logging = True
+    litellm.drop_params = False  # a silently dropped schema would look like a model that cannot follow one
+    litellm.num_retries = 0
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    return litellm
+
+
+class LitellmClient:
+    """Answers requests through litellm."""
+
+    def __init__(self, *, api_key: str | None = None, timeout_s: float = 120.0) -> None:
+        self._api_key, self._timeout_s = api_key, timeout_s
+        self._routes: dict[tuple[str, str | None], dict[str, Any]] = {}
+        self._refused: dict[str, set[str]] = {}
+        self._used = False
+
+    async def complete(self, request: Request) -> Reply:
+        """Send one request once.
+
+        Raises:
+            ModelError: with `retryable` set where the same request may succeed later.
+            FatalModelError: wrong key, wrong URL, no such model, no credit.
+        """
+        litellm = await asyncio.to_thread(load_litellm) if not self._used else load_litellm()
+        self._used = True
+        arguments = self._arguments(litellm, request)
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await litellm.acompletion(**arguments)
+        except TimeoutError as error:
+            reason = f"{request.model}: no whole answer within {self._timeout_s:g} s"
+            raise ModelError("provider_error", reason, retryable=True) from error
+        except litellm.UnsupportedParamsError as error:
+            return await self._without_refused(request, error)
+        except Exception as error:  # litellm lets any exception of a provider's SDK through
+            raise self._explain(litellm, request, error) from error
+        return _read(request, response, time.monotonic() - started)
+
+    def _arguments(self, litellm: Any, request: Request) -> dict[str, Any]:
+        arguments = {
+            **self._route(litellm, request),
+            "messages": [dict(m) for m in request.messages],
+            "temperature": request.temperature,
+            "max_tokens": request.max_tokens,
+            "timeout": self._timeout_s,
+            "max_retries": 0,
+            "num_retries": 0,
+            "no-log": True,
+        }
+        if request.seed is not None:
+            arguments["seed"] = request.seed
+        if (form := response_format(request)) is not None:
+            arguments["response_format"] = form
+        for name in self._refused.get(request.model, ()):
+            arguments.pop(name, None)
+        return arguments
+
+    def _route(self, litellm: Any, request: Request) -> dict[str, Any]:
+        """Model, base and key as litellm wants them; resolved once per model."""
+        found = self._routes.get((request.model, request.api_base))
+        if found is not None:
+            return found
+        base = base_of(request.model, request.api_base)
+        if base is None:
+            route: dict[str, Any] = {"model": request.model}
+            if self._api_key:
+                route["api_key"] = self._api_key
+        else:
+            model = f"hosted_vllm/{wire_name(request.model)}"
+            route = {"model": model, "api_base": base, "api_key": self._api_key or key_of(request.model) or "none"}
+            # A model without a price makes litellm fail its own look-up, slowly, on every call
+            free = {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0, "mode": "chat"}
+            litellm.register_model({model: {**free, "litellm_provider": "hosted_vllm", "max_tokens": 1_000_000}})
+        self._routes[request.model, request.api_base] = route
+        return route
+
+    async def _without_refused(self, request: Request, error: Exception) -> Reply:
+        """Some models take no temperature or seed: remember it and ask without; a schema is never given up silently."""
+        said = str(error)
+        known = self._refused.setdefault(request.model, set())
+        refused = {name for name in ("temperature", "seed") if name in said} - known
+        if not refused:
+            raise explain_error(400, said, model=request.model) from error
+        known |= refused
+        return await self.complete(request)
+
+    def _explain(self, litellm: Any, request: Request, error: Exception) -> ModelError:
+        key = self._api_key or key_of(request.model)
+        said = _said(error)
+        if isinstance(error, litellm.ContentPolicyViolationError):
+            return ModelError("filtered_by_provider", redact(f"{request.model}: {said}", key))
+        if isinstance(error, litellm.Timeout):
+            reason = f"{request.model}: no whole answer within {self._timeout_s:g} s"
+            return ModelError("provider_error", reason, retryable=True)
+        if isinstance(error, litellm.APIConnectionError):
+            return ModelError("provider_error", redact(f"{request.model}: {said}", key), retryable=True)
+        if "LLM Provider NOT provided" in said:
+            fix = "name the provider first, like openai/gpt-4o-mini or openrouter/..., or give --api-base URL"
+            return FatalModelError(f"no provider is known for the model {request.model!r}", fix=fix)
+        status = getattr(error, "status_code", None)
+        if not isinstance(status, int):
+            return ModelError("provider_error", redact(f"{request.model}: {type(error).__name__}: {said}", key))
+        base = base_of(request.model, request.api_base) or ""
+        return explain_error(status, said, model=request.model, base=base, headers=_error_headers(error), key=key)
+
+    async def close(self) -> None:
+        """Close litellm's cached connections, which it would leak once per event loop."""
+        if self._used:
+            self._used = False
+            await load_litellm().close_litellm_async_clients()
+
+
+def _said(error: Exception) -> str:
+    """The provider's words without litellm's wrapping of class names around them."""
+    text = str(getattr(error, "message", None) or error)
+    while text.startswith("litellm.") and ": " in text:
+        text = text.split(": ", 1)[1]
+    return text
+
+
+def _error_headers(error: Exception) -> Mapping[str, str]:
+    for holder in (error, getattr(error, "response", None)):
+        for name in ("litellm_response_headers", "headers"):
+            headers = getattr(holder, name, None)
+            if headers:
+                return {str(k).lower().removeprefix(_HEADER_PREFIX): str(v) for k, v in dict(headers).items()}
+    return {}
+
+
+def _read(request: Request, response: Any, latency_s: float) -> Reply:
+    hidden = getattr(response, "_hidden_params", None) or {}
+    headers = {
+        str(k).lower().removeprefix(_HEADER_PREFIX): str(v) for k, v in (hidden.get("additional_headers") or {}).items()
+    }
+    choices = []
+    for choice in getattr(response, "choices", None) or []:
+        message = choice.message
+        refusal = getattr(message, "refusal", None) or (message.get("provider_specific_fields") or {}).get("refusal")
+        content = {"content": message.content, "refusal": refusal}
+        choices.append({"message": content, "finish_reason": choice.finish_reason})
+    usage = getattr(response, "usage", None)
+    counted = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")} if usage else None
+    body = {"choices": choices, "usage": counted}
+    return read_reply(body, model=request.model, latency_s=latency_s, allowance=read_allowance(headers))
