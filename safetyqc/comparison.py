@@ -2,17 +2,19 @@
 
 The numbers are computed by the judge stage. Everywhere here: shares are 0..1, None means "cannot be said" (never 0),
 and an unscored cell is in no rate, no kappa and no table but its own count. The one surprising thing: `OVERALL` (the
-whole conversation) and `POOLED` (every labelled cell of every criterion) stand in the list of criteria as two of them.
+whole conversation) and `POOLED` (the cells of all criteria together) stand in the list of criteria as two of them.
 """
 
 from __future__ import annotations
+
+from pydantic import Field
 
 from safetyqc.records import Conversation, Outcome, Record
 
 OVERALL = "overall"
 """Pseudo-criterion: did the conversation pass by the rubric set's rule."""
 POOLED = "all criteria"
-"""Pseudo-criterion: the cells of all criteria together; intervals resample whole conversations."""
+"""Pseudo-criterion: the cells of all criteria that every judge was asked; intervals resample whole conversations."""
 
 
 class Estimate(Record):
@@ -27,7 +29,7 @@ class Estimate(Record):
         return self.low <= other.high and other.low <= self.high
 
 
-class Standing(Record):
+class RaterCounts(Record):
     """How one rater used one criterion, on its own.
 
     `applicable` is passed + failed + unscored; `na` cells are outside. The bounds count every unscored cell as a
@@ -40,7 +42,7 @@ class Standing(Record):
     failed: int
     unscored: int
     na: int
-    unscored_by_reason: dict[str, int] = {}
+    unscored_by_reason: dict[str, int] = Field(default_factory=dict)
     coverage: float | None = None
     pass_rate: Estimate | None = None
     worst: float | None = None
@@ -48,7 +50,7 @@ class Standing(Record):
 
 
 class Agreement(Record):
-    """Two raters on the cells that both scored (`n`); `na_conflicts` counts cells that only one calls not applicable."""
+    """Two raters on the cells that both scored (`n`); `na_conflicts`: cells that only one calls not applicable."""
 
     first: str
     second: str
@@ -112,7 +114,7 @@ class CriterionComparison(Record):
     """All raters on one criterion."""
 
     criterion: str
-    standings: tuple[Standing, ...]
+    counts: tuple[RaterCounts, ...]
     agreements: tuple[Agreement, ...] = ()
     alpha: float | None = None
     """Krippendorff's alpha (nominal) over all judges."""

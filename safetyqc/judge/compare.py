@@ -1,0 +1,321 @@
+"""Judgments of several judges, and labels, in; a Comparison out: who agrees with whom, who is right, at what price.
+
+Asks no model and draws nothing. Unscored is never a class here: such a cell is counted, bounds the pass rate, and is
+in no agreement. Imports numpy at module top: only commands that compare import it. The one surprising thing: `POOLED`
+treats all criteria's cells as one table, and its intervals resample whole conversations, since the cells of one
+conversation stand or fall together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from safetyqc.comparison import (
+    OVERALL,
+    POOLED,
+    Accuracy,
+    Agreement,
+    Calibration,
+    Comparison,
+    CriterionComparison,
+    Disagreement,
+    Estimate,
+    Price,
+    RaterCounts,
+    Side,
+)
+from safetyqc.errors import UserError, choose_from
+from safetyqc.judge import agreement
+from safetyqc.judge.corrected import corrected_rates
+from safetyqc.judge.ratings import (
+    ABSENT,
+    FAIL,
+    MAJORITY,
+    NA,
+    OUTCOMES,
+    PASS,
+    UNSCORED,
+    Codes,
+    OverallRule,
+    Ratings,
+    align,
+)
+from safetyqc.judge.recommendation import recommend
+from safetyqc.records import Conversation, Judgment, Label, Outcome
+from safetyqc.statistics import wilson_interval
+
+
+@dataclass(frozen=True)
+class _Bootstrap:
+    resamples: int
+    seed: int
+    confidence: float
+
+    def kappa(self, counts: agreement.Counts) -> Estimate | None:
+        return agreement.kappa_estimate(counts, resamples=self.resamples, seed=self.seed, confidence=self.confidence)
+
+
+def compare(
+    judgments: Iterable[Judgment],
+    labels: Iterable[Label] = (),
+    *,
+    truth: str | None = None,
+    shared_only: bool = False,
+    overall_rule: OverallRule | None = None,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare judges with each other and, where there are labels, with the truth.
+
+    `truth`, `shared_only` and `overall_rule` are those of `align`. Equal input and seed give equal intervals, and
+    adding a judge does not move the others'. Asks no model.
+
+    Raises:
+        NotComparableError: other rubric hashes or conversations, or labels that meet no judgment; says what differs.
+    """
+    by_judge = list(judgments)
+    ratings = align(by_judge, labels, truth=truth, shared_only=shared_only, overall_rule=overall_rule)
+    bootstrap = _Bootstrap(resamples, seed, confidence)
+    criteria = tuple(_criterion(ratings, group, bootstrap) for group in _groups(ratings))
+    prices = tuple(_price(judge, by_judge, set(ratings.ids)) for judge in ratings.judges)
+    return Comparison(
+        rubric=ratings.rubric,
+        rubric_hash=ratings.rubric_hash,
+        conversations=len(ratings.ids),
+        left_out=ratings.left_out,
+        judges=tuple(ratings.judges),
+        annotators=tuple(ratings.annotators),
+        truth=ratings.truth,
+        labelled=_labelled(ratings),
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+        prices=prices,
+        criteria=criteria,
+        recommendation=recommend(_basis(ratings, criteria), prices),
+        notes=tuple(ratings.notes),
+    )
+
+
+def _groups(ratings: Ratings) -> list[list[str]]:
+    """Every criterion alone, overall where a judge has it, then all that every judge was asked for."""
+    alone = [[c] for c in ratings.criteria if c != OVERALL or any(ratings.asked(j, c) for j in ratings.judges)]
+    shared = _shared(ratings)
+    return [*alone, shared] if len(shared) > 1 else alone
+
+
+def _shared(ratings: Ratings) -> list[str]:
+    return [c for c in ratings.criteria if c != OVERALL and all(ratings.asked(j, c) for j in ratings.judges)]
+
+
+def _basis(ratings: Ratings, criteria: tuple[CriterionComparison, ...]) -> CriterionComparison:
+    """Pick the comparison in which no judge has other cells than the rest."""
+    shared = _shared(ratings)
+    return next(c for c in criteria if c.criterion == (POOLED if len(shared) > 1 else shared[0]))
+
+
+def _labelled(ratings: Ratings) -> int:
+    if ratings.truth is None:
+        return 0
+    return int((_codes(ratings, ratings.truth, ratings.criteria) <= NA).any(axis=1).sum())
+
+
+def _codes(ratings: Ratings, rater: str, criteria: list[str]) -> Codes:
+    """Codes of one rater, of shape (conversations, criteria)."""
+    return np.stack([ratings.codes[rater][c] for c in criteria], axis=1)
+
+
+def _criterion(ratings: Ratings, group: list[str], bootstrap: _Bootstrap) -> CriterionComparison:
+    """Compare on one criterion, or on the cells of several of them as one."""
+    asked = [r for r in ratings.codes if any(ratings.asked(r, c) for c in group)]
+    codes = {rater: _codes(ratings, rater, group) for rater in asked}
+    judges = [judge for judge in ratings.judges if judge in codes]
+    truth = ratings.truth if ratings.truth in codes else None
+    others = [a for a in ratings.annotators if a in codes and a != truth]
+    people = others if len(others) > 1 else [a for a in ratings.annotators if a in codes]
+    measured = [*judges, *(others if truth != MAJORITY else [])] if truth else []
+    return CriterionComparison(
+        criterion=group[0] if len(group) == 1 else POOLED,
+        counts=tuple(_counts(ratings, rater, group, codes[rater], bootstrap.confidence) for rater in asked),
+        agreements=tuple(
+            _agreement(a, b, codes, bootstrap, codes[truth] if truth else None) for a, b in combinations(judges, 2)
+        ),
+        alpha=agreement.alpha([codes[judge] for judge in judges]),
+        accuracies=tuple(_accuracy(ratings, r, group, codes[r], codes[truth or ""], bootstrap) for r in measured),
+        human_ceiling=tuple(_agreement(a, b, codes, bootstrap) for a, b in combinations(people, 2)),
+        corrected=corrected_rates(ratings, group[0], bootstrap.confidence) if truth and len(group) == 1 else (),
+    )
+
+
+def _counts(ratings: Ratings, rater: str, group: list[str], codes: Codes, confidence: float) -> RaterCounts:
+    passed, failed, na, unscored = (int((codes == code).sum()) for code in (PASS, FAIL, NA, UNSCORED))
+    scored = passed + failed
+    applicable = scored + unscored
+    reasons: dict[str, int] = {}
+    for criterion in group:
+        for reason, count in ratings.reasons.get((rater, criterion), {}).items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    low, high = wilson_interval(passed, scored, confidence)
+    return RaterCounts(
+        rater=rater,
+        applicable=applicable,
+        passed=passed,
+        failed=failed,
+        unscored=unscored,
+        na=na,
+        unscored_by_reason=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+        coverage=scored / applicable if applicable else None,
+        pass_rate=Estimate(value=passed / scored, low=low, high=high) if scored else None,
+        worst=passed / applicable if applicable else None,
+        best=(passed + unscored) / applicable if applicable else None,
+    )
+
+
+def _agreement(
+    first: str, second: str, codes: Mapping[str, Codes], bootstrap: _Bootstrap, truth: Codes | None = None
+) -> Agreement:
+    a, b = codes[first], codes[second]
+    counts = agreement.pair_counts(a, b)
+    both_pass, only_first, only_second, both_fail = (int(c) for c in counts.sum(axis=0))
+    n = both_pass + only_first + only_second + both_fail
+    scored = (a <= PASS) & (b <= PASS)
+    right = [int((scored & (mine == truth) & (other != truth)).sum()) for mine, other in ((a, b), (b, a))]
+    return Agreement(
+        first=first,
+        second=second,
+        n=n,
+        both_pass=both_pass,
+        both_fail=both_fail,
+        only_first_passes=only_first,
+        only_second_passes=only_second,
+        na_conflicts=int((((a == NA) & (b <= PASS)) | ((a <= PASS) & (b == NA))).sum()),
+        agreement=(both_pass + both_fail) / n if n else None,
+        kappa=bootstrap.kappa(counts),
+        mcnemar_p=agreement.mcnemar_p(only_first, only_second),
+        more_often_right_p=agreement.mcnemar_p(*right) if truth is not None else None,
+    )
+
+
+def _accuracy(
+    ratings: Ratings, rater: str, group: list[str], codes: Codes, truth: Codes, bootstrap: _Bootstrap
+) -> Accuracy:
+    counts = agreement.pair_counts(codes, truth)
+    true_pass, missed_fail, false_alarm, true_fail = (int(c) for c in counts.sum(axis=0))
+    n = true_pass + missed_fail + false_alarm + true_fail
+    precision, recall = _share(true_fail, true_fail + false_alarm), _share(true_fail, true_fail + missed_fail)
+    return Accuracy(
+        rater=rater,
+        n=n,
+        confusion=_confusion(codes, truth),
+        agreement=_share(true_pass + true_fail, n),
+        kappa=bootstrap.kappa(counts),
+        majority_baseline=_share(max(true_pass + false_alarm, missed_fail + true_fail), n),
+        precision_fail=precision,
+        recall_fail=recall,
+        f1_fail=_share(2 * true_fail, 2 * true_fail + false_alarm + missed_fail),
+        calibration=_calibration(ratings, rater, group, truth),
+    )
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _confusion(codes: Codes, truth: Codes) -> dict[str, dict[Outcome, int]]:
+    return {
+        OUTCOMES[label]: {
+            OUTCOMES[code]: int(((truth == label) & (codes == code)).sum()) for code in (PASS, FAIL, NA, UNSCORED)
+        }
+        for label in (PASS, FAIL, NA)
+    }
+
+
+def _calibration(ratings: Ratings, rater: str, group: list[str], truth: Codes) -> Calibration | None:
+    own = ratings.probabilities.get(rater)
+    if own is None:
+        return None
+    return agreement.calibration(np.stack([own[c] for c in group], axis=1), truth)
+
+
+def _price(judge: str, judgments: list[Judgment], compared: set[str]) -> Price:
+    own = [j for j in judgments if j.judge == judge and j.conversation_id in compared]
+    costs = [j.cost_usd for j in own if j.cost_usd is not None]
+    waits = [j.latency_s for j in own if j.latency_s is not None]
+    return Price(
+        judge=judge,
+        judged=len(own),
+        cost_usd_per_1000=1000 * sum(costs) / len(costs) if costs else None,
+        unpriced=len(own) - len(costs),
+        latency_s_per_1000=1000 * sum(waits) / len(waits) if waits else None,
+    )
+
+
+def disagreements(
+    judgments: Iterable[Judgment],
+    conversations: Iterable[Conversation],
+    labels: Iterable[Label] = (),
+    *,
+    limit: int | None = 10,
+    criterion: str | None = None,
+    truth: str | None = None,
+    shared_only: bool = False,
+) -> list[Disagreement]:
+    """List cells where one rater says pass and another fail, with what each of them gave as its reason.
+
+    Judges that contradict the truth come first, then judges that contradict each other; criteria take turns, so that a
+    short list shows all of them. Unscored and not applicable are no disagreement. Conversations whose text is not given
+    are left out. Arguments and errors are those of `compare`; `limit` None gives all.
+    """
+    listed, marks = list(judgments), list(labels)
+    ratings = align(listed, marks, truth=truth, shared_only=shared_only)
+    texts = {c.id: c for c in conversations}
+    names = [c for c in ratings.criteria if c != OVERALL]
+    if criterion is not None and criterion not in names:
+        raise UserError(f"no judge scored criterion {criterion!r}", fix=choose_from(criterion, names))
+    queues = [_differing(ratings, c) for c in ([criterion] if criterion else names)]
+    cells = sorted(
+        (rank, turn, column, row, name)
+        for column, (name, ranked) in enumerate(queues)
+        for turn, (rank, row) in enumerate(ranked)
+    )
+    found = [(ratings.ids[row], name) for _, _, _, row, name in cells if ratings.ids[row] in texts][:limit]
+    wanted = {identifier for identifier, _ in found}
+    given = {(j.judge, j.conversation_id): j for j in listed if j.conversation_id in wanted}
+    rows = {identifier: row for row, identifier in enumerate(ratings.ids)}
+    return [
+        Disagreement(conversation=texts[i], criterion=c, sides=_sides(ratings, given, rows[i], i, c)) for i, c in found
+    ]
+
+
+def _differing(ratings: Ratings, criterion: str) -> tuple[str, list[tuple[int, int]]]:
+    """Rows where raters differ as (rank, row): rank 0 where a judge contradicts the truth, 1 where judges differ."""
+    judges = np.stack([ratings.codes[judge][criterion] for judge in ratings.judges])
+    between = (judges == PASS).any(axis=0) & (judges == FAIL).any(axis=0)
+    wrong = np.zeros_like(between)
+    if ratings.truth:
+        truth = ratings.codes[ratings.truth][criterion]
+        wrong = (((judges == PASS) & (truth == FAIL)) | ((judges == FAIL) & (truth == PASS))).any(axis=0)
+    rows = np.flatnonzero(between | wrong)
+    return criterion, sorted((0 if wrong[row] else 1, int(row)) for row in rows)
+
+
+def _sides(
+    ratings: Ratings, given: Mapping[tuple[str, str], Judgment], row: int, identifier: str, criterion: str
+) -> tuple[Side, ...]:
+    sides = []
+    for judge in ratings.judges:
+        score = given[judge, identifier].score(criterion)
+        if score:
+            fields = score.model_dump(include={"outcome", "level", "probability", "reason", "quote", "turn"})
+            sides.append(Side(rater=judge, **fields))
+    marks = dict.fromkeys([*ratings.annotators, *([ratings.truth] if ratings.truth else [])])
+    for annotator in marks:
+        code = int(ratings.codes[annotator][criterion][row])
+        if code != ABSENT:
+            sides.append(Side(rater=annotator, outcome=OUTCOMES[code], is_label=True))
+    return tuple(sides)

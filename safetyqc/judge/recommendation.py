@@ -1,0 +1,116 @@
+"""Comparison figures in, one sentence out: which judge is worth its price, or why nobody can say yet.
+
+Decides by kappa against labels and nothing else: agreement among judges says that they agree, not that they are right.
+The one surprising thing: accuracy never names a winner while intervals overlap; then the price decides, if it differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from safetyqc.comparison import (
+    Accuracy,
+    CriterionComparison,
+    Estimate,
+    Price,
+    RaterCounts,
+    Recommendation,
+)
+
+MIN_LABELLED = 30
+"""Cells below which no judge is recommended: a kappa on fewer moves by a fifth with a single cell."""
+MIN_COVERAGE = 0.9
+"""A judge that leaves more than a tenth unscored chose its own questions; it is no match for one that answered all."""
+
+
+def recommend(basis: CriterionComparison, prices: Sequence[Price]) -> Recommendation:
+    """Recommend a judge, or say what is missing; never a winner by overlapping intervals.
+
+    Args:
+        basis: the comparison on the cells that every judge was asked for.
+        prices: one for every judge.
+    """
+    judges = [price.judge for price in prices]
+    measured = {a.rater: a for a in basis.accuracies if a.rater in judges}
+    if not measured:
+        return Recommendation(
+            judge=None,
+            reason="no labels: agreement shows that judges agree, not that they are right; label about "
+            "100 conversations with `safetyqc review`, or give --labels FILE",
+        )
+    n = max(a.n for a in measured.values())
+    if n < MIN_LABELLED:
+        return Recommendation(
+            judge=None, reason=f"too few labels: {n} labelled and scored cells, at least {MIN_LABELLED} are needed"
+        )
+    return _choose(measured, {c.rater: c for c in basis.counts}, {p.judge: p for p in prices})
+
+
+def _choose(
+    measured: Mapping[str, Accuracy], counts: Mapping[str, RaterCounts], prices: Mapping[str, Price]
+) -> Recommendation:
+    kappas = {judge: a.kappa for judge, a in measured.items() if a.kappa is not None and a.n >= MIN_LABELLED}
+    useful = {judge: kappa for judge, kappa in kappas.items() if kappa.low > 0}
+    if not useful:
+        shown = ", ".join(f"{judge} {_interval(kappa)}" for judge, kappa in kappas.items())
+        return Recommendation(
+            judge=None, reason=f"no judge is shown to be better than chance (kappa: {shown or 'none'})"
+        )
+    thorough = {j: k for j, k in useful.items() if (counts[j].coverage or 0) >= MIN_COVERAGE}
+    aside = _aside(useful, thorough, counts)
+    if not thorough:
+        return Recommendation(judge=None, reason=f"no judge scored {MIN_COVERAGE:.0%} of the cells{aside}")
+    best = max(thorough, key=lambda judge: thorough[judge].value)
+    rivals = [judge for judge, kappa in thorough.items() if judge == best or kappa.overlaps(thorough[best])]
+    if len(rivals) == 1:
+        return Recommendation(judge=best, reason=_clear_winner(best, thorough, prices) + aside)
+    return _cheapest(best, rivals, thorough, prices, aside)
+
+
+def _aside(useful: Mapping[str, Estimate], thorough: Mapping[str, Estimate], counts: Mapping[str, RaterCounts]) -> str:
+    sparse = [f"{judge} scored {counts[judge].coverage or 0:.0%}" for judge in useful if judge not in thorough]
+    return f"; not considered, too much unscored: {', '.join(sparse)}" if sparse else ""
+
+
+def _clear_winner(best: str, kappas: Mapping[str, Estimate], prices: Mapping[str, Price]) -> str:
+    price = f"at {_money(prices[best])}"
+    if len(kappas) == 1:
+        return f"{best}: kappa {_interval(kappas[best])} against the labels, {price}"
+    second = max((judge for judge in kappas if judge != best), key=lambda judge: kappas[judge].value)
+    return (
+        f"{best}: kappa {_interval(kappas[best])} {price}, clear of {second} with {_interval(kappas[second])} "
+        f"at {_money(prices[second])}"
+    )
+
+
+def _cheapest(
+    best: str, rivals: list[str], kappas: Mapping[str, Estimate], prices: Mapping[str, Price], aside: str
+) -> Recommendation:
+    tied = ", ".join(f"{judge} {_interval(kappas[judge])}" for judge in rivals)
+    costs = {judge: prices[judge].cost_usd_per_1000 for judge in rivals}
+    known = {judge: cost for judge, cost in costs.items() if cost is not None}
+    if len(known) < len(rivals) or len(set(known.values())) == 1:
+        what = "their price is not known for all" if len(known) < len(rivals) else "they cost the same"
+        return Recommendation(
+            judge=None, reason=f"no winner: intervals overlap (kappa: {tied}) and {what}; more labels may tell{aside}"
+        )
+    cheap = min(known, key=lambda judge: known[judge])
+    if list(known.values()).count(known[cheap]) > 1:
+        return Recommendation(
+            judge=None, reason=f"no winner: intervals overlap (kappa: {tied}) and the cheapest cost the same{aside}"
+        )
+    dearer = best if best != cheap else min((j for j in rivals if j != cheap), key=lambda judge: known[judge])
+    return Recommendation(
+        judge=cheap,
+        reason=f"{cheap}: not told apart from {dearer} by these labels (kappa: {tied}) and cheaper: "
+        f"{_money(prices[cheap])} against {_money(prices[dearer])}{aside}",
+    )
+
+
+def _interval(kappa: Estimate) -> str:
+    return f"{kappa.value:.2f} [{kappa.low:.2f}, {kappa.high:.2f}]"
+
+
+def _money(price: Price) -> str:
+    cost = price.cost_usd_per_1000
+    return "an unknown price" if cost is None else f"${cost:.2f} per 1,000"
