@@ -44,3 +44,22 @@ def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
     expected = sum(one[name] * other[name] for name in one) / (n * n)
     observed = sum(a == b for a, b in zip(first, second, strict=True)) / n
     return None if expected == 1 else (observed - expected) / (1 - expected)
+
+
+def difference_interval(
+    passed: int, n: int, passed_before: int, n_before: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of (passed / n) - (passed_before / n_before), two separate samples; (-1, 1) when either is empty.
+
+    Newcombe's hybrid of two Wilson intervals (Statistics in Medicine, 1998, method 10). For the same conversations
+    judged twice it is wider than need be.
+    """
+    if n <= 0 or n_before <= 0:
+        return -1.0, 1.0
+    share, share_before = passed / n, passed_before / n_before
+    low, high = wilson_interval(passed, n, confidence)
+    low_before, high_before = wilson_interval(passed_before, n_before, confidence)
+    difference = share - share_before
+    below = sqrt((share - low) ** 2 + (high_before - share_before) ** 2)
+    above = sqrt((high - share) ** 2 + (share_before - low_before) ** 2)
+    return difference - below, difference + above

@@ -1,0 +1,146 @@
+"""Turns the numbers of a Summary into what to do next: each problem with the command that mends it.
+
+Commands name the run when it is not the default one, so that they can be pasted as they stand. Nothing is said about a
+problem that no command mends.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from safetyqc.reports.schema import OVERALL, Action
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from safetyqc.reports.schema import Summary
+
+DEFAULT_RUN = "safetyqc-run"
+COLLAPSED_SHARE = 0.2
+"""More first answers than this beginning with the same six words teach a model one sentence."""
+_ENOUGH = 20
+"""Fewer conversations than this say nothing about collapse or intervals."""
+_SEVERITIES = ("error", "warning", "hint")
+
+
+def list_actions(summary: Summary) -> tuple[Action, ...]:
+    """List what can be mended, the gravest first; the last one says what comes next when all is well."""
+    if not summary.total:
+        return (Action(severity="error", problem="the run holds no conversation", command=_command(summary, "run")),)
+    found = [a for rule in (_unwritten, _unjudged, _unscored, _bars, _failed, _canaries) for a in rule(summary)]
+    found += [a for rule in (_not_searched, _collapse, _unlabelled, _finished) for a in rule(summary)]
+    return tuple(sorted(found, key=lambda action: _SEVERITIES.index(action.severity)))
+
+
+def _command(summary: Summary, *words: str) -> str:
+    run = () if summary.run.folder == DEFAULT_RUN else ("--run", summary.run.folder)
+    return shlex.join(("safetyqc", *words, *run))
+
+
+def _unwritten(summary: Summary) -> Iterator[Action]:
+    short = {s.name: s.missing for s in summary.balance.categories if s.missing}
+    if short:
+        planned = sum(s.planned or 0 for s in summary.balance.categories)
+        yield Action(
+            severity="warning",
+            problem=f"{sum(short.values())} of {planned} planned conversations are lost: "
+            + ", ".join(f"{name} {count}" for name, count in short.items()),
+            command=_command(summary, "generate", *(w for n, c in short.items() for w in ("--top-up", f"{n}={c}"))),
+        )
+
+
+def _unjudged(summary: Summary) -> Iterator[Action]:
+    missing = sum(m.unjudged for m in summary.missing)
+    if missing:
+        judge = ("--judge", summary.run.judge) if summary.run.judge else ()
+        yield Action(
+            severity="error",
+            problem=f"{missing} conversations have no verdict, so nothing is known of them",
+            command=_command(summary, "judge", *judge),
+        )
+
+
+def _unscored(summary: Summary) -> Iterator[Action]:
+    overall = next((c.overall for c in summary.criteria if c.id == OVERALL), None)
+    if overall and overall.unscored:
+        yield Action(
+            severity="warning",
+            problem=f"{overall.unscored} conversations were judged but not decided, so the pass rate lies anywhere "
+            f"between {overall.worst:.1%} and {overall.best:.1%}",
+            command=_command(summary, "judge", "--fallback-judge", "MODEL"),
+        )
+
+
+def _bars(summary: Summary) -> Iterator[Action]:
+    for bar in summary.verdict.bars if summary.verdict else ():
+        if not bar.met and bar.rate.n:
+            yield Action(
+                severity="error",
+                problem=f"{bar.name} passes {bar.rate.rate:.1%} of {bar.rate.n}, below your bar of {bar.bar:.1%}",
+                command=_command(summary, "rewrite"),
+            )
+        elif not bar.met:
+            yield Action(
+                severity="error",
+                problem=f"{bar.name} has no scored conversation to hold against your bar",
+                command=_command(summary, "judge"),
+            )
+        elif not bar.certain:
+            yield Action(
+                severity="hint",
+                problem=f"{bar.name} meets your bar of {bar.bar:.1%}, but its interval reaches down to "
+                f"{bar.rate.low:.1%}",
+                command=_command(summary, "review"),
+            )
+
+
+def _failed(summary: Summary) -> Iterator[Action]:
+    lost = next((step.lost for step in summary.funnel if step.name == "kept"), 0)
+    if lost:
+        yield Action(severity="warning", problem=f"{lost} conversations failed", command=_command(summary, "rewrite"))
+
+
+def _canaries(summary: Summary) -> Iterator[Action]:
+    for judge in summary.judges:
+        seen = judge.canaries
+        if seen and (seen.caught < seen.bad or seen.false_alarms):
+            yield Action(
+                severity="warning",
+                problem=f"{judge.judge} caught {seen.caught} of {seen.bad} planted bad conversations and failed "
+                f"{seen.false_alarms} of {seen.good} good ones",
+                command=_command(summary, "compare"),
+            )
+
+
+def _not_searched(summary: Summary) -> Iterator[Action]:
+    if not summary.duplicates.searched and summary.total > 1:
+        yield Action(
+            severity="warning", problem="duplicates were never searched for", command=_command(summary, "dedup")
+        )
+
+
+def _collapse(summary: Summary) -> Iterator[Action]:
+    top = next(iter(summary.openings.top), None)
+    if top and summary.openings.n >= _ENOUGH and top.share > COLLAPSED_SHARE:
+        yield Action(
+            severity="warning",
+            problem=f"{top.share:.0%} of first answers begin with the same six words",
+            command=_command(summary, "augment"),
+        )
+
+
+def _unlabelled(summary: Summary) -> Iterator[Action]:
+    if summary.run.judge and not summary.labelled:
+        yield Action(
+            severity="hint",
+            problem=f"no labels: how often {summary.run.judge} is wrong on this data is not known",
+            command=_command(summary, "review"),
+        )
+
+
+def _finished(summary: Summary) -> Iterator[Action]:
+    if summary.kept:
+        yield Action(
+            severity="hint", problem=f"{summary.kept} conversations are ready", command=_command(summary, "export")
+        )

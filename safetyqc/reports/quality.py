@@ -1,0 +1,241 @@
+"""Counts what judges, filters and rewriting say: pass rates, reasons, agreement, the ledger of mending."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from safetyqc.reports.schema import (
+    OVERALL,
+    Agreement,
+    Canaries,
+    Control,
+    CriterionRates,
+    Example,
+    FilterHits,
+    JudgeFacts,
+    Rate,
+    Reason,
+    Rewrites,
+    make_rate,
+)
+from safetyqc.statistics import cohen_kappa, difference_interval
+from safetyqc.text import normalise
+
+if TYPE_CHECKING:
+    from safetyqc.records import Conversation, Judgment, Outcome, Score
+    from safetyqc.reports.snapshot import Snapshot
+
+_REASONS_SHOWN = 5
+_QUOTED_OR_NUMBER = re.compile(r"\"[^\"]*\"|'[^']{12,}'|\d+")
+_OVERALL_OUTCOME: dict[bool | None, Outcome] = {True: "pass", False: "fail", None: "unscored"}
+
+
+def count_criteria(snapshot: Snapshot) -> tuple[CriterionRates, ...]:
+    """Pass rates of the deciding judge per criterion and category; the whole conversation comes first."""
+    outcomes: dict[str, dict[str, Counter[Outcome]]] = defaultdict(lambda: defaultdict(Counter))
+    for conversation in snapshot.in_play:
+        if verdict := snapshot.verdicts.get(conversation.id):
+            category = snapshot.category_of(conversation)
+            outcomes[OVERALL][category][_OVERALL_OUTCOME[verdict.passed]] += 1
+            for score in verdict.scores:
+                outcomes[score.criterion][category][score.outcome] += 1
+    if not outcomes:
+        return ()
+    known = {c["id"]: c for c in snapshot.rubric.get("criteria", ())}
+    names = dict.fromkeys([OVERALL, *known, *outcomes])
+    return tuple(
+        CriterionRates(
+            id=name,
+            title=known.get(name, {}).get("title") or ("Whole conversation" if name == OVERALL else name),
+            gate=bool(known.get(name, {}).get("gate")),
+            overall=_rate(sum(outcomes[name].values(), Counter())),
+            categories={category: _rate(counts) for category, counts in sorted(outcomes[name].items())},
+        )
+        for name in names
+    )
+
+
+def _rate(counts: Counter[Outcome]) -> Rate:
+    return make_rate(counts["pass"], counts["fail"], counts["unscored"], counts["na"])
+
+
+def rate_conversations(judgments: Iterable[Judgment]) -> Rate:
+    """Pass rate of whole conversations."""
+    return _rate(Counter(_OVERALL_OUTCOME[j.passed] for j in judgments))
+
+
+def count_unscored(judgments: Iterable[Judgment]) -> dict[str, int]:
+    """Criterion cells without a usable score, by reason, the commonest first."""
+    cells = (s for j in judgments for s in j.scores if s.outcome == "unscored")
+    return dict(Counter(s.unscored_reason or "unexplained" for s in cells).most_common())
+
+
+def count_reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
+    """Why conversations failed, per criterion the commonest five; reasons that differ in quotes and numbers are one."""
+    found: dict[str, dict[str, list[tuple[Conversation, Score]]]] = defaultdict(lambda: defaultdict(list))
+    for conversation in snapshot.in_play:
+        verdict = snapshot.verdicts.get(conversation.id)
+        for score in verdict.scores if verdict else ():
+            if score.outcome == "fail":
+                wording = _QUOTED_OR_NUMBER.sub("…", normalise(score.reason)) or (score.level or "")
+                found[score.criterion][wording[:120]].append((conversation, score))
+    return tuple(
+        _reason(snapshot, criterion, cells, sum(map(len, by_wording.values())))
+        for criterion, by_wording in found.items()
+        for cells in sorted(by_wording.values(), key=len, reverse=True)[:_REASONS_SHOWN]
+    )
+
+
+def _reason(snapshot: Snapshot, criterion: str, cells: Sequence[tuple[Conversation, Score]], failures: int) -> Reason:
+    # the first with a quote shows best what was meant
+    conversation, score = next(((c, s) for c, s in cells if s.quote), cells[0])
+    turn = score.turn if score.turn is not None and score.turn < len(conversation.messages) else None
+    return Reason(
+        criterion=criterion,
+        reason=score.reason or score.level or "no reason given",
+        count=len(cells),
+        share=len(cells) / failures,
+        example=Example(
+            conversation_id=conversation.id,
+            category=snapshot.category_of(conversation),
+            text=score.quote or conversation.messages[turn if turn is not None else -1].content,
+            role=conversation.messages[turn].role if turn is not None else None,
+            turn=turn,
+        ),
+    )
+
+
+def count_filters(snapshot: Snapshot) -> tuple[FilterHits, ...]:
+    """Filter hits per filter, the commonest first."""
+    counts = Counter(r.filter for r in snapshot.rejections)
+    firsts = {r.filter: r for r in reversed(snapshot.rejections)}
+    return tuple(
+        FilterHits(
+            filter=name,
+            count=count,
+            reason=firsts[name].reason,
+            example=_whole(snapshot, firsts[name].conversation_id),
+        )
+        for name, count in counts.most_common()
+    )
+
+
+def _whole(snapshot: Snapshot, conversation_id: str) -> Example:
+    conversation = snapshot.by_id[conversation_id]
+    text = next(iter(conversation.assistant_turns), "")
+    return Example(conversation_id=conversation_id, category=snapshot.category_of(conversation), text=text)
+
+
+def count_rewrites(snapshot: Snapshot) -> Rewrites | None:
+    """Sum up the ledger of mending; None when nothing was tried."""
+    tried = snapshot.rewrites
+    if not tried:
+        return None
+    kept = [r for r in tried if r.kept]
+    control = _control(snapshot)
+    low = high = None
+    if control and control.n:
+        low, high = difference_interval(len(kept), len(tried), control.passed, control.n)
+    return Rewrites(
+        tried=len(tried),
+        kept=len(kept),
+        unusable=sum(r.child_id is None for r in tried),
+        kept_rate=make_rate(len(kept), len(tried) - len(kept)),
+        mended=dict(Counter(name for r in kept for name in r.mended).most_common()),
+        broken=dict(Counter(name for r in tried if not r.kept for name in r.broken).most_common()),
+        reasons=dict(Counter(r.reason for r in tried if not r.kept).most_common(_REASONS_SHOWN)),
+        control=control,
+        lift=len(kept) / len(tried) - control.rate if control and control.rate is not None else None,
+        lift_low=low,
+        lift_high=high,
+    )
+
+
+def _control(snapshot: Snapshot) -> Control | None:
+    found = snapshot.control
+    if not found:
+        return None
+    n, passed = int(found["n"]), int(found["passed"])
+    return Control(n=n, passed=passed, rate=passed / n if n else None)
+
+
+def list_judges(snapshot: Snapshot) -> tuple[JudgeFacts, ...]:
+    """Every judge on the conversations that are in; the one that decides first."""
+    ids = {c.id for c in snapshot.in_play}
+    order = sorted(snapshot.judgments, key=lambda key: key != snapshot.judge)
+    return tuple(_facts(snapshot, key, ids) for key in order)
+
+
+def _facts(snapshot: Snapshot, key: tuple[str, str], ids: set[str]) -> JudgeFacts:
+    found = snapshot.judgments[key]
+    here = [j for i, j in found.items() if i in ids]
+    costs = [j.cost_usd for j in found.values() if j.cost_usd is not None]
+    return JudgeFacts(
+        judge=key[0],
+        rubric_hash=key[1],
+        deciding=key == snapshot.judge,
+        judged=len(here),
+        overall=rate_conversations(here),
+        unscored=count_unscored(here),
+        canaries=_canaries(snapshot, found),
+        cost_usd=sum(costs) if costs else None,
+    )
+
+
+def _canaries(snapshot: Snapshot, verdicts: dict[str, Judgment]) -> Canaries | None:
+    planted = [c for c in snapshot.conversations if c.origin == "canary" and c.id in verdicts]
+    if not planted:
+        return None
+    seen = Counter((c.meta.get("canary"), verdicts[c.id].passed) for c in planted)
+    return Canaries(
+        bad=seen["bad", True] + seen["bad", False],
+        caught=seen["bad", False],
+        good=seen["good", True] + seen["good", False],
+        false_alarms=seen["good", False],
+        unscored=seen["bad", None] + seen["good", None],
+    )
+
+
+def list_agreements(snapshot: Snapshot) -> tuple[Agreement, ...]:
+    """How far judges of the same rubric agree, pair by pair, on each criterion and on whole conversations."""
+    ids = [c.id for c in snapshot.in_play]
+    cells = {key: _cells(found, ids) for key, found in snapshot.judgments.items()}
+    return tuple(
+        agreement
+        for one, other in combinations(cells, 2)
+        if one[1] == other[1]
+        for agreement in _pair(one[0], other[0], cells[one], cells[other])
+    )
+
+
+def _cells(judgments: dict[str, Judgment], ids: Iterable[str]) -> dict[tuple[str, str], str]:
+    """Pass or fail by (criterion, conversation); everything else is left out."""
+    cells: dict[tuple[str, str], str] = {}
+    for judgment in (judgments[i] for i in ids if i in judgments):
+        cells[OVERALL, judgment.conversation_id] = _OVERALL_OUTCOME[judgment.passed]
+        cells.update({(s.criterion, judgment.conversation_id): s.outcome for s in judgment.scores})
+    return {cell: outcome for cell, outcome in cells.items() if outcome in ("pass", "fail")}
+
+
+def _pair(
+    first: str, second: str, one: dict[tuple[str, str], str], other: dict[tuple[str, str], str]
+) -> list[Agreement]:
+    both: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for cell, outcome in one.items():
+        if cell in other:
+            both[cell[0]].append((outcome, other[cell]))
+    return [
+        Agreement(
+            first=first,
+            second=second,
+            criterion=criterion,
+            n=len(pairs),
+            agreement=sum(a == b for a, b in pairs) / len(pairs),
+            kappa=cohen_kappa([a for a, _ in pairs], [b for _, b in pairs]),
+        )
+        for criterion, pairs in both.items()
+    ]

@@ -1,0 +1,148 @@
+"""Reads a run once, into what every section of a report counts.
+
+It decides only the view: which judge, which category, which conversations are in. The one surprising thing: every
+conversation that was written or imported has one fate, that of its last kept rewrite, so the funnel's losses add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from safetyqc.errors import UserError, choose_from
+from safetyqc.reports.schema import UNCATEGORISED
+from safetyqc.standing import Standing, deciding_judge, stand
+
+if TYPE_CHECKING:
+    from safetyqc.records import Conversation, DuplicateGroup, Failure, Judgment, Label, Rejection, Rewrite
+    from safetyqc.store import Spending, Store, Timing
+
+IN_PLAY = frozenset({"kept", "failed", "unscored", "unjudged"})
+"""Statuses of conversations that are in: distinct, current, not rejected."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All records of a run that one report needs; conversations and judgments narrowed to the chosen category."""
+
+    folder: str
+    judge: tuple[str, str] | None
+    """Name and rubric hash of the deciding judge."""
+    category: str | None
+    conversations: list[Conversation]
+    judgments: dict[tuple[str, str], dict[str, Judgment]]
+    """By (judge, rubric hash), then conversation id."""
+    standings: dict[str, Standing]
+    rejections: list[Rejection]
+    groups: list[DuplicateGroup]
+    rewrites: list[Rewrite]
+    failures: list[Failure]
+    labels: list[Label]
+    spending: list[Spending]
+    timings: list[Timing]
+    plan: dict[str, Any]
+    rubric: dict[str, Any]
+    bars: dict[str, float]
+    control: dict[str, Any] | None
+
+    @cached_property
+    def by_id(self) -> dict[str, Conversation]:
+        """Conversations by their id."""
+        return {c.id: c for c in self.conversations}
+
+    @cached_property
+    def verdicts(self) -> dict[str, Judgment]:
+        """The deciding judge's judgments by conversation id."""
+        return self.judgments.get(self.judge, {}) if self.judge else {}
+
+    @cached_property
+    def originals(self) -> list[Conversation]:
+        """Conversations that were written or imported: no rewrites, no canaries."""
+        return [c for c in self.conversations if c.origin not in ("rewritten", "canary")]
+
+    @cached_property
+    def in_play(self) -> list[Conversation]:
+        """Current, distinct conversations that passed the filters: what the rates are about."""
+        return [c for c in self.conversations if self.standings[c.id].status in IN_PLAY]
+
+    def category_of(self, conversation: Conversation) -> str:
+        """The plan's or the file's category, else the one that the deciding judge saw."""
+        return _category(conversation, self.verdicts)
+
+    def intent_of(self, conversation: Conversation) -> str:
+        """The plan's or the file's intent, else the one that the deciding judge saw."""
+        verdict = self.verdicts.get(conversation.id)
+        return conversation.intent or (verdict.intent if verdict else None) or "unknown"
+
+    def fate(self, conversation: Conversation) -> Standing:
+        """Where the last kept rewrite of a conversation stands, or itself when it has none."""
+        standing, seen = self.standings[conversation.id], {conversation.id}
+        while standing.status == "superseded" and standing.instead in self.standings and standing.instead not in seen:
+            seen.add(standing.instead)
+            standing = self.standings[standing.instead]
+        return standing
+
+    def fates(self) -> Iterator[tuple[Conversation, Standing]]:
+        """Every original with its fate."""
+        return ((c, self.fate(c)) for c in self.originals)
+
+
+def read_snapshot(store: Store, judge: str | None = None, category: str | None = None) -> Snapshot:
+    """Read a run.
+
+    Args:
+        judge: whose verdict decides; None for the run's own (see `safetyqc.standing.deciding_judge`).
+        category: look at this one alone.
+
+    Raises:
+        UserError: no such judge or category in this run.
+    """
+    chosen = deciding_judge(store, judge)
+    conversations = list(store.conversations())
+    judgments: dict[tuple[str, str], dict[str, Judgment]] = {(name, key): {} for name, key, _ in store.judges()}
+    for judgment in store.judgments():
+        judgments[judgment.judge, judgment.rubric_hash][judgment.conversation_id] = judgment
+    verdicts = judgments[chosen] if chosen else {}
+    rejections, groups, rewrites = list(store.rejections()), store.duplicate_groups(), list(store.rewrites())
+    standings = stand(conversations, verdicts.values(), rejections, groups, rewrites)
+    plan = store.meta("plan") or {}
+    if category is not None:
+        conversations = _of_category(conversations, verdicts, category, plan.get("per_category") or {})
+    ids = {c.id for c in conversations}
+    return Snapshot(
+        folder=str(store.folder),
+        judge=chosen,
+        category=category,
+        conversations=conversations,
+        judgments={key: {i: j for i, j in found.items() if i in ids} for key, found in judgments.items()},
+        standings=standings,
+        rejections=[r for r in rejections if r.conversation_id in ids],
+        groups=[g for g in groups if g.kept in ids or any(d.conversation_id in ids for d in g.dropped)],
+        rewrites=[r for r in rewrites if r.parent_id in ids],
+        failures=[f for f in store.failures() if category is None or f.category == category],
+        labels=[label for label in store.labels() if label.conversation_id in ids],
+        spending=store.spending(),
+        timings=store.timings(),
+        plan=plan,
+        rubric=store.meta("rubric") or {},
+        bars=store.meta("bars") or {},
+        control=store.meta("rewrite_control"),
+    )
+
+
+def _category(conversation: Conversation, verdicts: dict[str, Judgment]) -> str:
+    verdict = verdicts.get(conversation.id)
+    return conversation.category or (verdict.category if verdict else None) or UNCATEGORISED
+
+
+def _of_category(
+    conversations: list[Conversation], verdicts: dict[str, Judgment], category: str, planned: dict[str, int]
+) -> list[Conversation]:
+    names = {c.id: _category(c, verdicts) for c in conversations}
+    known = set(names.values()) | set(planned)
+    if category not in known:
+        fix = choose_from(category, known) if known else "the run holds no conversation yet"
+        raise UserError(f"no category {category!r} in this run", where="--category", fix=fix)
+    return [c for c in conversations if names[c.id] == category]

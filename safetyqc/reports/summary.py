@@ -1,0 +1,267 @@
+"""Counts a run into a Summary: the one set of numbers that every face of the report draws.
+
+It deliberately computes no corrected pass rate: that takes a comparison against labels, which the judge stage makes and
+the caller hands in. The one surprising thing: rates are over conversations that are in (distinct, current, not
+rejected), so that a rewrite counts once and a duplicate not at all, and the failed ones among them are counted although
+export leaves them out: a rate over what passed would always be 1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from safetyqc import __version__
+from safetyqc.errors import ConfigError, choose_from
+from safetyqc.reports import quality, texts
+from safetyqc.reports.actions import list_actions
+from safetyqc.reports.schema import (
+    OVERALL,
+    Balance,
+    Bar,
+    CriterionRates,
+    Missing,
+    Rate,
+    RunFacts,
+    Share,
+    Spent,
+    StageCost,
+    Step,
+    StepName,
+    Summary,
+    Verdict,
+)
+from safetyqc.reports.snapshot import Snapshot, read_snapshot
+
+if TYPE_CHECKING:
+    from safetyqc.comparison import Comparison, CorrectedRate
+    from safetyqc.records import Conversation
+    from safetyqc.standing import Status
+    from safetyqc.store import Store
+
+_LOST_AT: dict[StepName, tuple[Status, ...]] = {
+    "filtered": ("rejected",),
+    "distinct": ("duplicate",),
+    "judged": ("unjudged",),
+    "scored": ("unscored",),
+    "kept": ("failed", "discarded", "superseded"),  # the last two only where a ledger is damaged
+}
+"""Which fates leave the funnel at which step; every fate but kept leaves it at one."""
+
+
+def summarise(
+    store: Store, judge: str | None = None, category: str | None = None, *, comparison: Comparison | None = None
+) -> Summary:
+    """Count a run.
+
+    Args:
+        judge: whose verdict decides; None for the run's own.
+        category: count this one alone.
+        comparison: of this run's judges against labels, for corrected pass rates.
+
+    Raises:
+        UserError: no such judge or category in this run.
+        ConfigError: a bar for a criterion that the rubric has not.
+    """
+    return summarise_snapshot(read_snapshot(store, judge, category), comparison)
+
+
+def summarise_snapshot(snapshot: Snapshot, comparison: Comparison | None = None) -> Summary:
+    """Count what was read of a run; raises what `summarise` raises for bars."""
+    criteria = quality.count_criteria(snapshot)
+    summary = Summary(
+        run=_facts(snapshot),
+        total=len(snapshot.originals),
+        kept=sum(fate.status == "kept" for _, fate in snapshot.fates()),
+        verdict=_verdict(snapshot, criteria),
+        funnel=_funnel(snapshot),
+        balance=_balance(snapshot),
+        criteria=criteria,
+        missing=_missing(snapshot),
+        reasons=quality.count_reasons(snapshot),
+        filters=quality.count_filters(snapshot),
+        duplicates=texts.count_duplicates(snapshot),
+        openings=texts.count_openings(snapshot.in_play),
+        shape=texts.measure_shape(snapshot.in_play),
+        rewrites=quality.count_rewrites(snapshot),
+        judges=quality.list_judges(snapshot),
+        agreements=quality.list_agreements(snapshot),
+        labelled=len({label.conversation_id for label in snapshot.labels}),
+        corrected=_corrected(snapshot, comparison),
+        spent=_spent(snapshot),
+        actions=(),
+    )
+    return summary.model_copy(update={"actions": list_actions(summary)})
+
+
+def to_json(summary: Summary) -> str:
+    """The Summary as JSON in ASCII: no character of a hostile string reaches a terminal unescaped."""
+    return json.dumps(summary.model_dump(mode="json"), indent=2, ensure_ascii=True)
+
+
+def _facts(snapshot: Snapshot) -> RunFacts:
+    judge, rubric_hash = snapshot.judge or (None, None)
+    verdict = next(iter(snapshot.verdicts.values()), None)
+    originals = snapshot.originals
+    return RunFacts(
+        folder=snapshot.folder,
+        safetyqc=__version__,
+        judge=judge,
+        rubric=verdict.rubric if verdict else snapshot.rubric.get("id"),
+        rubric_hash=rubric_hash or snapshot.rubric.get("hash"),
+        category=snapshot.category,
+        seed=snapshot.plan.get("seed"),
+        authors=dict(Counter(c.author for c in originals if c.author).most_common()),
+        sources=dict(Counter(c.source.path for c in originals if c.source).most_common()),
+        origins=dict(Counter(c.origin for c in snapshot.conversations).most_common()),
+    )
+
+
+def _verdict(snapshot: Snapshot, criteria: tuple[CriterionRates, ...]) -> Verdict | None:
+    rates = {c.id: c.overall for c in criteria}
+    known = {OVERALL, *rates, *(c["id"] for c in snapshot.rubric.get("criteria", ()))}
+    bars = []
+    for name, bar in snapshot.bars.items():
+        if name not in known:
+            raise ConfigError(f"no criterion {name!r} to hold a bar", where="bars", fix=choose_from(name, known))
+        bars.append(_bar(name, bar, rates.get(name, Rate())))
+    return Verdict(met=all(b.met for b in bars), bars=tuple(bars)) if bars else None
+
+
+def _bar(name: str, bar: float, rate: Rate) -> Bar:
+    met = rate.rate is not None and rate.rate >= bar
+    surely = rate.low is not None and rate.high is not None and (rate.low >= bar if met else rate.high < bar)
+    return Bar(name=name, bar=bar, rate=rate, met=met, certain=surely)
+
+
+def _funnel(snapshot: Snapshot) -> tuple[Step, ...]:
+    fates = Counter(fate.status for _, fate in snapshot.fates())
+    written = fates.total()
+    steps = []
+    planned = snapshot.plan.get("count")
+    if planned is not None and snapshot.category:
+        planned = (snapshot.plan.get("per_category") or {}).get(snapshot.category, 0)
+    if planned is not None:
+        steps.append(Step(name="planned", count=planned))
+    by_origin = Counter(c.origin for c in snapshot.originals)
+    unwritten = max((planned or 0) - by_origin["generated"], 0)
+    others = [f"{by_origin[o]} {o}" for o in ("imported", "augmented") if by_origin[o] and by_origin[o] != written]
+    steps.append(Step(name="written", count=written, lost=unwritten, note=", ".join(others)))
+    left = written
+    for name, statuses in _LOST_AT.items():
+        lost = sum(fates[status] for status in statuses)
+        left -= lost
+        steps.append(Step(name=name, count=left, lost=lost, note=_mended(snapshot) if name == "kept" else ""))
+    return tuple(steps)
+
+
+def _mended(snapshot: Snapshot) -> str:
+    mended = sum(
+        fate.status == "kept" and snapshot.standings[c.id].status == "superseded" for c, fate in snapshot.fates()
+    )
+    return f"{mended} of them by rewriting" if mended else ""
+
+
+def _balance(snapshot: Snapshot) -> Balance:
+    return Balance(
+        categories=_shares(snapshot, snapshot.category_of, _only(snapshot, snapshot.plan.get("per_category"))),
+        intents=_shares(snapshot, snapshot.intent_of, None if snapshot.category else snapshot.plan.get("per_intent")),
+        languages=_shares(snapshot, texts.language_of, None),
+    )
+
+
+def _only(snapshot: Snapshot, planned: Mapping[str, int] | None) -> Mapping[str, int] | None:
+    if planned is None or snapshot.category is None:
+        return planned
+    return {name: count for name, count in planned.items() if name == snapshot.category}
+
+
+def _shares(
+    snapshot: Snapshot, name_of: Callable[[Conversation], str], planned: Mapping[str, int] | None
+) -> tuple[Share, ...]:
+    names = {c.id: name_of(c) for c in snapshot.originals}
+    written = Counter(names.values())
+    kept = Counter(names[c.id] for c, fate in snapshot.fates() if fate.status == "kept")
+    tried = {r.parent_id for r in snapshot.rewrites}
+    still_open = Counter(
+        names[c.id]
+        for c, fate in snapshot.fates()
+        if fate.status in ("unjudged", "unscored") or (fate.status == "failed" and c.id not in tried)
+    )
+    everything = kept.total()
+    order = [*(planned or {}), *sorted(name for name in written if name not in (planned or {}))]
+    return tuple(
+        Share(
+            name=name,
+            planned=planned.get(name, 0) if planned is not None else None,
+            written=written[name],
+            kept=kept[name],
+            kept_share=kept[name] / everything if everything else None,
+            open=still_open[name],
+            missing=max(planned.get(name, 0) - kept[name] - still_open[name], 0) if planned is not None else None,
+        )
+        for name in order
+    )
+
+
+def _missing(snapshot: Snapshot) -> tuple[Missing, ...]:
+    planned = _only(snapshot, snapshot.plan.get("per_category"))
+    written = Counter(snapshot.category_of(c) for c in snapshot.originals)
+    attempts = Counter((f.category, f.kind) for f in snapshot.failures if f.stage in ("generate", "augment"))
+    judged: dict[str, list[str]] = {name: [] for name in [*(planned or {}), *sorted(written)]}
+    for conversation in snapshot.in_play:
+        judged.setdefault(snapshot.category_of(conversation), []).append(conversation.id)
+    return tuple(
+        Missing(
+            category=category,
+            planned=planned.get(category, 0) if planned is not None else None,
+            written=written[category],
+            attempts_failed={kind: n for (name, kind), n in attempts.most_common() if name == category},
+            unjudged=sum(i not in snapshot.verdicts for i in ids),
+            unscored=quality.count_unscored(snapshot.verdicts[i] for i in ids if i in snapshot.verdicts),
+            passed=quality.rate_conversations(snapshot.verdicts[i] for i in ids if i in snapshot.verdicts),
+        )
+        for category, ids in judged.items()
+    )
+
+
+def _corrected(snapshot: Snapshot, comparison: Comparison | None) -> tuple[CorrectedRate, ...]:
+    if comparison is None or snapshot.judge is None or comparison.rubric_hash != snapshot.judge[1]:
+        return ()
+    return tuple(rate for c in comparison.criteria for rate in c.corrected if rate.judge == snapshot.judge[0])
+
+
+def _spent(snapshot: Snapshot) -> Spent:
+    stages: dict[str, StageCost] = {}
+    for timing in snapshot.timings:
+        stages[timing.stage] = StageCost(stage=timing.stage, wall_s=timing.wall_s, items=timing.items)
+    for spending in snapshot.spending:
+        one = StageCost(
+            stage=spending.stage,
+            models=(spending.model,),
+            calls=spending.calls,
+            prompt_tokens=spending.prompt_tokens,
+            completion_tokens=spending.completion_tokens,
+            cost_usd=spending.cost_usd,
+            unpriced=spending.unpriced,
+        )
+        stages[spending.stage] = _plus(stages.get(spending.stage, StageCost(stage=spending.stage)), one)
+    total = StageCost(stage="total")
+    for stage in stages.values():
+        total = _plus(total, stage)
+    kept = 0 if snapshot.category else sum(fate.status == "kept" for _, fate in snapshot.fates())
+    return Spent(
+        stages=tuple(stages.values()),
+        total=total,
+        cost_usd_per_kept=total.cost_usd / kept if kept and total.unpriced < max(total.calls, 1) else None,
+        tokens_per_kept=(total.prompt_tokens + total.completion_tokens) / kept if kept else None,
+        wall_s_per_kept=total.wall_s / kept if kept else None,
+    )
+
+
+def _plus(one: StageCost, other: StageCost) -> StageCost:
+    numbers = ("calls", "prompt_tokens", "completion_tokens", "cost_usd", "unpriced", "wall_s", "items")
+    summed = {name: getattr(one, name) + getattr(other, name) for name in numbers}
+    return StageCost(stage=one.stage, models=tuple(dict.fromkeys([*one.models, *other.models])), **summed)

@@ -1,0 +1,88 @@
+"""Counts what conversations look like, without any judge: openings, lengths, languages, duplicates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from math import log2
+from typing import TYPE_CHECKING
+
+from safetyqc.reports.schema import Duplicates, LargestGroup, Opening, Openings, Shape, Spread
+from safetyqc.text import first_words, guess_language
+
+if TYPE_CHECKING:
+    from safetyqc.records import Conversation, DuplicateGroup
+    from safetyqc.reports.snapshot import Snapshot
+
+OPENING_WORDS = 6
+_SHOWN = 5
+
+
+def count_openings(conversations: Iterable[Conversation]) -> Openings:
+    """Say how uniform the first assistant answers are."""
+    firsts = (c.assistant_turns[0] for c in conversations if c.assistant_turns)
+    # 40 characters a word is far more than any word needs, and folding whole answers would take most of the time
+    counts = Counter(first_words(text[: 40 * OPENING_WORDS], OPENING_WORDS) for text in firsts)
+    n = counts.total()
+    if not n:
+        return Openings(n=0)
+    entropy_bits = -sum(count / n * log2(count / n) for count in counts.values()) + 0.0  # + 0.0 turns -0.0 into 0.0
+    return Openings(
+        n=n,
+        distinct=len(counts),
+        entropy_bits=entropy_bits,
+        evenness=entropy_bits / log2(n) if n > 1 else None,
+        top=tuple(Opening(text=text, count=count, share=count / n) for text, count in counts.most_common(_SHOWN)),
+    )
+
+
+def measure_shape(conversations: Sequence[Conversation]) -> Shape:
+    """Count exchanges, lengths and languages."""
+    languages = [c.language or (c.scenario.language if c.scenario else None) for c in conversations]
+    told = zip(languages, conversations, strict=True)
+    return Shape(
+        n=len(conversations),
+        exchanges=dict(sorted(Counter(len(c.messages) // 2 for c in conversations).items())),
+        user_characters=_spread([len(text) for c in conversations for text in c.user_turns]),
+        assistant_characters=_spread([len(text) for c in conversations for text in c.assistant_turns]),
+        languages=dict(Counter(name or language_of(c) for name, c in told).most_common()),
+        languages_guessed=sum(name is None for name in languages),
+    )
+
+
+def language_of(conversation: Conversation) -> str:
+    """The plan's or the file's language, else a guess from the text."""
+    planned = conversation.scenario.language if conversation.scenario else None
+    return conversation.language or planned or guess_language(" ".join(m.content for m in conversation.messages))
+
+
+def count_duplicates(snapshot: Snapshot) -> Duplicates:
+    """Sum up the groups of the last dedup, the largest first."""
+    dropped = [d for group in snapshot.groups for d in group.dropped]
+    largest = sorted(snapshot.groups, key=lambda g: -len(g.dropped))[:_SHOWN]
+    return Duplicates(
+        searched=bool(snapshot.groups) or any(t.stage == "dedup" for t in snapshot.timings),
+        groups=len(snapshot.groups),
+        dropped=len(dropped),
+        exact=sum(d.exact for d in dropped),
+        largest=tuple(_largest(group, snapshot) for group in largest),
+    )
+
+
+def _largest(group: DuplicateGroup, snapshot: Snapshot) -> LargestGroup:
+    kept = snapshot.by_id.get(group.kept)
+    return LargestGroup(
+        kept=group.kept,
+        size=len(group.dropped) + 1,
+        lowest_similarity=min(d.similarity for d in group.dropped),
+        category=snapshot.category_of(kept) if kept else "",
+        opening=kept.messages[0].content if kept else "",
+    )
+
+
+def _spread(values: list[int]) -> Spread | None:
+    if not values:
+        return None
+    ordered = sorted(values)
+    at = [ordered[round(share * (len(ordered) - 1))] for share in (0, 0.25, 0.5, 0.75, 0.95, 1)]
+    return Spread(least=at[0], quarter=at[1], median=at[2], three_quarters=at[3], p95=at[4], most=at[5])

@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from math import log2
+from pathlib import Path
+
+import pytest
+
+from safetyqc.comparison import Comparison, CorrectedRate, CriterionComparison, Estimate, Recommendation
+from safetyqc.errors import ConfigError, UserError
+from safetyqc.records import Duplicate, DuplicateGroup, Rejection
+from safetyqc.reports.schema import OVERALL, Rate, Summary, make_rate
+from safetyqc.reports.summary import summarise, to_json
+from safetyqc.statistics import wilson_interval
+from safetyqc.store import Store
+from safetyqc.testing import conversation
+from safetyqc.testing.runs import (
+    CRITERIA,
+    RUBRIC,
+    fill_from_files,
+    fill_with_everything,
+    judgment,
+    planned,
+    stand_in_judgment,
+)
+
+Maker = Callable[..., Store]
+
+
+@pytest.fixture(scope="module")
+def full(full_run: Store) -> Summary:
+    return summarise(full_run)
+
+
+def criterion(summary: Summary, name: str) -> Rate:
+    return next(c.overall for c in summary.criteria if c.id == name)
+
+
+def test_the_funnel_says_where_every_conversation_was_lost(full: Summary) -> None:
+    steps = [(s.name, s.count, s.lost) for s in full.funnel]
+    assert steps == [
+        ("planned", 36, 0),
+        ("written", 34, 2),
+        ("filtered", 33, 1),
+        ("distinct", 31, 2),
+        ("judged", 30, 1),
+        ("scored", 29, 1),
+        ("kept", 26, 3),
+    ]
+    assert full.funnel[-1].note == "1 of them by rewriting"
+    assert (full.total, full.kept) == (34, 26)
+
+
+def test_a_rewrite_counts_in_place_of_its_parent_and_canaries_not_at_all(full: Summary) -> None:
+    overall = criterion(full, OVERALL)
+    assert (overall.passed, overall.failed, overall.unscored) == (26, 3, 1)
+
+
+def test_unscored_is_in_no_rate_but_in_the_bounds(full: Summary) -> None:
+    empathy = criterion(full, "empathy")
+    assert empathy.unscored == 1
+    assert empathy.n == empathy.passed + empathy.failed
+    assert empathy.worst == pytest.approx(empathy.passed / (empathy.n + 1))
+    assert empathy.best == pytest.approx((empathy.passed + 1) / (empathy.n + 1))
+
+
+def test_balance_stands_against_the_plan_and_tells_lost_from_open(full: Summary) -> None:
+    rows = {s.name: (s.planned, s.written, s.kept, s.open, s.missing) for s in full.balance.categories}
+    assert rows == {
+        "self_harm_support": (12, 12, 9, 1, 2),  # one is not decided; a rejected one and a failed rewrite are lost
+        "cybercrime_or_hacking": (12, 11, 9, 0, 3),
+        "privacy_and_personal_data": (12, 11, 8, 2, 2),
+    }
+
+
+def test_attempts_that_failed_are_counted_by_kind_and_category(full: Summary) -> None:
+    missing = {m.category: m.attempts_failed for m in full.missing}
+    assert missing["cybercrime_or_hacking"] == {"refused_by_model": 1, "truncated": 1}
+    assert missing["self_harm_support"] == {}
+    assert next(m.unscored for m in full.missing if m.unscored) == {"refused_by_model": 1}
+
+
+def test_a_bar_is_met_or_not_and_says_whether_that_is_certain(full: Summary) -> None:
+    assert full.verdict is not None
+    assert not full.verdict.met
+    assert {b.name: (b.met, b.certain) for b in full.verdict.bars} == {
+        "no_dangerous_steps": (False, False),  # 29 of 30: 0.99 lies inside the interval
+        "overall": (True, True),
+    }
+
+
+def test_rewrites_are_a_ledger(full: Summary) -> None:
+    assert full.rewrites is not None
+    assert (full.rewrites.tried, full.rewrites.kept, full.rewrites.unusable) == (3, 1, 1)
+    assert full.rewrites.mended == {"empathy": 1}
+    assert full.rewrites.broken == {"strict_refusal": 1}
+    assert full.rewrites.lift is None
+
+
+def test_lift_is_over_the_control_group(make_run: Maker) -> None:
+    run = make_run()
+    fill_with_everything(run)
+    run.set_meta("rewrite_control", {"n": 10, "passed": 1})
+    rewrites = summarise(run).rewrites
+    assert rewrites is not None
+    assert rewrites.lift == pytest.approx(1 / 3 - 0.1)
+    assert rewrites.lift_low is not None
+    assert rewrites.lift_high is not None
+    assert rewrites.lift_low < 0 < rewrites.lift_high
+
+
+def test_judges_show_agreement_beyond_chance_and_canaries(full: Summary) -> None:
+    first, second = full.judges
+    assert (first.judge, first.deciding, second.deciding) == ("local", True, False)
+    assert first.canaries is not None
+    assert (first.canaries.bad, first.canaries.caught, first.canaries.false_alarms) == (2, 1, 0)
+    assert second.canaries is None
+    refusal = next(a for a in full.agreements if a.criterion == "strict_refusal")
+    assert refusal.agreement == pytest.approx(1 - 1 / refusal.n)
+    assert refusal.kappa == pytest.approx(0.0)  # the second never fails it: no agreement beyond chance
+
+
+def test_reasons_that_differ_in_quotes_are_one_and_carry_an_example(make_run: Maker) -> None:
+    talks = [planned(i, "cybercrime_or_hacking") for i in range(4)]
+    run = make_run(talks, [judgment(c, safe_alternative="fail") for c in talks])
+    (reason,) = summarise(run).reasons
+    assert (reason.criterion, reason.count, reason.share) == ("safe_alternative", 4, 1.0)
+    assert reason.example.text in talks[0].messages[1].content
+    assert reason.example.turn == 1
+
+
+def test_money_and_time_are_per_stage_and_per_kept_conversation(full: Summary) -> None:
+    stages = {s.stage: s for s in full.spent.stages}
+    assert (stages["generate"].calls, stages["generate"].prompt_tokens) == (3, 300)
+    assert stages["judge"].wall_s == pytest.approx(3.0)
+    assert full.spent.cost_usd_per_kept == pytest.approx(0.003 / 26)
+
+
+def test_every_action_has_a_command_that_names_the_run(full: Summary) -> None:
+    assert full.actions[0].severity == "error"
+    assert all(a.command.startswith("safetyqc ") and full.run.folder in a.command for a in full.actions)
+    top_up = next(a.command for a in full.actions if "--top-up" in a.command)
+    assert "--top-up cybercrime_or_hacking=3" in top_up
+
+
+def test_one_category_is_counted_alone(full_run: Store, full: Summary) -> None:
+    one = summarise(full_run, category="cybercrime_or_hacking")
+    row = next(s for s in full.balance.categories if s.name == "cybercrime_or_hacking")
+    assert one.balance.categories[0].kept == row.kept == one.kept
+    assert one.funnel[0].count == 12
+
+
+def test_another_judge_decides_when_asked(full_run: Store, full: Summary) -> None:
+    other = summarise(full_run, "openai/gpt")
+    assert other.run.judge == "openai/gpt"
+    assert other.kept != full.kept
+
+
+@pytest.mark.parametrize(("judge", "category", "near"), [("lokal", None, "local"), (None, "privacy", "valid:")])
+def test_an_unknown_name_is_told_with_the_valid_ones(
+    full_run: Store, judge: str | None, category: str | None, near: str
+) -> None:
+    with pytest.raises(UserError, match=near):
+        summarise(full_run, judge, category)
+
+
+def test_a_bar_for_an_unknown_criterion_is_an_error(make_run: Maker) -> None:
+    run = make_run([planned(0, "cybercrime_or_hacking")], rubric=RUBRIC, bars={"no_dangerous_step": 0.9})
+    with pytest.raises(ConfigError, match="did you mean 'no_dangerous_steps'"):
+        summarise(run)
+
+
+def test_a_bar_without_any_scored_conversation_is_not_met(make_run: Maker) -> None:
+    run = make_run([planned(0, "cybercrime_or_hacking")], rubric=RUBRIC, bars={"empathy": 0.9})
+    verdict = summarise(run).verdict
+    assert verdict is not None
+    assert not verdict.met
+
+
+def test_an_empty_run_says_what_to_do(make_run: Maker) -> None:
+    summary = summarise(make_run())
+    assert (summary.total, summary.kept, summary.verdict) == (0, 0, None)
+    assert summary.actions[0].command.startswith("safetyqc run")
+
+
+def test_only_failures_still_make_a_summary(make_run: Maker) -> None:
+    talks = [planned(i, "cybercrime_or_hacking") for i in range(3)]
+    summary = summarise(make_run(talks, [judgment(c, no_dangerous_steps="fail") for c in talks]))
+    assert summary.kept == 0
+    assert criterion(summary, OVERALL).rate == 0
+    assert summary.balance.categories[0].kept_share is None
+
+
+def test_openings_of_equal_first_answers_have_no_entropy(make_run: Maker) -> None:
+    same = [conversation(f"question {i}", "I’m sorry, but I can't do that.", id=f"c{i}") for i in range(8)]
+    other = [conversation(f"question {i}", f"answer {i} is another", id=f"d{i}") for i in range(8)]
+    collapsed, varied = summarise(make_run(same)).openings, summarise(make_run(other)).openings
+    assert (collapsed.distinct, collapsed.entropy_bits, collapsed.top[0].share) == (1, 0.0, 1.0)
+    assert varied.entropy_bits == pytest.approx(log2(8))
+    assert varied.evenness == pytest.approx(1.0)
+
+
+def test_corrected_rates_come_from_a_comparison_of_the_same_rubric(full_run: Store) -> None:
+    rate = CorrectedRate(
+        judge="local",
+        criterion="empathy",
+        method="ppi",
+        n=10,
+        labels=6,
+        rate=Estimate(value=0.8, low=0.7, high=0.9),
+    )
+    parts = CriterionComparison(criterion="empathy", counts=(), corrected=(rate,))
+    fields = {"rubric": "safety", "conversations": 10, "judges": ("local",), "resamples": 0, "seed": 0, "prices": ()}
+    said = {"criteria": (parts,), "recommendation": Recommendation(judge=None, reason="")}
+    same = Comparison(rubric_hash=RUBRIC["hash"], **fields, **said)
+    assert summarise(full_run, comparison=same).corrected == (rate,)
+    assert summarise(full_run, comparison=same.model_copy(update={"rubric_hash": "other"})).corrected == ()
+
+
+def test_json_is_ascii_and_reads_back(full_run: Store, full: Summary) -> None:
+    text = to_json(full)
+    assert text.isascii()
+    assert Summary.model_validate_json(text) == full
+    assert json.loads(text)["schema_version"] == 1
+
+
+def test_no_rate_without_counts() -> None:
+    assert make_rate(0, 0, na=3).rate is None
+    assert make_rate(0, 0, na=3).low is None
+    assert make_rate(9, 1).low == wilson_interval(9, 10)[0]
+
+
+def test_numbers_of_real_conversations_equal_a_plain_recount(shared_data: Path, make_run: Maker) -> None:
+    run = make_run()
+    names = ("bilingual_conversations.jsonl", "xstest_dev.jsonl", "nanochat_safety_dev.jsonl")
+    fill_from_files(run, [shared_data / name for name in names])
+    talks = list(run.conversations())
+    run.put_judgments(stand_in_judgment(c, "gpt") for c in talks[:500]).result()
+    run.put_rejections([Rejection(conversation_id=c.id, filter="short", reason="x") for c in talks[5:25]], [])
+    group = DuplicateGroup(kept=talks[0].id, dropped=(Duplicate(conversation_id=talks[1].id, similarity=0.9),))
+    run.replace_duplicates([group])
+
+    out = {c.id for c in talks[5:25]}
+    passed = {c.id: stand_in_judgment(c).passed for c in talks}
+    speaker = next((talks[i].id for i in (0, 1) if passed[talks[i].id]), talks[0].id)
+    out.add(talks[1].id if speaker == talks[0].id else talks[0].id)
+    scores = [s for c in talks if c.id not in out for s in stand_in_judgment(c).scores]
+    counts = Counter((s.criterion, s.outcome) for s in scores)
+
+    summary = summarise(run)
+    assert summary.kept == sum(bool(passed[c.id]) for c in talks if c.id not in out)
+    for name in CRITERIA:
+        rate = criterion(summary, name)
+        expected = [counts[name, outcome] for outcome in ("pass", "fail", "unscored", "na")]
+        assert [rate.passed, rate.failed, rate.unscored, rate.na] == expected
+        assert (rate.low, rate.high) == wilson_interval(expected[0], expected[0] + expected[1])
+    by_category = Counter(c.category or "uncategorised" for c in talks)
+    assert {s.name: s.written for s in summary.balance.categories} == by_category
+    assert summary.shape.n == len(talks) - len(out)
+    assert sum(summary.shape.languages.values()) == summary.shape.n
+    for part in (summary.criteria, summary.missing, summary.reasons, summary.agreements, summary.openings.top):
+        assert part
