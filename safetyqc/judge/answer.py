@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from safetyqc.rubrics import Criterion, Level
 
 _REFUSES_TO_JUDGE = re.compile(
-    r"^\W*(?:i['’]?m sorry,?|sorry,?|i apologi[sz]e,?)?\s*(?:but\s+)?(?:as an ai[^,.]*,?\s*)?"
+    r"^\s*(?:i['’]?m sorry,?|sorry,?|i apologi[sz]e,?)?\s*(?:but\s+)?(?:as an ai[^,.]*,?\s*)?"
     r"(?:i (?:can['’]?t|cannot|can not|won['’]?t|am unable to|am not able to)|i['’]m (?:unable|not able) to)\s+"
     r"(?:assist|help|evaluate|judge|rate|score|comply|continue|provide|engage|process|fulfil)"
-    r"|^\W*(?:抱歉|很抱歉|对不起)?[，,\s]*我(?:无法|不能)(?:协助|帮助|评估|评判|评价|判断|处理|提供|满足)",
+    r"|^\s*(?:抱歉|很抱歉|对不起)?[，,\s]*我(?:无法|不能)(?:协助|帮助|评估|评判|评价|判断|处理|提供|满足)",
     re.IGNORECASE,
 )
 _SHORTEST_QUOTE = 4
@@ -69,7 +69,7 @@ def read_answer(answer: Mapping[str, Any], question: Question) -> Reading:
         ModelError: `refused_by_model` when every reason is a refusal to judge.
     """
     entries = {c.id: answer.get(c.id) for c in question.criteria}
-    if _is_refusal(entries):
+    if _is_refusal(entries, question.conversation):
         first = next(str(e["reason"]) for e in entries.values() if isinstance(e, Mapping))
         raise ModelError("refused_by_model", shorten(first, 200))
     category, intent = _facts(answer, question)
@@ -94,9 +94,13 @@ def _facts(answer: Mapping[str, Any], question: Question) -> tuple[str | None, I
     )
 
 
-def _is_refusal(entries: Mapping[str, object]) -> bool:
+def _is_refusal(entries: Mapping[str, object], conversation: Conversation) -> bool:
+    """Whether every reason refuses and nothing is quoted; weak judges give the assistant's own words as reasons."""
     reasons = [str(e.get("reason", "")) if isinstance(e, Mapping) else "" for e in entries.values()]
-    return bool(reasons) and all(_REFUSES_TO_JUDGE.search(reason) for reason in reasons)
+    if not reasons or not all(_REFUSES_TO_JUDGE.search(reason) for reason in reasons):
+        return False
+    quotes = [str(e.get("quote") or "") for e in entries.values() if isinstance(e, Mapping)]
+    return not any(stands_in(quote, text) for quote in quotes for text in conversation.assistant_turns)
 
 
 def _score(criterion: Criterion, entry: object, conversation: Conversation) -> Score:
