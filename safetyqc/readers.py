@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -184,23 +184,6 @@ def structure_problem(messages: Sequence[Mapping[str, Any]]) -> StructureProblem
     return None
 
 
-def avoid_taken_ids(
-    conversations: Iterable[Conversation], taken: Callable[[str], Conversation | None]
-) -> Iterator[Conversation]:
-    """Give a conversation another id where `taken` (of a run, say) knows its id for another text.
-
-    Files number their records "1", "2", ... alike; without this the second file's would be taken for copies.
-    """
-    for conversation in conversations:
-        other = taken(conversation.id)
-        if other is None or other.messages == conversation.messages:
-            yield conversation
-        else:
-            salt = f"{conversation.source.path if conversation.source else ''}#{conversation.id}"
-            meta = {"id": conversation.id, **conversation.meta}
-            yield conversation.model_copy(update={"id": conversation_id(conversation.messages, salt), "meta": meta})
-
-
 class _Ids:
     """Hands out ids within one file: the record's own if new, else one from its text and how often that came."""
 
@@ -283,7 +266,7 @@ def _with_fields(
         "category": isinstance(category, str),
         "intent": intent is not None,
         "kind": intent is not None and "intent" not in fields,
-        "language": language is not None,
+        "language": language is not None and fields.get("language") == language,
     }
     return Conversation(
         id=str(own_id) if has_id else "",
