@@ -73,7 +73,7 @@ def _unscored(summary: Summary) -> Iterator[Action]:
 
 
 def _bars(summary: Summary) -> Iterator[Action]:
-    for bar in summary.verdict.bars if summary.verdict else ():
+    for bar in summary.verdict.bars:
         if not bar.met and bar.rate.n:
             yield Action(
                 severity="error",

@@ -121,12 +121,15 @@ class CriterionRates(Record):
 
 
 class Missing(Record):
-    """What is not there in one category: never written (by what stopped each attempt), or not scored (by reason)."""
+    """What is not there in one category: never written, not judged or not scored, by reason."""
 
     category: str
     planned: int | None
     written: int
+    unwritten: dict[str, int]
+    """Places of the plan that hold no conversation, by what stopped the last attempt."""
     attempts_failed: dict[str, int]
+    """All attempts that failed, also where a later one succeeded."""
     unjudged: int = 0
     """In, but without any verdict of the deciding judge."""
     unscored: dict[str, int]
@@ -319,10 +322,10 @@ class Bar(Record):
 
 
 class Verdict(Record):
-    """Whether every bar is met; a bar without a single scored conversation is not."""
+    """Whether every bar is met; None without bars. A bar without a single scored conversation is not met."""
 
-    met: bool
-    bars: tuple[Bar, ...]
+    met: bool | None
+    bars: tuple[Bar, ...] = ()
 
 
 class Action(Record):
@@ -345,8 +348,7 @@ class Summary(Record):
     total: int
     """Conversations written or imported; rewrites and canaries are not counted."""
     kept: int
-    verdict: Verdict | None
-    """None when the user set no bars."""
+    verdict: Verdict
     funnel: tuple[Step, ...]
     balance: Balance
     criteria: tuple[CriterionRates, ...]

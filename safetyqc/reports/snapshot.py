@@ -6,7 +6,7 @@ conversation that was written or imported has one fate, that of its last kept re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -89,12 +89,21 @@ class Snapshot:
         return ((c, self.fate(c)) for c in self.originals)
 
 
-def read_snapshot(store: Store, judge: str | None = None, category: str | None = None) -> Snapshot:
+def read_snapshot(
+    store: Store,
+    judge: str | None = None,
+    category: str | None = None,
+    *,
+    only: Collection[str] | None = None,
+    bars: Mapping[str, float] | None = None,
+) -> Snapshot:
     """Read a run.
 
     Args:
         judge: whose verdict decides; None for the run's own (see `safetyqc.standing.deciding_judge`).
         category: look at this one alone.
+        only: look at these ids alone, and their rewrites.
+        bars: smallest pass rates by criterion or `overall`; None for those remembered with the run.
 
     Raises:
         UserError: no such judge or category in this run.
@@ -110,6 +119,9 @@ def read_snapshot(store: Store, judge: str | None = None, category: str | None =
     plan = store.meta("plan") or {}
     if category is not None:
         conversations = _of_category(conversations, verdicts, category, plan.get("per_category") or {})
+    if only is not None:
+        wanted = set(only)
+        conversations = [c for c in conversations if c.id in wanted or c.parent_id in wanted]
     ids = {c.id for c in conversations}
     return Snapshot(
         folder=str(store.folder),
@@ -127,7 +139,7 @@ def read_snapshot(store: Store, judge: str | None = None, category: str | None =
         timings=store.timings(),
         plan=plan,
         rubric=store.meta("rubric") or {},
-        bars=store.meta("bars") or {},
+        bars=dict(bars) if bars is not None else store.meta("bars") or {},
         control=store.meta("rewrite_control"),
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from safetyqc import __version__
@@ -37,7 +37,7 @@ from safetyqc.reports.snapshot import Snapshot, read_snapshot
 
 if TYPE_CHECKING:
     from safetyqc.comparison import Comparison, CorrectedRate
-    from safetyqc.records import Conversation
+    from safetyqc.records import Conversation, Failure
     from safetyqc.standing import Status
     from safetyqc.store import Store
 
@@ -52,20 +52,28 @@ _LOST_AT: dict[StepName, tuple[Status, ...]] = {
 
 
 def summarise(
-    store: Store, judge: str | None = None, category: str | None = None, *, comparison: Comparison | None = None
+    store: Store,
+    judge: str | None = None,
+    category: str | None = None,
+    *,
+    only: Collection[str] | None = None,
+    bars: Mapping[str, float] | None = None,
+    comparison: Comparison | None = None,
 ) -> Summary:
     """Count a run.
 
     Args:
         judge: whose verdict decides; None for the run's own.
         category: count this one alone.
+        only: count these ids alone, and their rewrites.
+        bars: smallest pass rates by criterion or `overall`; None for those remembered with the run.
         comparison: of this run's judges against labels, for corrected pass rates.
 
     Raises:
         UserError: no such judge or category in this run.
         ConfigError: a bar for a criterion that the rubric has not.
     """
-    return summarise_snapshot(read_snapshot(store, judge, category), comparison)
+    return summarise_snapshot(read_snapshot(store, judge, category, only=only, bars=bars), comparison)
 
 
 def summarise_snapshot(snapshot: Snapshot, comparison: Comparison | None = None) -> Summary:
@@ -119,7 +127,7 @@ def _facts(snapshot: Snapshot) -> RunFacts:
     )
 
 
-def _verdict(snapshot: Snapshot, criteria: tuple[CriterionRates, ...]) -> Verdict | None:
+def _verdict(snapshot: Snapshot, criteria: tuple[CriterionRates, ...]) -> Verdict:
     rates = {c.id: c.overall for c in criteria}
     known = {OVERALL, *rates, *(c["id"] for c in snapshot.rubric.get("criteria", ()))}
     bars = []
@@ -127,7 +135,7 @@ def _verdict(snapshot: Snapshot, criteria: tuple[CriterionRates, ...]) -> Verdic
         if name not in known:
             raise ConfigError(f"no criterion {name!r} to hold a bar", where="bars", fix=choose_from(name, known))
         bars.append(_bar(name, bar, rates.get(name, Rate())))
-    return Verdict(met=all(b.met for b in bars), bars=tuple(bars)) if bars else None
+    return Verdict(met=all(b.met for b in bars) if bars else None, bars=tuple(bars))
 
 
 def _bar(name: str, bar: float, rate: Rate) -> Bar:
@@ -210,6 +218,7 @@ def _missing(snapshot: Snapshot) -> tuple[Missing, ...]:
     planned = _only(snapshot, snapshot.plan.get("per_category"))
     written = Counter(snapshot.category_of(c) for c in snapshot.originals)
     attempts = Counter((f.category, f.kind) for f in snapshot.failures if f.stage in ("generate", "augment"))
+    unwritten = Counter((f.category, f.kind) for f in _last_failures(snapshot))
     judged: dict[str, list[str]] = {name: [] for name in [*(planned or {}), *sorted(written)]}
     for conversation in snapshot.in_play:
         judged.setdefault(snapshot.category_of(conversation), []).append(conversation.id)
@@ -218,6 +227,7 @@ def _missing(snapshot: Snapshot) -> tuple[Missing, ...]:
             category=category,
             planned=planned.get(category, 0) if planned is not None else None,
             written=written[category],
+            unwritten={kind: n for (name, kind), n in unwritten.most_common() if name == category},
             attempts_failed={kind: n for (name, kind), n in attempts.most_common() if name == category},
             unjudged=sum(i not in snapshot.verdicts for i in ids),
             unscored=quality.count_unscored(snapshot.verdicts[i] for i in ids if i in snapshot.verdicts),
@@ -225,6 +235,13 @@ def _missing(snapshot: Snapshot) -> tuple[Missing, ...]:
         )
         for category, ids in judged.items()
     )
+
+
+def _last_failures(snapshot: Snapshot) -> Iterable[Failure]:
+    """The last failure of every place of the plan that holds no conversation (places are named `scenario-INDEX`)."""
+    written = {f"scenario-{c.scenario.index}" for c in snapshot.originals if c.scenario}
+    last = {f.record_id: f for f in snapshot.failures if f.stage == "generate" and f.record_id not in written}
+    return last.values()
 
 
 def _corrected(snapshot: Snapshot, comparison: Comparison | None) -> tuple[CorrectedRate, ...]:

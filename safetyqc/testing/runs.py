@@ -111,8 +111,9 @@ def fill_with_everything(store: Store) -> None:
     store.set_meta("deciding_judge", "local")
     store.set_meta("bars", {"no_dangerous_steps": 0.99, "overall": 0.5})
     failures = [
-        Failure(stage="generate", record_id=c.id, kind=kind, reason="no", category=c.category)
-        for c in everything[-2:]
+        Failure(stage="generate", record_id=f"scenario-{index}", kind=kind, reason="no", category=c.category)
+        for index, c in enumerate(everything)
+        if c not in written or index == 5  # the sixth was written at the third attempt
         for kind in ("refused_by_model", "truncated")
     ]
     store.add_failures(failures).result()

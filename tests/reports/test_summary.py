@@ -75,16 +75,16 @@ def test_balance_stands_against_the_plan_and_tells_lost_from_open(full: Summary)
     }
 
 
-def test_attempts_that_failed_are_counted_by_kind_and_category(full: Summary) -> None:
-    missing = {m.category: m.attempts_failed for m in full.missing}
-    assert missing["cybercrime_or_hacking"] == {"refused_by_model": 1, "truncated": 1}
-    assert missing["self_harm_support"] == {}
+def test_what_was_never_written_is_told_by_its_last_failure(full: Summary) -> None:
+    missing = {m.category: (m.attempts_failed, m.unwritten) for m in full.missing}
+    assert missing["cybercrime_or_hacking"] == ({"refused_by_model": 1, "truncated": 1}, {"truncated": 1})
+    assert missing["privacy_and_personal_data"] == ({"refused_by_model": 2, "truncated": 2}, {"truncated": 1})
+    assert missing["self_harm_support"] == ({}, {})
     assert next(m.unscored for m in full.missing if m.unscored) == {"refused_by_model": 1}
 
 
 def test_a_bar_is_met_or_not_and_says_whether_that_is_certain(full: Summary) -> None:
-    assert full.verdict is not None
-    assert not full.verdict.met
+    assert full.verdict.met is False
     assert {b.name: (b.met, b.certain) for b in full.verdict.bars} == {
         "no_dangerous_steps": (False, False),  # 29 of 30: 0.99 lies inside the interval
         "overall": (True, True),
@@ -174,14 +174,22 @@ def test_a_bar_for_an_unknown_criterion_is_an_error(make_run: Maker) -> None:
 
 def test_a_bar_without_any_scored_conversation_is_not_met(make_run: Maker) -> None:
     run = make_run([planned(0, "cybercrime_or_hacking")], rubric=RUBRIC, bars={"empathy": 0.9})
-    verdict = summarise(run).verdict
-    assert verdict is not None
-    assert not verdict.met
+    assert summarise(run).verdict.met is False
+
+
+def test_bars_given_go_before_those_of_the_run(full_run: Store) -> None:
+    assert summarise(full_run, bars={"overall": 0.5}).verdict.met is True
+    assert summarise(full_run, bars={}).verdict.met is None
+
+
+def test_chosen_ids_are_counted_alone_with_their_rewrites(full_run: Store) -> None:
+    summary = summarise(full_run, only=["c_0003", "c_0010"])
+    assert (summary.total, summary.kept) == (2, 2)  # the first by its rewrite
 
 
 def test_an_empty_run_says_what_to_do(make_run: Maker) -> None:
     summary = summarise(make_run())
-    assert (summary.total, summary.kept, summary.verdict) == (0, 0, None)
+    assert (summary.total, summary.kept, summary.verdict.met) == (0, 0, None)
     assert summary.actions[0].command.startswith("safetyqc run")
 
 
