@@ -1,0 +1,262 @@
+"""Turns near pairs into duplicate groups and decides which conversation of a group stays.
+
+This is the policy; how pairs are found is `pairs.py`'s business, so the same pairs can be grouped again with another
+threshold, linkage or ranking at no cost. It never edits or deletes a conversation: it says which are to be dropped, for
+which kept one, how near they are and which rare terms they share.
+
+The surprising thing: with single linkage (the default) a group is connected, not tight. A like B and B like C puts A
+and C into one group though they may be less alike than the threshold; the similarity shown is that to the kept one,
+so it can be lower than `min_similarity`. Complete linkage forms only groups in which every pair reaches the
+threshold.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from safetyqc.dedup.evidence import cosine, shared_terms
+from safetyqc.dedup.pairs import BackendName, Pairs, find_pairs
+from safetyqc.errors import UserError, choose_from
+from safetyqc.records import Conversation, Duplicate, DuplicateGroup
+from safetyqc.text import normalise
+
+if TYPE_CHECKING:
+    from safetyqc.dedup.vectors import Weights
+    from safetyqc.dedup.vocabulary import FrozenVocabulary
+
+On = Literal["all", "requests", "answers"]
+Linkage = Literal["single", "complete"]
+Rank = Callable[[Conversation], Any]
+DEFAULT_MIN_SIMILARITY = 0.8
+"""Chosen from the table of planted edits in docs/dedup.md."""
+
+_TEXTS: dict[str, Callable[[Conversation], list[str]]] = {
+    "all": lambda conversation: [message.content for message in conversation.messages],
+    "requests": lambda conversation: conversation.user_turns,
+    "answers": lambda conversation: conversation.assistant_turns,
+}
+COMPARED: tuple[str, ...] = tuple(_TEXTS)
+"""What can be compared: all turns, the user's, or the assistant's."""
+
+
+@dataclass(frozen=True)
+class DedupResult:
+    """The groups, and the pairs that they were made from (`conversations[i]` is text i of the pairs)."""
+
+    groups: tuple[DuplicateGroup, ...]
+    pairs: Pairs
+    min_similarity: float
+    conversations: tuple[str, ...]
+    """Ids, in the order of the input."""
+
+    @property
+    def dropped(self) -> dict[str, tuple[str, Duplicate]]:
+        """For each dropped id, the id kept in its place and the evidence."""
+        return {drop.conversation_id: (group.kept, drop) for group in self.groups for drop in group.dropped}
+
+    @property
+    def kept(self) -> list[str]:
+        """Ids that stay, in the order of the input."""
+        dropped = self.dropped
+        return [name for name in self.conversations if name not in dropped]
+
+
+def compared_text(conversation: Conversation, on: On = "all") -> str:
+    """Give the text that stands for a conversation in a comparison."""
+    if on not in _TEXTS:
+        raise UserError(f"cannot compare on {on!r}", fix=choose_from(on, COMPARED))
+    return "\n".join(_TEXTS[on](conversation))
+
+
+def group_duplicates(
+    conversations: Sequence[Conversation],
+    *,
+    min_similarity: float = DEFAULT_MIN_SIMILARITY,
+    pairs_from: float | None = None,
+    on: On = "all",
+    rank: Rank | None = None,
+    within_category: bool = False,
+    linkage: Linkage = "single",
+    weights: Weights = "tfidf",
+    vocabulary: FrozenVocabulary | None = None,
+    memory_mb: int | None = None,
+    backend: BackendName = "auto",
+) -> DedupResult:
+    """Find near-duplicates and group them.
+
+    `pairs_from` keeps pairs from a lower similarity on than the groups need: for a histogram, or to group again with
+    another threshold (`group_pairs`). See `group_pairs` for the policy and `find_pairs` for the rest.
+    """
+    texts = [compared_text(conversation, on) for conversation in conversations]
+    floor = min(min_similarity, pairs_from) if pairs_from else min_similarity
+    pairs = find_pairs(texts, floor, weights=weights, vocabulary=vocabulary, memory_mb=memory_mb, backend=backend)
+    return group_pairs(
+        conversations,
+        pairs,
+        min_similarity=min_similarity,
+        on=on,
+        rank=rank,
+        within_category=within_category,
+        linkage=linkage,
+    )
+
+
+def group_pairs(
+    conversations: Sequence[Conversation],
+    pairs: Pairs,
+    *,
+    min_similarity: float,
+    on: On = "all",
+    rank: Rank | None = None,
+    within_category: bool = False,
+    linkage: Linkage = "single",
+    terms: int = 5,
+) -> DedupResult:
+    """Group pairs that were found on the same conversations in the same order, and keep the best of each group.
+
+    The best is the one with the highest `rank`, among equals the earliest in the input. `terms` is how many shared rare
+    terms each drop names; 0 saves reading the texts again.
+
+    Raises:
+        UserError: a threshold below that of the pairs, other conversations than the pairs were found on, unknown
+        linkage.
+    """
+    if len(conversations) != len(pairs.same_as):
+        raise UserError(
+            f"{len(pairs.same_as)} texts were compared, {len(conversations)} conversations given",
+            fix="find pairs again",
+        )
+    if linkage not in _LINKAGES:
+        raise UserError(f"no linkage {linkage!r}", fix=choose_from(linkage, _LINKAGES))
+    near = pairs.at_least(min_similarity)
+    members = _members(conversations, near, within_category)
+    edges = list(_edges(near, members))
+    clusters = _LINKAGES[linkage](edges)
+    linked = {node for cluster in clusters for node in cluster}
+    clusters += [[node] for node, copies in members.items() if len(copies) > 1 and node not in linked]
+    describe = _Describer(conversations, on, near, terms)
+    groups = [
+        _group([i for node in cluster for i in members[node]], conversations, rank, describe) for cluster in clusters
+    ]
+    groups.sort(key=lambda found: found[0])
+    return DedupResult(tuple(group for _, group in groups), pairs, min_similarity, tuple(c.id for c in conversations))
+
+
+Node = tuple[int, str | None]
+"""Texts with the same words (the first of them), in one category where groups must not cross categories."""
+Edge = tuple[Node, Node, float]
+
+
+def _members(conversations: Sequence[Conversation], pairs: Pairs, within_category: bool) -> dict[Node, list[int]]:
+    members: dict[Node, list[int]] = defaultdict(list)
+    for place, first in enumerate(pairs.same_as.tolist()):
+        members[first, conversations[place].category if within_category else None].append(place)
+    return dict(members)
+
+
+def _edges(pairs: Pairs, members: dict[Node, list[int]]) -> Iterable[Edge]:
+    """Link nodes of near texts; a pair of texts links each category that both occur in."""
+    categories: dict[int, list[str | None]] = defaultdict(list)
+    for first, category in members:
+        categories[first].append(category)
+    for left, right, similarity in zip(
+        pairs.left.tolist(), pairs.right.tolist(), pairs.similarity.tolist(), strict=True
+    ):
+        for category in categories[left]:
+            if (right, category) in members:
+                yield (left, category), (right, category), similarity
+
+
+def _connected(edges: list[Edge]) -> list[list[Node]]:
+    """Single linkage: whatever is connected by a chain of pairs."""
+    parent: dict[Node, Node] = {}
+
+    def root(node: Node) -> Node:
+        parent.setdefault(node, node)
+        while parent[node] != node:
+            parent[node] = node = parent[parent[node]]
+        return node
+
+    for left, right, _ in edges:
+        parent[root(right)] = root(left)
+    clusters: dict[Node, list[Node]] = defaultdict(list)
+    for node in parent:
+        clusters[root(node)].append(node)
+    return list(clusters.values())
+
+
+def _tight(edges: list[Edge]) -> list[list[Node]]:
+    """Complete linkage: join the nearest first, and only where every pair across reaches the threshold."""
+    cluster_of: dict[Node, int] = {}
+    clusters: dict[int, list[Node]] = {}
+    links: dict[int, dict[int, int]] = {}
+    for node in dict.fromkeys(end for edge in edges for end in edge[:2]):
+        cluster_of[node], clusters[len(clusters)] = len(clusters), [node]
+        links[cluster_of[node]] = {}
+    for left, right, _ in edges:
+        a, b = cluster_of[left], cluster_of[right]
+        links[a][b] = links[b][a] = 1
+    for left, right, _ in sorted(edges, key=lambda edge: -edge[2]):
+        a, b = cluster_of[left], cluster_of[right]
+        if a == b or links[a].get(b, 0) < len(clusters[a]) * len(clusters[b]):
+            continue
+        if len(links[a]) < len(links[b]):
+            a, b = b, a
+        for node in clusters[b]:
+            cluster_of[node] = a
+        clusters[a] += clusters.pop(b)
+        for other, count in links.pop(b).items():
+            del links[other][b]
+            if other != a:
+                links[a][other] = links[other][a] = links[a].get(other, 0) + count
+    return [cluster for cluster in clusters.values() if len(cluster) > 1]
+
+
+_LINKAGES: dict[str, Callable[[list[Edge]], list[list[Node]]]] = {"single": _connected, "complete": _tight}
+LINKAGES: tuple[str, ...] = tuple(_LINKAGES)
+
+
+class _Describer:
+    """Writes the evidence of one drop."""
+
+    def __init__(self, conversations: Sequence[Conversation], on: On, pairs: Pairs, terms: int) -> None:
+        self._conversations, self._on, self._pairs = conversations, on, pairs
+        self._terms = shared_terms(pairs.vocabulary, terms) if terms else None
+        self._keys = pairs.left * len(pairs.same_as) + pairs.right
+        self._same_as = pairs.same_as
+
+    def __call__(self, kept: int, dropped: int) -> Duplicate:
+        """Describe why `dropped` is a duplicate of `kept`."""
+        similarity = self._similarity(kept, dropped)
+        name = self._conversations[dropped].id
+        if similarity is not None and not self._terms:
+            return Duplicate(conversation_id=name, similarity=similarity)
+        a, b = (compared_text(self._conversations[place], self._on) for place in (kept, dropped))
+        if similarity is None:
+            similarity = cosine(a, b, self._pairs.vocabulary, self._pairs.weights)
+        exact = similarity == 1.0 and normalise(a) == normalise(b)
+        terms = self._terms(a, b) if self._terms else ()
+        return Duplicate(conversation_id=name, similarity=similarity, exact=exact, terms=terms)
+
+    def _similarity(self, kept: int, dropped: int) -> float | None:
+        """The stored similarity; None where two of a group are no pair."""
+        left, right = sorted((int(self._same_as[kept]), int(self._same_as[dropped])))
+        if left == right:
+            return 1.0
+        key = left * len(self._same_as) + right
+        place = int(self._keys.searchsorted(key))
+        found = place < len(self._keys) and self._keys[place] == key
+        return float(self._pairs.similarity[place]) if found else None
+
+
+def _group(
+    places: list[int], conversations: Sequence[Conversation], rank: Rank | None, describe: _Describer
+) -> tuple[int, DuplicateGroup]:
+    """Keep the best of some conversations and describe the others, in the order of the input."""
+    places = sorted(places)
+    kept = max(places, key=lambda place: rank(conversations[place])) if rank else places[0]  # max takes the earliest
+    dropped = tuple(describe(kept, place) for place in places if place != kept)
+    return kept, DuplicateGroup(kept=conversations[kept].id, dropped=dropped)

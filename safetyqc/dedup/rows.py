@@ -1,0 +1,166 @@
+"""The arrays that vectorising hands to the join, and where they live: in memory, or in a file when there are too many.
+
+Loads numpy: import it only from modules of this folder that are themselves loaded late.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Features of some texts with their counts, in order of appearance; text r owns bounds[r]:bounds[r + 1].
+
+    `fingerprints` is (texts, 2): 128 bits of the word sequence, zero where a text has no word.
+    """
+
+    bounds: Array
+    features: Array
+    """64-bit hashes until they are numbered, then the numbers."""
+    counts: Array
+    fingerprints: Array
+
+    def without(self, dropped: Array) -> Counted:
+        """Leave out the texts that the boolean array marks."""
+        if not dropped.any():
+            return self
+        lengths = np.diff(self.bounds)
+        keep = np.repeat(~dropped, lengths)
+        return Counted(
+            bounds_of(lengths[~dropped]), self.features[keep], self.counts[keep], self.fingerprints[~dropped]
+        )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Unit vectors, each from its most common feature (rank 0) to its rarest.
+
+    `squares` is the squared norm of what is stored of each row: less than 1 where features that no other text has were
+    left out, 0 for a text without words.
+    """
+
+    bounds: Array
+    ranks: Array
+    weights: Array
+    squares: Array
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def row(self, index: int) -> tuple[Array, Array]:
+        """Ranks and weights of one row."""
+        place = slice(self.bounds[index], self.bounds[index + 1])
+        return self.ranks[place], self.weights[place]
+
+    @classmethod
+    def joined(cls, parts: list[Rows]) -> Rows:
+        """Put rows one after another."""
+        lengths = np.concatenate([np.diff(part.bounds) for part in parts])
+        columns = zip(*((part.ranks, part.weights, part.squares) for part in parts), strict=True)
+        return cls(bounds_of(lengths), *(np.concatenate(column) for column in columns))
+
+
+@dataclass(frozen=True)
+class Tails:
+    """Where the indexed part of each row starts (`starts`, into ranks), and the norm of what comes before (`heads`)."""
+
+    starts: Array
+    heads: Array
+
+
+@dataclass(frozen=True)
+class Lists:
+    """For each feature, the rows whose indexed part holds it (ascending) and its weight there.
+
+    `ranks` names the features that have a list, ascending; empty when every rank has one. A negative weight may add to
+    a sum but not start one.
+    """
+
+    ranks: Array
+    bounds: Array
+    rows: Array
+    weights: Array
+
+
+@dataclass(frozen=True)
+class Found:
+    """Near rows: `left` among the indexed, `right` among the probing ones, and their cosine (not rounded)."""
+
+    left: Array
+    right: Array
+    cosine: Array
+
+    @classmethod
+    def joined(cls, parts: list[Found]) -> Found:
+        """Put results one after another."""
+        if not parts:
+            return cls(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+        columns = zip(*((part.left, part.right, part.cosine) for part in parts), strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
+
+
+def bounds_of(lengths: Array) -> Array:
+    """Turn lengths into n + 1 bounds."""
+    bounds = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=bounds[1:])
+    return bounds
+
+
+@dataclass
+class Spool:
+    """Counted texts waiting for their weights: in memory up to `limit_bytes`, then in a nameless temporary file."""
+
+    limit_bytes: float
+    _waiting: list[Counted] = field(default_factory=list)
+    _on_disk: list[tuple[Array, int]] = field(default_factory=list)
+    _file: IO[bytes] | None = None
+    _used_bytes: int = 0
+
+    def add(self, counted: Counted) -> None:
+        """Keep one block of texts."""
+        self._used_bytes += counted.features.nbytes + counted.counts.nbytes
+        if self._used_bytes <= self.limit_bytes:
+            self._waiting.append(counted)
+            return
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="safetyqc-")  # noqa: SIM115 - closed when all was read
+        self._on_disk.append((counted.bounds, self._file.tell()))
+        self._file.write(counted.features.tobytes() + counted.counts.tobytes())
+
+    def blocks(self, *, release: bool = False) -> Iterator[Counted]:
+        """Yield the blocks in order; with `release`, forget each as soon as it was used."""
+        for place, block in enumerate(self._waiting):
+            if release:
+                self._waiting[place] = _NOTHING
+            yield block
+        for bounds, offset in self._on_disk:
+            yield self._read(bounds, offset)
+        if release and self._file:
+            self._file.close()
+
+    def _read(self, bounds: Array, offset: int) -> Counted:
+        if self._file is None:
+            raise ValueError("nothing was written")
+        self._file.seek(offset)
+        data = np.frombuffer(self._file.read(8 * int(bounds[-1])), np.uint32).reshape(2, -1)
+        return Counted(bounds, data[0], data[1].view(np.int32), np.zeros((len(bounds) - 1, 2), np.uint64))
+
+
+_NOTHING = Counted(np.zeros(1, np.int64), np.empty(0), np.empty(0), np.empty((0, 2)))
+
+
+def room_for(size: int, dtype: type, limit_bytes: float) -> Array:
+    """Reserve an array: in memory, or in a nameless temporary file when it is larger than `limit_bytes`."""
+    if size * np.dtype(dtype).itemsize <= limit_bytes or size == 0:
+        return np.empty(size, dtype)
+    with tempfile.TemporaryFile(prefix="safetyqc-") as file:
+        return np.memmap(file, dtype=dtype, mode="w+", shape=(size,))
