@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from safetyqc.config import Config
     from safetyqc.pipeline.stages import Tally
 
@@ -48,6 +46,8 @@ def say(tally: Tally, noun: str = "conversations") -> None:
     note(f"{tally.stage}: " + "; ".join(parts))
 
 
-def run_flag(config: Config, default: Path) -> str:
-    """The `--run` flag that the next command needs: nothing for the default run."""
-    return "" if config.run == default else f" --run {config.run}"
+def in_run(config: Config) -> str:
+    """The `--run` flag that a follow-up command needs: nothing for the default run."""
+    from safetyqc.config import DEFAULT_RUN
+
+    return "" if str(config.run) == DEFAULT_RUN else f" --run {config.run}"

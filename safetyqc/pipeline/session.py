@@ -16,6 +16,8 @@ from safetyqc.config import Config
 from safetyqc.engine import Engine, LocalEngine, Stop
 from safetyqc.errors import ModelError
 from safetyqc.llm.client import Client
+from safetyqc.llm.door import Door, DoorSettings, open_door
+from safetyqc.llm.prices import Price
 from safetyqc.progress import Progress
 from safetyqc.store import Store, Timing
 
@@ -74,3 +76,37 @@ class Session:
             self._client = None
         self.progress.close()
         self.store.close()
+
+
+def open_session(
+    config: Config, *, create: bool = False, quiet: bool = False, client: Client | None = None
+) -> Session:
+    """Open the configured run for writing.
+
+    Args:
+        create: make the run when it is not there.
+        client: asked instead of the configured models; for tests and library users.
+
+    Raises:
+        RunError: the run cannot be opened.
+    """
+    store = Store.create(config.run) if create else Store.open(config.run)
+    return Session(config, store, Progress(quiet=quiet), client_override=client)
+
+
+def open_client(config: Config, store: Store | None) -> Door:
+    """Open the door to all models with the configured limits, lane and prices; the ledger is the store's."""
+    models = config.models
+    settings = DoorSettings(
+        api_base=models.api_base,
+        timeout_s=models.timeout_s,
+        max_attempts=models.max_attempts,
+        max_cost_usd=models.max_cost_usd,
+        prices={name: Price(*pair) for name, pair in models.prices.items()},
+        lane=models.lane,
+        fresh=models.fresh,
+        fallback=models.fallback,
+        rpm=models.requests_per_minute,
+        tpm=models.tokens_per_minute,
+    )
+    return open_door(store, settings=settings)

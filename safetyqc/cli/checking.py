@@ -1,0 +1,188 @@
+"""Commands that need no model: import, check, filter, dedup."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from safetyqc.cli import options as o
+from safetyqc.cli.output import in_run, next_step, note, say, show, show_json
+from safetyqc.cli.session import in_session
+from safetyqc.config import load_config
+
+if TYPE_CHECKING:
+    from safetyqc.pipeline.session import Session
+    from safetyqc.readers import ReadResult
+
+File = Annotated[str, typer.Argument(metavar="FILE", help="jsonl, json or jsonl.gz of conversations; - for stdin.")]
+Patterns = Annotated[
+    Path | None, typer.Option("--patterns", metavar="FILE", help="Your own filter patterns.", show_default=False)
+]
+AsciiEnglish = Annotated[
+    bool | None, typer.Option("--ascii", help="Also reject English conversations with non-ASCII text.", show_default=False)
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command("import")(import_file)
+    app.command()(check)
+    app.command("filter")(filter_conversations)
+    app.command()(dedup)
+
+
+def import_file(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Conversation files; - for stdin.")],
+    skip_bad_lines: o.SkipBadLines = False,
+    run: o.Run = None,
+    config_file: o.ConfigFile = None,
+) -> None:
+    """Bring conversation files into a run: nanochat arrays, OpenAI messages, ShareGPT.
+
+    Example: safetyqc import mine.jsonl theirs.jsonl.gz
+    """
+    from safetyqc.pipeline.order import import_files
+
+    config = load_config(config_file, {"run": run})
+
+    async def work(session: Session) -> None:
+        for name in files:
+            result = read(name, skip_bad_lines=skip_bad_lines)
+            say(import_files(session, name, result))
+
+    in_session(config, work, create=True)
+    next_step(f"safetyqc judge{in_run(config)}", f"safetyqc dedup{in_run(config)}", f"safetyqc report{in_run(config)}")
+
+
+def read(name: str, *, skip_bad_lines: bool) -> ReadResult:
+    """Read a conversation file and tell what was left out."""
+    from safetyqc.readers import read_conversations
+
+    result = read_conversations(name, skip_bad_lines=skip_bad_lines)
+    if result.skipped:
+        note(f"skipped {len(result.skipped):,} bad lines of {name}:")
+        for bad in result.skipped[:5]:
+            note(f"  {bad}")
+    return result
+
+
+def check(
+    file: File,
+    ascii_english: AsciiEnglish = None,
+    patterns: Patterns = None,
+    min_similarity: o.MinSimilarity = None,
+    skip_bad_lines: o.SkipBadLines = False,
+    config_file: o.ConfigFile = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Check a file without any model: structure, rules, duplicates, balance, refusals that all open the same.
+
+    Example: safetyqc check safety_conversations.jsonl
+    """
+    from safetyqc.pipeline.order import check_file
+
+    flags = {"filters.ascii_english": ascii_english, "filters.patterns": patterns, "dedup.min_similarity": min_similarity}
+    report = check_file(load_config(config_file, flags), file, skip_bad_lines=skip_bad_lines)
+    if as_json:
+        show_json(report.model_dump(mode="json"))
+        return
+    from safetyqc.reports.check import render_check
+
+    show(render_check(report))
+    next_step(f"safetyqc judge {file}", f"safetyqc dedup {file} --show-pairs 10")
+
+
+def filter_conversations(
+    ascii_english: AsciiEnglish = None,
+    patterns: Patterns = None,
+    run: o.Run = None,
+    config_file: o.ConfigFile = None,
+) -> None:
+    """Apply the cheap rules to a run; what they hit is not judged and not exported.
+
+    Example: safetyqc filter --ascii
+    """
+    from safetyqc.pipeline.order import filter_conversations as filter_stage
+
+    flags = {"run": run, "filters.ascii_english": ascii_english, "filters.patterns": patterns}
+    config = load_config(config_file, flags)
+
+    async def work(session: Session) -> None:
+        say(filter_stage(session), "conversations pass")
+
+    in_session(config, work)
+    next_step(f"safetyqc judge{in_run(config)}", f"safetyqc report{in_run(config)} --section filters")
+
+
+def dedup(
+    file: Annotated[
+        str | None, typer.Argument(metavar="[FILE]", help="A file instead of the run; - for stdin.", show_default=False)
+    ] = None,
+    min_similarity: o.MinSimilarity = None,
+    on: Annotated[
+        str | None, typer.Option("--on", metavar="all|requests|answers", help="Which turns count.", show_default=False)
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", metavar="tfidf|tf", help="tf does not depend on the rest of the corpus.", show_default=False),
+    ] = None,
+    linkage: Annotated[
+        str | None,
+        typer.Option("--linkage", metavar="single|complete", help="How pairs become groups.", show_default=False),
+    ] = None,
+    within_category: Annotated[
+        bool | None, typer.Option("--within-category", help="Only within a category.", show_default=False)
+    ] = None,
+    show_pairs: Annotated[int, typer.Option("--show-pairs", metavar="N", min=0, help="Show the N nearest pairs.")] = 0,
+    jsonl: Annotated[
+        Path | None,
+        typer.Option("--jsonl", metavar="OUT", help="Write a line per group: kept and dropped indices.", show_default=False),
+    ] = None,
+    skip_bad_lines: o.SkipBadLines = False,
+    run: o.Run = None,
+    config_file: o.ConfigFile = None,
+) -> None:
+    """Find near-duplicates by TF-IDF cosine, exactly; the best judged of a group is kept.
+
+    Example: safetyqc dedup data.jsonl --min-similarity 0.85 --jsonl groups.jsonl
+    """
+    flags: dict[str, Any] = {
+        "run": run,
+        "dedup.min_similarity": min_similarity,
+        "dedup.on": on,
+        "dedup.weights": weights,
+        "dedup.linkage": linkage,
+        "dedup.within_category": within_category,
+    }
+    config = load_config(config_file, flags)
+    from safetyqc.pipeline.order import dedup_file, dedup_run
+    from safetyqc.reports.duplicates import render_duplicates
+
+    if file is not None:
+        result = read(file, skip_bad_lines=skip_bad_lines)
+        conversations, groups = list(result.conversations), dedup_file(config, result)
+    else:
+
+        async def work(session: Session) -> None:
+            nonlocal conversations, groups
+            groups = dedup_run(session)
+            conversations = list(session.store.conversations())
+
+        conversations, groups = [], []
+        in_session(config, work)
+    if jsonl:
+        from safetyqc.files import write_lines
+
+        index = {c.id: i for i, c in enumerate(conversations)}
+        write_lines(jsonl, (json.dumps(_group_line(group, index)) for group in groups))
+        note(f"wrote {len(groups):,} groups to {jsonl}")
+    show(render_duplicates(groups, conversations, show_pairs))
+    next_step(f"safetyqc report{in_run(config)}" if file is None else f"safetyqc judge {file}")
+
+
+def _group_line(group: Any, index: dict[str, int]) -> dict[str, Any]:
+    dropped = [{"index": index[d.conversation_id], "similarity": round(d.similarity, 6)} for d in group.dropped]
+    return {"kept": index[group.kept], "dropped": dropped}

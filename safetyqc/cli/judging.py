@@ -1,0 +1,154 @@
+"""Commands about judges: judge, judge attack, compare, rubrics, train-judge."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from safetyqc.cli import options as o
+from safetyqc.cli.checking import read
+from safetyqc.cli.groups import DefaultGroup
+from safetyqc.cli.output import in_run, next_step, note, say, show, show_json
+from safetyqc.cli.session import in_session
+from safetyqc.config import load_config
+
+if TYPE_CHECKING:
+    from safetyqc.pipeline.session import Session
+    from safetyqc.records import Conversation, Judgment
+
+JudgeModels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        "--judge",
+        metavar="MODEL",
+        help="Who judges: local (default, no key), or a model; repeat it for several. The first decides.",
+        show_default=False,
+    ),
+]
+Votes = Annotated[int | None, typer.Option("--votes", min=1, help="Ask each judge this often; majority.", show_default=False)]
+PerCriterion = Annotated[
+    bool | None, typer.Option("--per-criterion", help="One call per criterion instead of one per conversation.", show_default=False)
+]
+Fallback = Annotated[
+    str | None,
+    typer.Option("--fallback-judge", metavar="MODEL", help="Asked when a judge gives nothing usable.", show_default=False),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    judges = typer.Typer(cls=DefaultGroup, rich_markup_mode=None, help="Score conversations by a rubric.")
+    judges.command("run")(judge)
+    judges.command("attack")(attack)
+    app.add_typer(judges, name="judge")
+    app.command()(compare)
+    app.command("train-judge")(train_judge)
+    rubrics = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show, check, test and copy rubrics.")
+    for command in (rubrics_list, rubrics_show, rubrics_validate, rubrics_test, rubrics_copy):
+        rubrics.command(command.__name__.removeprefix("rubrics_"))(command)
+    app.add_typer(rubrics, name="rubrics")
+
+
+def judge(
+    file: Annotated[
+        str | None,
+        typer.Argument(metavar="[FILE]", help="Brought into the run first; - for stdin. Without it: the run.", show_default=False),
+    ] = None,
+    models: JudgeModels = None,
+    rubric: o.Rubric = None,
+    jsonl: Annotated[
+        Path | None,
+        typer.Option("--jsonl", metavar="OUT", help="Write a verdict per conversation, in input order.", show_default=False),
+    ] = None,
+    votes: Votes = None,
+    per_criterion: PerCriterion = None,
+    fallback: Fallback = None,
+    canaries: Annotated[
+        bool | None, typer.Option("--canaries", help="Slip in known good and bad ones; never exported.", show_default=False)
+    ] = None,
+    skip_bad_lines: o.SkipBadLines = False,
+    run: o.Run = None,
+    config_file: o.ConfigFile = None,
+    api_base: o.ApiBase = None,
+    concurrency: o.Concurrency = None,
+    max_cost: o.MaxCost = None,
+    lane: o.Lane = None,
+    fresh: o.Fresh = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Score conversations against a rubric with one or more judges.
+
+    Example: safetyqc judge data.jsonl -m local -m openai/gpt-4o-mini --jsonl verdicts.jsonl
+
+    See also: safetyqc judge attack
+    """
+    from safetyqc.pipeline.order import import_files, judge_all
+
+    flags: dict[str, Any] = {
+        "run": run,
+        "judge.models": tuple(models) if models else None,
+        "judge.rubric": rubric,
+        "judge.votes": votes,
+        "judge.per_criterion": per_criterion,
+        "judge.fallback": fallback,
+        "judge.canaries": canaries,
+    }
+    settings = o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane, fresh=fresh)
+    config = load_config(config_file, flags | settings)
+    result = read(file, skip_bad_lines=skip_bad_lines) if file is not None else None
+
+    async def work(session: Session) -> None:
+        only = None
+        if result is not None and file is not None:
+            say(import_files(session, file, result))
+            only = [c.id for c in result.conversations]
+        tallies = await judge_all(session, only)
+        for tally in tallies:
+            say(tally)
+        if jsonl:
+            conversations = list(result.conversations if result else session.store.conversations())
+            _write_verdicts(session, jsonl, conversations)
+        _show_rates(session, only)
+
+    in_session(config, work, create=result is not None, quiet=quiet)
+    next_step(f"safetyqc report{in_run(config)}", f"safetyqc compare{in_run(config)}  (with two judges or labels)")
+
+
+def _write_verdicts(session: Session, path: Path, conversations: list[Conversation]) -> None:
+    from safetyqc.files import write_lines
+    from safetyqc.standing import deciding_judgments
+
+    verdicts = {j.conversation_id: j for j in deciding_judgments(session.store)}
+    lines = (
+        json.dumps(verdict_line(index, conversation, verdicts.get(conversation.id)), ensure_ascii=False)
+        for index, conversation in enumerate(conversations)
+    )
+    note(f"wrote {write_lines(path, lines):,} verdicts to {path}")
+
+
+def verdict_line(index: int, conversation: Conversation, judgment: Judgment | None) -> dict[str, Any]:
+    """One line of `judge --jsonl`: stable, documented in docs/machine-interface.md."""
+    criteria = {
+        score.criterion: {
+            "outcome": score.outcome,
+            "reason": score.reason or (score.unscored_reason or ""),
+            "quote": score.quote,
+            "probability": score.probability,
+        }
+        for score in (judgment.scores if judgment else ())
+    }
+    passed = judgment.passed if judgment else None
+    return {"index": index, "id": conversation.id, "criteria": criteria, "passed": passed}
+
+
+def _show_rates(session: Session, only: list[str] | None) -> None:
+    from safetyqc.reports.summary import summarise
+    from safetyqc.reports.terminal import render_report
+
+    summary = summarise(session.store, only=only, bars=session.config.bars)
+    show(render_report(summary, sections=["headline", "rates", "reasons"]))

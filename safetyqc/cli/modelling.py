@@ -1,0 +1,56 @@
+"""Commands about models themselves: models check."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from safetyqc.cli import options as o
+from safetyqc.cli.output import next_step, show, show_json
+from safetyqc.config import load_config
+
+if TYPE_CHECKING:
+    from safetyqc.llm.check import ModelReport
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    models = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See whether a model can be used.")
+    models.command("check")(check)
+    app.add_typer(models, name="models")
+
+
+def check(
+    model: Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help="As litellm names it, or local[:PATH].")],
+    api_base: o.ApiBase = None,
+    lane: o.Lane = None,
+    config_file: o.ConfigFile = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Make one cheap call and say whether key, model, schema support, limits and price are known.
+
+    Example: safetyqc models check -m openai/gpt-4o-mini
+    """
+    import asyncio
+
+    config = load_config(config_file, o.model_flags(api_base=api_base, lane=lane))
+
+    async def run() -> ModelReport:
+        from safetyqc.llm.check import check_model
+        from safetyqc.pipeline.session import open_client
+
+        client = open_client(config, store=None)
+        try:
+            return await check_model(client, model)
+        finally:
+            await client.close()
+
+    report = asyncio.run(run())
+    if as_json:
+        show_json(report.model_dump(mode="json"))
+    else:
+        from safetyqc.reports.models import render_model
+
+        show(render_model(report))
+    next_step(f"safetyqc generate -n 18 -m {model}")

@@ -1,0 +1,136 @@
+"""Commands that show or hand over the result: report, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from safetyqc.cli import options as o
+from safetyqc.cli.output import in_run, next_step, note, show, show_json
+from safetyqc.config import load_config, parse_shares
+
+if TYPE_CHECKING:
+    from safetyqc.reports.schema import Summary
+
+BARS_MISSED = 4
+"""Exit code of `report --check` when a pass rate lies below its bar."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(report)
+    app.command()(export)
+
+
+def report(
+    section: Annotated[
+        list[str] | None, typer.Option("--section", metavar="NAME", help="Only this section; repeatable.", show_default=False)
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option("--category", metavar="NAME", help="Only this category.", show_default=False)
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option("--judge", metavar="NAME", help="Whose verdicts (default: the first).", show_default=False)
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page.", show_default=False)
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--md", metavar="FILE", help="Write Markdown, for a pull request.", show_default=False)
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write verdicts, safe for spreadsheets.", show_default=False)
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="DIR", help="What moved since another run.", show_default=False)
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help=f"Exit {BARS_MISSED} when a pass rate lies below its bar in safetyqc.yaml.")
+    ] = False,
+    unmask: Annotated[bool, typer.Option("--unmask", help="Show harmful text in examples.")] = False,
+    run: o.Run = None,
+    config_file: o.ConfigFile = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Show what a run holds: balance, pass rates with intervals, failures, duplicates, rewrites, cost.
+
+    Example: safetyqc report --html report.html
+    """
+    config = load_config(config_file, {"run": run})
+    from safetyqc.pipeline.order import write_report_files
+    from safetyqc.reports.summary import summarise
+    from safetyqc.store import Store
+
+    with Store.read(config.run) as store:
+        summary = summarise(store, judge=judge, category=category, bars=config.bars)
+        for path in write_report_files(store, summary, html=html, markdown=markdown, csv=csv):
+            note(f"wrote {path}")
+        if as_json:
+            show_json(summary.model_dump(mode="json"))
+        else:
+            _render(summary, section, against, unmask=unmask)
+    if check and summary.verdict.met is not True:
+        raise typer.Exit(BARS_MISSED)
+    if not as_json:
+        next_step(f"safetyqc export{in_run(config)}", f"safetyqc report{in_run(config)} --html report.html")
+
+
+def _render(summary: Summary, sections: list[str] | None, against: Path | None, *, unmask: bool) -> None:
+    from safetyqc.reports.terminal import render_report
+
+    show(render_report(summary, sections=sections, unmask=unmask))
+    if against:
+        from safetyqc.reports.diff import compare_runs, render_diff
+        from safetyqc.reports.summary import summarise
+        from safetyqc.store import Store
+
+        with Store.read(against) as other:
+            show(render_diff(compare_runs(summarise(other), summary)))
+
+
+def export(
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Where to (nanochat has a default).", show_default=False)
+    ] = None,
+    format_name: Annotated[
+        str | None,
+        typer.Option("--format", metavar="nanochat|openai|sharegpt|parquet", help="Default: nanochat.", show_default=False),
+    ] = None,
+    val_share: Annotated[
+        float | None, typer.Option("--val-share", min=0, max=0.9, help="Share held out, by duplicate group.", show_default=False)
+    ] = None,
+    oversample: Annotated[
+        list[str] | None,
+        typer.Option("--oversample", metavar="CATEGORY=FACTOR", help="Repeat a category in training; repeatable.", show_default=False),
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option("--judge", metavar="NAME", help="Whose verdicts decide (default: the first).", show_default=False)
+    ] = None,
+    force: Annotated[bool | None, typer.Option("--force", help="Replace what is there.", show_default=False)] = None,
+    run: o.Run = None,
+    config_file: o.ConfigFile = None,
+) -> None:
+    """Write what passed, and nothing else, for a fine-tuning pipeline.
+
+    Example: safetyqc export --format openai train.jsonl --val-share 0.1
+    """
+    flags: dict[str, Any] = {
+        "run": run,
+        "export.path": path,
+        "export.format": format_name,
+        "export.val_share": val_share,
+        "export.oversample": parse_shares(oversample, "--oversample") if oversample else None,
+        "export.force": force,
+    }
+    config = load_config(config_file, flags)
+    from safetyqc.pipeline.order import export_run
+    from safetyqc.store import Store
+
+    with Store.read(config.run) as store:
+        exported = export_run(store, config, judge=judge)
+    for file in exported.files:
+        typer.echo(file)
+    note(exported.told)
+    next_step("see docs/nanochat.md for how to mix the file into training" if config.export.format == "nanochat" else f"safetyqc report{in_run(config)} --html report.html")

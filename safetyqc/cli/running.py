@@ -1,0 +1,100 @@
+"""Commands that do everything in order: run, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from safetyqc.cli import options as o
+from safetyqc.cli.output import in_run, next_step, note, show
+from safetyqc.cli.session import in_session
+from safetyqc.config import choose_model, load_config
+
+if TYPE_CHECKING:
+    from safetyqc.pipeline.session import Session
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(run)
+    app.command()(demo)
+
+
+def run(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE...]", help="Quality-control these instead of generating.", show_default=False),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option("-n", "--count", min=1, help="How many conversations (default: 600).", show_default=False)
+    ] = None,
+    model: o.Model = None,
+    judge: o.Judges = None,
+    rewriter: Annotated[
+        str | None,
+        typer.Option("--rewriter", metavar="MODEL", help="Who mends weak ones (default: the author).", show_default=False),
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option("--mode", metavar="oneshot|dialogue", help="Whole conversation at once, or turn by turn.", show_default=False),
+    ] = None,
+    language: o.Languages = None,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=0, help="Rewrite attempts per conversation (default: 1).", show_default=False)
+    ] = None,
+    rubric: o.Rubric = None,
+    seed: o.Seed = None,
+    export: Annotated[
+        Path | None, typer.Option("--export", metavar="FILE", help="Where the kept ones go (default: RUN/export).", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the estimate: calls, tokens, cost.")] = False,
+    skip_bad_lines: o.SkipBadLines = False,
+    folder: o.Run = None,
+    config_file: o.ConfigFile = None,
+    api_base: o.ApiBase = None,
+    concurrency: o.Concurrency = None,
+    max_cost: o.MaxCost = None,
+    lane: o.Lane = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Generate, filter, judge, deduplicate, rewrite, report and export; the same command again resumes.
+
+    Example: safetyqc run -n 600 -m openrouter/meta-llama/llama-3.3-70b-instruct --max-cost 5
+    """
+    flags: dict[str, Any] = {
+        "run": folder,
+        "generate.count": count,
+        "generate.model": model,
+        "generate.mode": mode,
+        "generate.languages": o.split(language),
+        "generate.seed": seed,
+        "judge.models": tuple(judge) if judge else None,
+        "judge.rubric": rubric,
+        "rewrite.model": rewriter,
+        "rewrite.rounds": rounds,
+        "export.path": export,
+    }
+    models = o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane)
+    config = load_config(config_file, flags | models)
+    if not files:
+        choose_model(config.generate.model)
+    from safetyqc.pipeline.estimate import estimate_run, render_estimate
+    from safetyqc.pipeline.order import run_all
+
+    async def work(session: Session) -> None:
+        inputs = [(name, read(name, skip_bad_lines=skip_bad_lines)) for name in files or ()]
+        note(render_estimate(estimate_run(session, [result for _, result in inputs])))
+        if not dry_run:
+            finished = await run_all(session, inputs, tell=note)
+            show(finished.report)
+            note(finished.told)
+
+    from safetyqc.cli.checking import read
+
+    in_session(config, work, create=True, quiet=quiet)
+    if dry_run:
+        next_step("the same command without --dry-run")
+    else:
+        next_step(f"safetyqc report{in_run(config)} --html report.html", f"safetyqc export{in_run(config)}")

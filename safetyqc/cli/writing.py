@@ -1,0 +1,173 @@
+"""Commands that ask a model to write: generate, rewrite, augment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from safetyqc.cli import options as o
+from safetyqc.cli.output import in_run, next_step, note, say
+from safetyqc.cli.session import in_session
+from safetyqc.config import choose_model, load_config, parse_shares
+
+if TYPE_CHECKING:
+    from safetyqc.pipeline.session import Session
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(generate)
+    app.command()(rewrite)
+    app.command()(augment)
+
+
+def generate(
+    count: Annotated[
+        int | None, typer.Option("-n", "--count", min=1, help="How many conversations (default: 600).", show_default=False)
+    ] = None,
+    model: o.Model = None,
+    assistant: Annotated[
+        str | None,
+        typer.Option("--assistant", metavar="MODEL", help="Who answers in dialogue mode (default: the author).", show_default=False),
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            "--mode", metavar="oneshot|dialogue", help="Whole conversation at once, or turn by turn.", show_default=False
+        ),
+    ] = None,
+    language: o.Languages = None,
+    turns: Annotated[
+        int | None, typer.Option("--turns", min=1, help="Exchanges per conversation (default: drawn).", show_default=False)
+    ] = None,
+    taxonomy: Annotated[
+        Path | None, typer.Option("--taxonomy", metavar="FILE", help="Your own categories.", show_default=False)
+    ] = None,
+    top_up: Annotated[
+        list[str] | None,
+        typer.Option("--top-up", metavar="CATEGORY=N", help="Plan N more of a category; repeatable.", show_default=False),
+    ] = None,
+    seed: o.Seed = None,
+    run: o.Run = None,
+    config_file: o.ConfigFile = None,
+    api_base: o.ApiBase = None,
+    concurrency: o.Concurrency = None,
+    max_cost: o.MaxCost = None,
+    lane: o.Lane = None,
+    fresh: o.Fresh = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Write safety conversations into a run, by a seeded, exactly balanced plan.
+
+    Example: safetyqc generate -n 600 -m openrouter/meta-llama/llama-3.3-70b-instruct
+    """
+    from safetyqc.pipeline.order import generate as generate_stage
+
+    flags: dict[str, Any] = {
+        "run": run,
+        "generate.count": count,
+        "generate.model": model,
+        "generate.assistant": assistant,
+        "generate.mode": mode,
+        "generate.languages": o.split(language),
+        "generate.turns": turns,
+        "generate.taxonomy": taxonomy,
+        "generate.seed": seed,
+    }
+    models = o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane, fresh=fresh)
+    config = load_config(config_file, flags | models)
+    choose_model(config.generate.model)
+    wanted = {name: int(number) for name, number in parse_shares(top_up or [], "--top-up").items()}
+
+    async def work(session: Session) -> None:
+        tally = await generate_stage(session, wanted)
+        say(tally)
+        if tally.missing:
+            note("  run the same command again to try the missing ones with other openers")
+
+    in_session(config, work, create=True, quiet=quiet)
+    next_step(f"safetyqc judge{in_run(config)}", f"safetyqc report{in_run(config)}")
+
+
+def rewrite(
+    model: o.Model = None,
+    judge: o.Judges = None,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=1, help="Attempts per conversation (default: 1).", show_default=False)
+    ] = None,
+    rubric: o.Rubric = None,
+    run: o.Run = None,
+    config_file: o.ConfigFile = None,
+    api_base: o.ApiBase = None,
+    concurrency: o.Concurrency = None,
+    max_cost: o.MaxCost = None,
+    lane: o.Lane = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Mend conversations that failed; a rewrite is kept only if nothing that passed now fails.
+
+    Example: safetyqc rewrite -m openai/gpt-4o --judge openrouter/anthropic/claude-sonnet-4 --rounds 2
+    """
+    from safetyqc.pipeline.order import mend
+
+    flags: dict[str, Any] = {
+        "run": run,
+        "rewrite.model": model,
+        "rewrite.rounds": rounds,
+        "judge.models": tuple(judge) if judge else None,
+        "judge.rubric": rubric,
+    }
+    config = load_config(
+        config_file, flags | o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane)
+    )
+
+    async def work(session: Session) -> None:
+        for tally in await mend(session):
+            say(tally)
+
+    in_session(config, work, quiet=quiet)
+    next_step(f"safetyqc report{in_run(config)} --section rewrites", f"safetyqc export{in_run(config)}")
+
+
+def augment(
+    wanted: Annotated[
+        list[str],
+        typer.Option("--more", metavar="CATEGORY=N", help="N variants of conversations of a category; repeatable."),
+    ],
+    model: o.Model = None,
+    judge: o.Judges = None,
+    rubric: o.Rubric = None,
+    run: o.Run = None,
+    config_file: o.ConfigFile = None,
+    api_base: o.ApiBase = None,
+    concurrency: o.Concurrency = None,
+    max_cost: o.MaxCost = None,
+    lane: o.Lane = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Write variants of conversations that passed: other tones, scenarios and wordings; filtered, judged, no duplicates.
+
+    Example: safetyqc augment --more self_harm_support=20 --more privacy_and_personal_data=20 -m openai/gpt-4o
+    """
+    from safetyqc.pipeline.order import augment as augment_stage
+
+    flags: dict[str, Any] = {
+        "run": run,
+        "rewrite.model": model,
+        "judge.models": tuple(judge) if judge else None,
+        "judge.rubric": rubric,
+    }
+    config = load_config(
+        config_file, flags | o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane)
+    )
+    counts = {name: int(number) for name, number in parse_shares(wanted, "--more").items()}
+
+    async def work(session: Session) -> None:
+        for tally in await augment_stage(session, counts):
+            say(tally)
+
+    in_session(config, work, quiet=quiet)
+    next_step(f"safetyqc report{in_run(config)}", f"safetyqc export{in_run(config)}")
+

@@ -1,0 +1,128 @@
+"""Says what a run will take before anything is paid: calls, tokens and, where prices are known, money.
+
+Counts what is still missing, so a resumed run is estimated by what is left. Tokens are estimates from text lengths;
+an unknown price is said to be unknown. The one surprising thing: how many conversations will need a rewrite is not
+known before anybody judged, so that line says "at most" and is left out of the sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from safetyqc.llm.hosts import base_of
+from safetyqc.llm.prices import Estimate, Price, Prices, count_messages
+from safetyqc.local import is_local
+from safetyqc.pipeline.choices import EMBEDDED, author_mode, author_model, judge_models, rewriter_model
+
+if TYPE_CHECKING:
+    from safetyqc.config import Config
+    from safetyqc.pipeline.session import Session
+    from safetyqc.readers import ReadResult
+
+_EXCHANGE_TOKENS = 150
+"""A request and its answer, where none is written yet to be measured."""
+_EXCHANGES = 2.2
+"""Mean exchanges of a conversation by the bundled taxonomy's weights."""
+_PROMPT_TOKENS = {"oneshot": 900, "turn": 600, "judge": 1_800, "rewrite": 900}
+_JUDGE_ANSWER_TOKENS = 350
+
+
+@dataclass(frozen=True)
+class Line:
+    """One stage: how many conversations it still has to ask about, whom, and what that takes."""
+
+    stage: str
+    model: str
+    left: int
+    already: int
+    estimate: Estimate
+    at_most: bool = False
+
+
+def estimate_run(session: Session, inputs: Sequence[ReadResult] = ()) -> list[Line]:
+    """Estimate every stage of a whole run that asks a model; asks none itself.
+
+    Args:
+        inputs: files to quality-control; none when conversations are to be generated.
+    """
+    config, store = session.config, session.store
+    texts = [c.as_messages() for r in inputs for c in r.conversations]
+    size = sum(map(count_messages, texts)) // len(texts) if texts else round(_EXCHANGES * _EXCHANGE_TOKENS)
+    count = len(texts) or config.generate.count
+    lines = []
+    if not inputs:
+        written = min(len(store.written_scenarios()), count)
+        lines.append(_writing(config, count - written, written, size))
+    for model in judge_models(config):
+        judged = min(sum(n for name, _, n in store.judges() if name == model), count)
+        if model == EMBEDDED:
+            lines.append(Line("judge", model, count - judged, judged, Estimate()))
+        else:
+            lines.append(_line(config, "judge", model, count - judged, judged, size, _JUDGE_ANSWER_TOKENS))
+    rewriter, most = rewriter_model(config), count * config.rewrite.rounds
+    if most and rewriter:
+        lines.append(_line(config, "rewrite", rewriter, most, 0, size, size, at_most=True))
+    return lines
+
+
+def _writing(config: Config, left: int, already: int, size: int) -> Line:
+    model = author_model(config)
+    if author_mode(config) == "oneshot":
+        return _line(config, "generate", model, left, already, 0, size, prompt="oneshot")
+    calls = round(2 * _EXCHANGES)
+    expected = _estimate(config, model, left * calls, _PROMPT_TOKENS["turn"] + size // 2, size // calls)
+    return Line("generate", model, left, already, expected)
+
+
+def _line(
+    config: Config,
+    stage: str,
+    model: str,
+    left: int,
+    already: int,
+    shown: int,
+    written: int,
+    *,
+    prompt: str = "",
+    at_most: bool = False,
+) -> Line:
+    """Estimate one call a conversation that shows the model `shown` tokens and has it write `written`."""
+    expected = _estimate(config, model, left, _PROMPT_TOKENS[prompt or stage] + shown, written)
+    return Line(stage, model, left, already, expected, at_most)
+
+
+def _estimate(config: Config, model: str, calls: int, prompt_tokens: int, completion_tokens: int) -> Estimate:
+    prices = Prices({name: Price(*pair) for name, pair in config.models.prices.items()})
+    base = None if is_local(model) else base_of(model, config.models.api_base)
+    return prices.estimate(
+        model, calls=calls, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, api_base=base
+    )
+
+
+def render_estimate(lines: Sequence[Line]) -> str:
+    """Word an estimate as a small table in plain text."""
+    rows = [_row(line) for line in lines]
+    total = _sum([line.estimate for line in lines if not line.at_most])
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    table = ["  " + "  ".join((row[0].ljust(widths[0]), row[1].ljust(widths[1]), row[2].rjust(widths[2]), row[3])) for row in rows]
+    return "\n".join(["Estimate before anything is asked:", *table, "  in all: " + _money(total)])
+
+
+def _row(line: Line) -> tuple[str, str, str, str]:
+    told = f"{line.left:,} to do" + (f", {line.already:,} of {line.left + line.already:,} already done" if line.already else "")
+    return (line.stage, line.model, ("at most " if line.at_most else "") + told, _money(line.estimate))
+
+
+def _money(estimate: Estimate) -> str:
+    if not estimate.calls:
+        return "no calls"
+    tokens = f"{estimate.calls:,} calls, about {estimate.prompt_tokens + estimate.completion_tokens:,} tokens"
+    if estimate.cost_usd is None:
+        return f"{tokens}, price unknown for {', '.join(estimate.unpriced)}"
+    return f"{tokens}, " + ("free" if estimate.cost_usd == 0 else f"about ${estimate.cost_usd:.2f}")
+
+
+def _sum(estimates: Sequence[Estimate]) -> Estimate:
+    return sum(estimates, start=Estimate())

@@ -1,0 +1,197 @@
+"""The order of the stages, and the loop of rewriting and judging again; the only file that knows either.
+
+What a stage does to one record is its own business, how it runs over a run is `stages`' and `mending`'s. The one
+surprising thing: a command of its own and the whole run call the same functions here, so `safetyqc run` can never do
+something else than the commands it stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from safetyqc.pipeline import mending, stages
+from safetyqc.pipeline.choices import (
+    EMBEDDED,
+    author_mode,
+    author_model,
+    judge_models,
+    rewriter_model,
+    second_judge,
+)
+from safetyqc.pipeline.outputs import Exported, export_run
+from safetyqc.pipeline.plan import settle_plan
+from safetyqc.pipeline.stages import Tally
+from safetyqc.records import Conversation, conversation_id
+
+if TYPE_CHECKING:
+    from safetyqc.filters import FilterSettings
+    from safetyqc.judge.base import Judge
+    from safetyqc.pipeline.session import Session
+    from safetyqc.readers import ReadResult
+    from safetyqc.rubrics import RubricSet
+
+Tell = Callable[[Tally], None]
+
+
+async def generate(session: Session, wanted: Mapping[str, int] | None = None) -> Tally:
+    """Write what the plan still lacks.
+
+    Args:
+        wanted: further conversations by category, on top of the plan so far.
+    """
+    from safetyqc.generate.author import Author, Voice
+    from safetyqc.generate.taxonomy import load_taxonomy
+
+    settings = session.config.generate
+    taxonomy = load_taxonomy(settings.taxonomy)
+    scenarios = settle_plan(session.store, taxonomy, settings, wanted)
+    model = author_model(session.config)
+
+    def voice(name: str) -> Voice:
+        return Voice(session.client, name, temperature=settings.temperature, max_tokens=settings.max_tokens)
+
+    author = Author(
+        taxonomy,
+        voice(model),
+        assistant=voice(settings.assistant) if settings.assistant else None,
+        mode=author_mode(session.config),
+        opening="opener" if model == EMBEDDED else "author",
+    )
+    return await stages.write_conversations(session, scenarios, author, taxonomy, settings.redraws)
+
+
+def import_conversations(session: Session, name: str, read: ReadResult) -> tuple[Tally, list[Conversation]]:
+    """Add a file's conversations to the run.
+
+    Returns:
+        What was new, and the conversations in input order as the run knows them: an id that the run already uses for
+        another text is made unique.
+    """
+    known = {c.id: c for c in session.store.conversations()}
+    conversations = [_distinct(c, known) for c in read.conversations]
+    added = session.store.add_conversations(conversations)
+    return Tally(f"import {name}", len(conversations) - added, added), conversations
+
+
+def _distinct(conversation: Conversation, known: Mapping[str, Conversation]) -> Conversation:
+    other = known.get(conversation.id)
+    if other is None or other.messages == conversation.messages:
+        return conversation
+    own = conversation_id(conversation.messages).removeprefix("c_")
+    return conversation.model_copy(update={"id": f"{conversation.id}~{own}"})
+
+
+def filter_conversations(session: Session) -> Tally:
+    """Apply the configured cheap rules to the whole run."""
+    return stages.filter_run(session, filter_settings(session))
+
+
+def filter_settings(session: Session) -> FilterSettings:
+    """The configured rules, as the filters take them."""
+    from safetyqc.filters import load_filter_settings
+
+    section = session.config.filters
+    return load_filter_settings(
+        section.patterns, skip=section.skip, ascii_english=section.ascii_english, min_turns=section.min_turns
+    )
+
+
+def settle_rubric(session: Session) -> RubricSet:
+    """Load the configured rubric, and remember with the run what decides and by which rule."""
+    from safetyqc.rubrics import load_rubric_set
+
+    rubric = load_rubric_set(session.config.judge.rubric)
+    store = session.store
+    criteria = [{"id": c.id, "title": c.title, "gate": c.gate} for c in rubric.criteria]
+    store.set_meta("rubric", {"id": rubric.id, "hash": rubric.hash, "criteria": criteria})
+    store.set_meta("bars", dict(session.config.bars))
+    return rubric
+
+
+def make_judges(session: Session, rubric: RubricSet, names: Sequence[str]) -> list[Judge]:
+    """Make judges by name with the configured settings."""
+    from safetyqc.judge.table import JudgeSettings, make_judge
+
+    section = session.config.judge
+    settings = JudgeSettings(
+        per_criterion=section.per_criterion,
+        votes=section.votes,
+        fallback_model=section.fallback,
+        max_tokens=section.max_tokens,
+    )
+    return [make_judge(name, rubric, session.open_models, settings) for name in names]
+
+
+async def judge_all(session: Session, only: Sequence[str] | None = None) -> list[Tally]:
+    """Have every configured judge score the run; the first one's verdicts decide from now on.
+
+    Args:
+        only: ids to restrict it to; None for all that no filter rejected.
+    """
+    rubric = settle_rubric(session)
+    judges = make_judges(session, rubric, judge_models(session.config))
+    session.store.set_meta("deciding_judge", judges[0].name)
+    return [await stages.judge_run(session, judge, only) for judge in judges]
+
+
+async def mend(session: Session) -> Tally:
+    """Rewrite what failed, judge it again, keep what got better; up to the configured rounds for each."""
+    from safetyqc.rewrite import Rewriter
+
+    rewriter = Rewriter(session.client, rewriter_model(session.config) or author_model(session.config))
+    return await mending.rewrite_run(session, rewriter, _referees(session), filter_settings(session))
+
+
+async def augment(session: Session, wanted: Mapping[str, int]) -> Tally:
+    """Write variants of kept conversations: filtered, judged, and no duplicates of what is there.
+
+    Args:
+        wanted: how many more to keep, by category.
+    """
+    from safetyqc.rewrite import Augmenter
+
+    augmenter = Augmenter(session.client, rewriter_model(session.config) or author_model(session.config))
+    return await mending.augment_run(session, augmenter, _referees(session), filter_settings(session), wanted)
+
+
+def _referees(session: Session) -> mending.Referees:
+    """The deciding judge, and another one to confirm it where the deciding judge is the rewriter itself."""
+    rubric = settle_rubric(session)
+    deciding = session.store.meta("deciding_judge") or judge_models(session.config)[0]
+    session.store.set_meta("deciding_judge", deciding)
+    names = [deciding]
+    if deciding == rewriter_model(session.config) and (second := second_judge(session.config)):
+        names.append(second)
+    return mending.Referees(*make_judges(session, rubric, names))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a whole run ended with."""
+
+    exported: Exported | None
+    kept: int
+
+
+async def run_all(session: Session, inputs: Sequence[tuple[str, ReadResult]], tell: Tell) -> Finished:
+    """Do everything in order; what earlier calls have done is not done again.
+
+    Args:
+        inputs: files (name, content) to quality-control; none to generate by the plan.
+        tell: called with what each stage did.
+    """
+    for name, read in inputs:
+        tell(import_conversations(session, name, read)[0])
+    if not inputs:
+        tell(await generate(session))
+    tell(filter_conversations(session))
+    for tally in await judge_all(session):
+        tell(tally)
+    tell(stages.dedup_run(session))
+    if session.config.rewrite.rounds and rewriter_model(session.config):
+        tell(await mend(session))
+        tell(stages.dedup_run(session))  # a rewrite may say what another conversation says
+    exported = export_run(session.store, session.config, force=True, default=session.store.folder / "export")
+    return Finished(exported, exported.count)
