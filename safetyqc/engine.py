@@ -11,14 +11,13 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 from safetyqc.errors import BudgetReached, FatalModelError, Interrupted, ModelError
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-_STOPPING = (FatalModelError, BudgetReached, Interrupted)
 
 
 class Engine(Protocol):
@@ -34,7 +33,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.presses = 0
-        self._on_cancel: list[Callable[[], None]] = []
+        self._on_cancel: dict[int, Callable[[], object]] = {}
 
     @property
     def requested(self) -> bool:
@@ -45,12 +44,20 @@ class Stop:
         """Ask to stop; the second time, cancel."""
         self.presses += 1
         if self.presses > 1:
-            for cancel in self._on_cancel:
+            for cancel in list(self._on_cancel.values()):
                 cancel()
 
-    def on_cancel(self, cancel: Callable[[], None]) -> None:
-        """Register what the second press does."""
-        self._on_cancel.append(cancel)
+    @contextmanager
+    def on_cancel(self, cancel: Callable[[], object]) -> Iterator[None]:
+        """Say what the second press does while the block runs; at once when it was pressed twice before."""
+        name = id(cancel)
+        self._on_cancel[name] = cancel
+        try:
+            if self.presses > 1:
+                cancel()
+            yield
+        finally:
+            del self._on_cancel[name]
 
     @contextmanager
     def on_ctrl_c(self, tell: Callable[[int], None]) -> Iterator[None]:
@@ -84,34 +91,73 @@ class LocalEngine:
             FatalModelError, BudgetReached: raised by an item, after those in flight have finished.
             Interrupted: the stop was pressed before every item was done.
         """
-        queue = iter(items)
-        flight: dict[asyncio.Task[R], T] = {}
-        halt: BaseException | None = None
-        self.stop.on_cancel(lambda: _cancel(flight))
-        try:
-            while True:
-                while halt is None and not self.stop.requested and len(flight) < self.concurrency:
-                    upcoming = next(queue, _END)
-                    if isinstance(upcoming, _End):
-                        break
-                    flight[asyncio.ensure_future(work(upcoming))] = upcoming
-                if not flight:
-                    break
-                done, _ = await asyncio.wait(flight, return_when=asyncio.FIRST_COMPLETED, timeout=0.5)
-                for task in done:
-                    item = flight.pop(task)
-                    outcome = _outcome(task)
-                    if isinstance(outcome, _STOPPING):
-                        halt = halt or outcome
-                    else:
-                        yield item, outcome
-        finally:
-            _cancel(flight)
-            await asyncio.gather(*flight, return_exceptions=True)
-        if halt is not None:
-            raise halt
-        if self.stop.requested and (self.stop.presses > 1 or next(queue, _END) is not _END):
+        flow: _Flow[T, R] = _Flow(iter(items), self.stop, asyncio.Semaphore(3 * self.concurrency))
+        loop = asyncio.get_running_loop()
+        workers = [loop.create_task(flow.run(work)) for _ in range(self.concurrency)]
+        flow.expect(workers)
+        # A signal handler runs between two steps of the loop and would not wake it: only a thread-safe call does
+        with self.stop.on_cancel(lambda: loop.call_soon_threadsafe(_cancel, workers)):
+            try:
+                while (finished := await flow.finished.get()) is not None:
+                    yield finished
+                    flow.room.release()
+            finally:
+                _cancel(workers)
+                await asyncio.gather(*workers, return_exceptions=True)
+        for worker in workers:
+            if not worker.cancelled() and (bug := worker.exception()) is not None:
+                raise bug
+        if flow.halt is not None:
+            raise flow.halt
+        if self.stop.requested and (flow.cancelled or flow.has_more()):
             raise Interrupted("stopped before every item was done")
+
+
+@dataclass
+class _Flow(Generic[T, R]):
+    """Items on their way through the workers of one map; `room` keeps finished ones from piling up unread."""
+
+    queue: Iterator[T]
+    stop: Stop
+    room: asyncio.Semaphore
+    finished: asyncio.Queue[tuple[T, R | ModelError] | None] = field(default_factory=asyncio.Queue)
+    halt: Exception | None = None
+    cancelled: bool = False
+    _working: int = 0
+
+    def expect(self, workers: list[asyncio.Task[None]]) -> None:
+        """Tell the reader when the last of these workers has ended, or the first one with a bug."""
+        self._working = len(workers)
+        for worker in workers:
+            worker.add_done_callback(self._ended)
+
+    def _ended(self, worker: asyncio.Task[None]) -> None:
+        self._working -= 1
+        self.cancelled = self.cancelled or worker.cancelled()
+        if self._working == 0 or (not worker.cancelled() and worker.exception() is not None):
+            self.finished.put_nowait(None)
+
+    async def run(self, work: Callable[[T], Awaitable[R]]) -> None:
+        """Take items until there are none, or something stops the map."""
+        while True:
+            await self.room.acquire()
+            if self.halt is not None or self.stop.requested:
+                return
+            item = next(self.queue, _END)
+            if isinstance(item, _End):
+                return
+            try:
+                outcome: R | ModelError = await work(item)
+            except (FatalModelError, BudgetReached, Interrupted) as error:
+                self.halt = self.halt or error
+                return
+            except ModelError as error:
+                outcome = error
+            self.finished.put_nowait((item, outcome))
+
+    def has_more(self) -> bool:
+        """Whether any item was not started."""
+        return not isinstance(next(self.queue, _END), _End)
 
 
 class _End:
@@ -121,17 +167,6 @@ class _End:
 _END = _End()
 
 
-def _cancel(tasks: Iterable[asyncio.Task[R]]) -> None:
-    for task in list(tasks):
+def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
         task.cancel()
-
-
-def _outcome(task: asyncio.Task[R]) -> R | ModelError | BudgetReached | Interrupted:
-    if task.cancelled():
-        return Interrupted("cancelled")
-    error = task.exception()
-    if error is None:
-        return task.result()
-    if isinstance(error, (ModelError, BudgetReached, Interrupted)):
-        return error
-    raise error

@@ -119,7 +119,7 @@ class Door:
             FatalModelError: every further request to this model would fail the same way.
             BudgetReached: the answer could cost more than is left of `max_cost_usd`.
         """
-        request = self._place(request)
+        request = self.place(request)
         while (shared := self._sharing.get(request.key)) is not None:
             try:
                 reply = await asyncio.shield(shared)
@@ -134,7 +134,8 @@ class Door:
             return known
         return await self._lead(request)
 
-    def _place(self, request: Request) -> Request:
+    def place(self, request: Request) -> Request:
+        """The request with the base URL that it will be sent to."""
         base = self.settings.api_base
         if base is None or request.api_base is not None or is_local(request.model):
             return request
@@ -297,7 +298,8 @@ class Door:
 
     def limits(self, request: Request) -> Limits:
         """The limiter of the request's provider: its base URL, or the provider and model that litellm names."""
-        name = base_of(request.model, request.api_base) or request.model
+        request = self.place(request)
+        name = request.model if is_local(request.model) else base_of(request.model, request.api_base) or request.model
         if name not in self._limits:
             settings = self.settings
             self._limits[name] = Limits(name, settings.rpm, settings.tpm, down_s=settings.down_s)

@@ -50,8 +50,15 @@ def base_of(model: str, api_base: str | None) -> str | None:
     return api_base.rstrip("/") + ("/v1" if urlsplit(api_base).path in ("", "/") else "")
 
 
+def key_variable(model: str) -> str:
+    """The environment variable that holds the key for a model."""
+    prefix, slash, _ = model.partition("/")
+    host = HOSTS.get(prefix if slash else "openai")
+    return host.key_env if host else f"{prefix.upper().replace('-', '_')}_API_KEY"
+
+
 def key_of(model: str) -> str | None:
-    """The API key for a model with one of the known prefixes, from its environment variable."""
+    """The API key for an endpoint of the user's own, from its environment variable; OpenAI's where none is known."""
     host = host_of(model) or HOSTS["openai"]
     return os.environ.get(host.key_env)
 

@@ -91,6 +91,14 @@ class Limits:
         return max(self._paused_until - self.now(), 0.0)
 
     @property
+    def rates(self) -> tuple[float | None, float | None]:
+        """Requests and tokens a minute that are kept to, as given or learnt."""
+        return (
+            self._requests.per_minute if self._requests else None,
+            self._tokens.per_minute if self._tokens else None,
+        )
+
+    @property
     def meters_tokens(self) -> bool:
         """True when requests must say how many tokens they may take."""
         return self._tokens is not None

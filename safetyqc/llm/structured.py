@@ -149,7 +149,8 @@ def in_format(request: Request, form: Format) -> Request:
     """Word the request for one rung of the ladder: below the strict schema, the prompt itself must carry the schema."""
     if form == "json_schema":
         return replace(request, format=form)
-    words = render("answer_in_json", schema=canonical_json(request.schema))
+    # Not canonical JSON: the order of the keys is the order in which a judge is to think
+    words = render("answer_in_json", schema=json.dumps(request.schema, ensure_ascii=False))
     first = request.messages[0]
     if first["role"] == "system":
         messages = ({**first, "content": f"{first['content']}\n\n{words}"}, *request.messages[1:])

@@ -15,7 +15,7 @@ from typing import Any
 
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm.client import Allowance, FormatRefused, Reply, Request
-from safetyqc.llm.hosts import wire_name
+from safetyqc.llm.hosts import key_variable, wire_name
 from safetyqc.records import Usage
 from safetyqc.text import shorten
 
@@ -180,8 +180,7 @@ def _fatal(status: int, said: str, message: str, model: str, base: str) -> Fatal
 
 def key_hint(model: str) -> str:
     """Say where the key of a model is looked for."""
-    provider = model.split("/", 1)[0] if "/" in model else "openai"
-    return f"set {provider.upper().replace('-', '_')}_API_KEY (`safetyqc models check -m {model}` tells more)"
+    return f"set {key_variable(model)} (`safetyqc models check -m {model}` tells more)"
 
 
 def is_too_long(error: ModelError) -> bool:

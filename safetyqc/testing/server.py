@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import random
+import signal
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -205,8 +206,7 @@ def serve(
     except UserError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(error.exit_code) from error
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(server, port))
+    asyncio.run(_serve(server, port))
     typer.echo(json.dumps(server.witness.as_dict()), err=True)
 
 
@@ -225,10 +225,11 @@ async def _serve(server: FaultServer, port: int) -> None:
     await server.start(port=port)
     typer.echo(f"serving at {server.base_url}", err=True)
     typer.echo(f"try: safetyqc run -n 20 -m openai/any --api-base {server.base_url}", err=True)
-    try:
-        await asyncio.Event().wait()
-    finally:
-        await server.stop()
+    ended = asyncio.Event()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sign, ended.set)
+    await ended.wait()
+    await server.stop()
 
 
 if __name__ == "__main__":
