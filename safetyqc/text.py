@@ -45,3 +45,67 @@ def first_words(text: str, count: int) -> str:
 def guess_language(text: str) -> str:
     """`zh` when CJK characters outnumber Latin words, else `en`: enough to choose a sample, not a language detector."""
     return "zh" if len(CJK.findall(text)) > len(re.findall(r"[A-Za-z]+", text)) else "en"
+
+
+_ASCII = str.maketrans(
+    {
+        **{
+            "‘": "'",
+            "’": "'",
+            "‚": "'",
+            "‛": "'",
+            "′": "'",
+            "´": "'",
+            "“": '"',
+            "”": '"',
+            "„": '"',
+            "‟": '"',
+            "″": '"',
+        },
+        **{
+            "«": '"',
+            "»": '"',
+            "‹": "'",
+            "›": "'",
+            "‐": "-",
+            "‑": "-",
+            "‒": "-",
+            "–": "-",
+            "—": "-",
+            "―": "-",
+            "−": "-",
+        },
+        **{"…": "...", "•": "-", "·": "-", "→": "->", "←": "<-", "×": "x", "⁄": "/", "\u2028": "\n", "\u2029": "\n"},
+        **{"，": ", ", "。": ". ", "、": ", ", "！": "! ", "？": "? ", "：": ": ", "；": "; "},
+        **{"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "Œ": "OE", "ł": "l", "Ł": "L"},
+    }
+)
+_COMBINING = re.compile("[\u0300-\u036f]")
+
+
+def fold_to_ascii(text: str) -> str:
+    """Write typography, accents and full-width forms in ASCII; what has no plain form (CJK, emoji) stays as it is."""
+    if text.isascii():
+        return text
+    folded = "".join(_fold_character(c) for c in printable(unicodedata.normalize("NFC", text)).translate(_ASCII))
+    return re.sub(r"[^\S\n]+(?=\n|$)", "", folded)
+
+
+def _fold_character(character: str) -> str:
+    if character.isascii():
+        return character
+    plain = _COMBINING.sub("", unicodedata.normalize("NFKD", character)).translate(_ASCII)
+    return plain if plain.isascii() else character
+
+
+_MASKABLE = re.compile(r"\w")
+
+
+def mask(text: str, words: int = 3) -> str:
+    """Blot out all but the first words, so that harmful text can be pointed at without being shown.
+
+    Length and punctuation stay; where words are not written apart, a character counts as one.
+    """
+    spans = list(re.finditer(rf"{CJK.pattern}|[^\s{CJK.pattern[1:-1]}]+", text))
+    start = spans[words - 1].end() if 0 < words <= len(spans) else len(text) if words else 0
+    return text[:start] + _MASKABLE.sub("▒", text[start:])

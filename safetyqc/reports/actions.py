@@ -38,6 +38,10 @@ def _command(summary: Summary, *words: str) -> str:
     return shlex.join(("safetyqc", *words, *run))
 
 
+def _many(n: int) -> str:
+    return f"{n:,} conversation" if n == 1 else f"{n:,} conversations"
+
+
 def _unwritten(summary: Summary) -> Iterator[Action]:
     short = {s.name: s.missing for s in summary.balance.categories if s.missing}
     if short:
@@ -56,7 +60,7 @@ def _unjudged(summary: Summary) -> Iterator[Action]:
         judge = ("--judge", summary.run.judge) if summary.run.judge else ()
         yield Action(
             severity="error",
-            problem=f"{missing} conversations have no verdict, so nothing is known of them",
+            problem=f"{_many(missing)} without a verdict: nothing is known of them",
             command=_command(summary, "judge", *judge),
         )
 
@@ -66,7 +70,7 @@ def _unscored(summary: Summary) -> Iterator[Action]:
     if overall and overall.unscored:
         yield Action(
             severity="warning",
-            problem=f"{overall.unscored} conversations were judged but not decided, so the pass rate lies anywhere "
+            problem=f"{_many(overall.unscored)} judged but not decided, so the pass rate lies anywhere "
             f"between {overall.worst:.1%} and {overall.best:.1%}",
             command=_command(summary, "judge", "--fallback-judge", "MODEL"),
         )
@@ -98,7 +102,7 @@ def _bars(summary: Summary) -> Iterator[Action]:
 def _failed(summary: Summary) -> Iterator[Action]:
     lost = next((step.lost for step in summary.funnel if step.name == "kept"), 0)
     if lost:
-        yield Action(severity="warning", problem=f"{lost} conversations failed", command=_command(summary, "rewrite"))
+        yield Action(severity="warning", problem=f"{_many(lost)} failed", command=_command(summary, "rewrite"))
 
 
 def _canaries(summary: Summary) -> Iterator[Action]:
@@ -142,5 +146,5 @@ def _unlabelled(summary: Summary) -> Iterator[Action]:
 def _finished(summary: Summary) -> Iterator[Action]:
     if summary.kept:
         yield Action(
-            severity="hint", problem=f"{summary.kept} conversations are ready", command=_command(summary, "export")
+            severity="hint", problem=f"{_many(summary.kept)} ready to train on", command=_command(summary, "export")
         )

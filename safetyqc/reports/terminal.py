@@ -1,0 +1,457 @@
+"""Draws a Summary for a terminal of 80 columns and more, on light and dark, or without any colour through a pipe.
+
+It counts nothing. Harmful text is masked unless asked for, and every string of the run is made harmless. Needs rich, so
+it is imported only when a report is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import ceil
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from safetyqc.errors import UserError, choose_from
+from safetyqc.reports.drawing import (
+    ACCENT,
+    BAD,
+    FAINT,
+    GOOD,
+    WARN,
+    Bar,
+    Command,
+    block,
+    counted,
+    duration,
+    fits,
+    interval,
+    mark,
+    masked,
+    money,
+    number,
+    percent,
+    reasoned,
+    say,
+    table,
+)
+from safetyqc.reports.schema import CriterionRates, Rate, Share, Spread, Summary
+
+Section = Callable[[Summary, bool], RenderableType | None]
+"""Draws one part of a summary; the flag says whether harmful text may be shown. None when there is nothing to say."""
+
+
+def render_report(summary: Summary, *, sections: Sequence[str] | None = None, unmask: bool = False) -> RenderableType:
+    """Draw a report, or the named sections of it in the given order.
+
+    Raises:
+        UserError: no such section.
+    """
+    for name in sections or ():
+        if name not in SECTIONS:
+            raise UserError(f"no section {name!r}", where="--section", fix=choose_from(name, SECTIONS))
+    drawn = [SECTIONS[name](summary, unmask) for name in sections or SECTIONS]
+    return Group(*_present(drawn, bool(sections)), Text())
+
+
+def _present(drawn: list[RenderableType | None], asked_for: bool) -> list[RenderableType]:
+    """Leave empty sections out of the whole report; one that was asked for says that it is empty."""
+    nothing = Padding(Text("nothing to show here yet", style=FAINT), (1, 0, 0, 2))
+    return [part if part is not None else nothing for part in drawn if part is not None or asked_for]
+
+
+def _headline(summary: Summary, _: bool) -> RenderableType:
+    planned = next((s.count for s in summary.funnel if s.name == "planned"), None)
+    goal = max(planned or 0, summary.total)
+    share = summary.kept / goal if goal else None
+    kept = Text.assemble(
+        (f"{summary.kept:,}", "bold"), f" of {goal:,} conversations kept", f"  {percent(share)}" if goal else ""
+    )
+    facts = summary.run
+    said = [f"run {facts.folder}", f"judge {facts.judge}" if facts.judge else "not judged yet"]
+    if facts.rubric:
+        said.append(f"rubric {facts.rubric} {(facts.rubric_hash or '')[:8]}")
+    if facts.category:
+        said.append(f"category {facts.category} only")
+    lines: list[RenderableType] = [Text(), _verdict_line(summary), kept]
+    if goal:
+        lines.append(Bar([(summary.kept / goal, GOOD)], widest=60))
+    lines.append(say("  ·  ".join(said), FAINT))
+    return Group(*lines, *([_bars(summary)] if summary.verdict.bars else []))
+
+
+def _verdict_line(summary: Summary) -> Text:
+    met, bars = summary.verdict.met, summary.verdict.bars
+    if met is None:
+        return Text("safetyqc report", style="bold")
+    missed = sum(not b.met for b in bars)
+    if met:
+        return Text.assemble(mark("good"), (f" all {len(bars)} of your bars are met", f"bold {GOOD}"))
+    return Text.assemble(mark("bad"), (f" {missed} of your {len(bars)} bars missed", f"bold {BAD}"))
+
+
+def _bars(summary: Summary) -> Table:
+    made = table("bar", "", "passes", "95% interval", "n", numbers=(2, 3, 4))
+    for bar in summary.verdict.bars:
+        sign = mark("good" if bar.met and bar.certain else "warning" if bar.met else "bad")
+        doubt = "" if bar.certain else " not certain"
+        name = Text.assemble(sign, " ", say(bar.name), (f" ≥ {percent(bar.bar)}", FAINT))
+        made.add_row(
+            name, Text(doubt, FAINT), percent(bar.rate.rate), interval(bar.rate.low, bar.rate.high), number(bar.rate.n)
+        )
+    return made
+
+
+def _funnel(summary: Summary, _: bool) -> RenderableType | None:
+    if not summary.total:
+        return None
+    top = max(step.count for step in summary.funnel)
+    made = table("", "", "left", "lost", "", numbers=(2, 3), wide=1)
+    for step in summary.funnel:
+        lost = Text(f"−{step.lost:,}", style=WARN) if step.lost else Text("")
+        why = _LOST_BY[step.name] if step.lost else ""
+        note = "; ".join(part for part in (why, step.note) if part)
+        style = GOOD if step.name == "kept" else ACCENT
+        made.add_row(
+            _STEP_NAMES[step.name], Bar([(step.count / top, style)]), number(step.count), lost, say(note, FAINT)
+        )
+    return block("Funnel", made)
+
+
+_STEP_NAMES = {
+    "planned": "planned",
+    "written": "written",
+    "filtered": "pass filters",
+    "distinct": "distinct",
+    "judged": "judged",
+    "scored": "decided",
+    "kept": "kept",
+}
+_LOST_BY = {
+    "planned": "",
+    "written": "never written",
+    "filtered": "rejected by filters",
+    "distinct": "duplicates",
+    "judged": "no verdict yet",
+    "scored": "verdict left open",
+    "kept": "failed",
+}
+
+
+def _balance(summary: Summary, _: bool) -> RenderableType | None:
+    balance = summary.balance
+    groups = {"category": balance.categories, "intent": balance.intents, "language": balance.languages}
+    shown = {title: shares for title, shares in groups.items() if len(shares) > 1 or title == "category"}
+    if not balance.categories:
+        return None
+    planned = any(s.planned is not None for shares in shown.values() for s in shares)
+    made = table("", "", *(["planned"] if planned else []), "written", "kept", "share", numbers=range(2, 6), wide=1)
+    for title, shares in shown.items():
+        made.add_row(Text(title, style=FAINT))
+        for row in _share_rows(shares, planned):
+            made.add_row(*row)
+    return block("Balance", made, note="heavy: kept; dashed: may still be kept")
+
+
+def _share_rows(shares: Sequence[Share], planned: bool) -> Iterator[list[RenderableType]]:
+    widest = max([1, *(max(s.planned or 0, s.written) for s in shares)])
+    for s in shares:
+        bar = Bar([(s.kept / widest, WARN if s.missing else GOOD), (s.open / widest, FAINT)])
+        plan = [number(s.planned)] if planned else []
+        yield [say(s.name, width=34), bar, *plan, number(s.written), number(s.kept), percent(s.kept_share, 0)]
+
+
+def _rates(summary: Summary, _: bool) -> RenderableType | None:
+    if not summary.criteria:
+        return None
+    legend = "share passed, 95% Wilson interval, n scored; `3?` = 3 unscored, in no rate"
+    return block("Pass rates", _HeatTable(summary), note=legend)
+
+
+@dataclass(frozen=True)
+class _HeatTable:
+    """Categories down, criteria across; as many tables below each other as the width asks for."""
+
+    summary: Summary
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        criteria = self.summary.criteria
+        names = list(dict.fromkeys(name for c in criteria for name in c.categories))
+        first = min(fits([*names, "all"]), 26)
+        width = max(_CELL_WIDTH, *(fits(_heading(c).split()) for c in criteria)) + 2
+        across = max((options.max_width - first - 2) // width, 1)
+        across = ceil(len(criteria) / ceil(len(criteria) / across))  # 3 and 3 rather than 5 and 1
+        bars = {b.name: b.bar for b in self.summary.verdict.bars}
+        for start in range(0, len(criteria), across):
+            if start:
+                yield Text()
+            yield self._table(criteria[start : start + across], names, first, bars)
+
+    def _table(self, criteria: Sequence[CriterionRates], names: list[str], first: int, bars: dict[str, float]) -> Table:
+        made = table("", *("" for _ in criteria), numbers=range(1, len(criteria) + 1))
+        made.columns[0].width = first
+        for column, criterion in zip(made.columns[1:], criteria, strict=True):
+            column.header, column.min_width = Text(_heading(criterion)), _CELL_WIDTH
+        rows = [("all", [c.overall for c in criteria])]
+        rows += [(name, [c.categories.get(name, Rate()) for c in criteria]) for name in names]
+        for name, rates in rows:
+            cells = [_cell(rate, bars.get(c.id)) for rate, c in zip(rates, criteria, strict=True)]
+            made.add_row(say(name, "bold" if name == "all" else "", 26), *cells)
+        return made
+
+
+def _heading(criterion: CriterionRates) -> str:
+    """One word a line, so that columns stay narrow."""
+    words = say(criterion.id.replace("_", " "), width=40).plain.split()
+    return "\n".join([*words, "(gate)"] if criterion.gate else words)
+
+
+_CELL_WIDTH = 9
+
+
+def _cell(rate: Rate, bar: float | None) -> Text:
+    unscored = f" {rate.unscored:,}?" if rate.unscored else ""
+    if rate.rate is None:
+        return Text(unscored.strip() or "·", style=WARN if unscored else FAINT)
+    first = Text(percent(rate.rate, 0 if rate.rate in (0, 1) else 1), style=f"bold {_heat(rate.rate, bar)}")
+    first.append(unscored, style=f"not bold {WARN}")
+    return first.append(f"\n{interval(rate.low, rate.high, 0)} {_compact(rate.n)}", style=f"not bold {FAINT}")
+
+
+def _heat(rate: float, bar: float | None) -> str:
+    """Against the user's bar where there is one, else against what usually is good enough to train on."""
+    good, poor = (bar, bar) if bar is not None else (0.95, 0.8)
+    return GOOD if rate >= good else WARN if rate >= poor else BAD
+
+
+def _compact(n: int) -> str:
+    return str(n) if n < 1000 else f"{n / 1000:.1f}k" if n < 9950 else f"{n / 1000:.0f}k"
+
+
+def _corrected(summary: Summary, _: bool) -> RenderableType | None:
+    if not summary.corrected:
+        return None
+    made = table("criterion", "judge says", "corrected", "95% interval", "labels", "", numbers=(1, 2, 3, 4))
+    for c in summary.corrected:
+        value, low, high = (c.rate.value, c.rate.low, c.rate.high) if c.rate else (None, None, None)
+        why = c.refused or c.method
+        made.add_row(
+            say(c.criterion),
+            percent(c.judge_rate),
+            percent(value),
+            interval(low, high),
+            number(c.labels),
+            say(why, FAINT),
+        )
+    return block("Corrected pass rates", made, note="corrected for the judge's own errors by labels")
+
+
+def _missing(summary: Summary, _: bool) -> RenderableType | None:
+    rows = [m for m in summary.missing if m.unwritten or m.attempts_failed or m.unjudged or m.unscored]
+    if not rows:
+        return None
+    made = table("category", "never written", "no verdict", "unscored cells", "worst–best", numbers=(2, 4))
+    for m in rows:
+        unjudged = number(m.unjudged) if m.unjudged else ""
+        bounds = interval(m.passed.worst, m.passed.best)
+        made.add_row(say(m.category), _counts(m.unwritten), unjudged, _counts(m.unscored), bounds)
+    return block("Missing", made, note="what is in no rate; the bounds count it all as failed, then all as passed")
+
+
+def _counts(counts: dict[str, int]) -> Text:
+    return say(", ".join(f"{name} {count:,}" for name, count in counts.items()), FAINT)
+
+
+def _reasons(summary: Summary, unmask: bool) -> RenderableType | None:
+    if not summary.reasons:
+        return None
+    parts: list[RenderableType] = []
+    for criterion, reasons in groupby(summary.reasons, key=lambda r: r.criterion):
+        made = Table.grid(padding=(0, 2))
+        made.add_column(justify="right", width=6)
+        made.add_column(ratio=1)
+        for reason in reasons:
+            made.add_row(Text(f"{reason.count:,}×", style="bold"), reasoned(reason.reason, unmask=unmask))
+            if reason.example.text:
+                made.add_row(
+                    "", _example(reason.example.conversation_id, reason.example.turn, reason.example.text, unmask)
+                )
+        parts += [say(criterion, f"bold {BAD}"), made]
+    return block("Why conversations failed", *parts, note="" if unmask else "examples are masked; --unmask shows them")
+
+
+def _example(conversation_id: str, turn: int | None, text: str, unmask: bool) -> Text:
+    place = f"{conversation_id} turn {turn + 1}" if turn is not None else conversation_id
+    return Text.assemble(say(place, FAINT), "  ", masked(text, unmask=unmask, width=110))
+
+
+def _filters(summary: Summary, _: bool) -> RenderableType | None:
+    if not summary.filters:
+        return None
+    made = table("filter", "hits", "first hit", numbers=(1,), wide=2)
+    for hit in summary.filters:
+        made.add_row(
+            say(hit.filter), number(hit.count), say(f"{hit.example.conversation_id}: {hit.reason}", FAINT, 120)
+        )
+    return block("Filters", made)
+
+
+def _duplicates(summary: Summary, unmask: bool) -> RenderableType | None:
+    found = summary.duplicates
+    if not found.searched:
+        return None
+    told = f"{counted(found.groups, 'group')}, {found.dropped:,} dropped, {found.exact:,} of them the same text"
+    if not found.groups:
+        return block("Duplicates", Text("none found"))
+    made = table("kept", "size", "nearest to", "category", "begins", numbers=(1, 2), wide=4)
+    for group in found.largest:
+        opening = masked(group.opening, unmask=unmask, width=60)
+        made.add_row(
+            say(group.kept), number(group.size), f"≥ {group.lowest_similarity:.2f}", say(group.category), opening
+        )
+    return block("Duplicates", made, note=told)
+
+
+def _openings(summary: Summary, _: bool) -> RenderableType | None:
+    found = summary.openings
+    if not found.n or found.entropy_bits is None:
+        return None
+    even = f", evenness {found.evenness:.2f}" if found.evenness is not None else ""
+    told = f"{found.distinct:,} different among {found.n:,}, entropy {found.entropy_bits:.1f} bits{even}"
+    made = table("first six words of the first answer", "", "count", "share", numbers=(2, 3), wide=1)
+    for top in found.top:
+        made.add_row(
+            say(top.text, width=44), Bar([(top.share, ACCENT)], widest=24), number(top.count), percent(top.share)
+        )
+    return block("Openings", made, note=told)
+
+
+def _shape(summary: Summary, _: bool) -> RenderableType | None:
+    shape = summary.shape
+    if not shape.n:
+        return None
+    lengths = table("characters a turn", "least", "¼", "median", "¾", "95%", "most", numbers=range(1, 7))
+    for name, spread in (("user", shape.user_characters), ("assistant", shape.assistant_characters)):
+        if spread:
+            lengths.add_row(name, *_quantiles(spread))
+    widest = max(shape.exchanges.values())
+    turns = table("exchanges", "", "conversations", numbers=(0, 2), wide=1)
+    for exchanges, count in list(shape.exchanges.items())[:12]:
+        turns.add_row(str(exchanges), Bar([(count / widest, ACCENT)]), number(count))
+    languages = Text("languages  ", style=FAINT).append_text(_counts(shape.languages))
+    if shape.languages_guessed:
+        languages.append(f"  ({shape.languages_guessed:,} guessed from the text)", style=FAINT)
+    return block("Shape", turns, lengths, languages)
+
+
+def _quantiles(spread: Spread) -> list[str]:
+    return [
+        number(v) for v in (spread.least, spread.quarter, spread.median, spread.three_quarters, spread.p95, spread.most)
+    ]
+
+
+def _rewrites(summary: Summary, _: bool) -> RenderableType | None:
+    found = summary.rewrites
+    if found is None:
+        return None
+    rate = found.kept_rate
+    lines = [
+        Text(f"{found.tried:,} tried, {found.kept:,} kept: {percent(rate.rate)} ({interval(rate.low, rate.high)})"),
+        _lift(summary),
+    ]
+    for title, counts in (("mended", found.mended), ("broken", found.broken), ("not kept because", found.reasons)):
+        if counts:
+            lines.append(Text(f"{title}: ").append_text(_counts(counts)))
+    return block("Rewrites", *lines)
+
+
+def _lift(summary: Summary) -> Text:
+    found = summary.rewrites
+    if found is None or found.control is None or found.lift is None:
+        return Text("no control group: how much of it is chance alone is not known", style=FAINT)
+    said = f"lift over {found.control.n:,} judged again without a rewrite: {100 * found.lift:+.1f} points"
+    return Text(f"{said} ({interval(found.lift_low, found.lift_high)})")
+
+
+def _judges(summary: Summary, _: bool) -> RenderableType | None:
+    if not summary.judges:
+        return None
+    headings = ["judge", "judged", "passes", "95% interval", "open", "cost"]
+    planted = any(j.canaries for j in summary.judges)
+    made = table(*headings, *(["caught", "false"] if planted else []), numbers=range(1, 8))
+    for j in summary.judges:
+        rate, seen = j.overall, j.canaries
+        name = Text.assemble(say(j.judge, width=60), (" (decides)" if j.deciding else "", FAINT))
+        figures = [number(j.judged), percent(rate.rate), interval(rate.low, rate.high), number(rate.unscored)]
+        canaries = [f"{seen.caught}/{seen.bad}", f"{seen.false_alarms}/{seen.good}"] if seen else []
+        made.add_row(name, *figures, money(j.cost_usd), *canaries)
+    labelled = f"{counted(summary.labelled, 'conversation')} with labels"
+    note = f"{labelled}; caught, false: of planted bad and good ones" if planted else labelled
+    return block("Judges", made, _agreements(summary), note=note)
+
+
+def _agreements(summary: Summary) -> Table | None:
+    if not summary.agreements:
+        return None
+    made = table("agreement", "on", "n", "same", "kappa", numbers=(2, 3, 4))
+    for a in summary.agreements:
+        kappa = "–" if a.kappa is None else f"{a.kappa:.2f}"
+        made.add_row(
+            say(f"{a.first} / {a.second}", width=40), say(a.criterion), number(a.n), percent(a.agreement), kappa
+        )
+    return made
+
+
+def _cost(summary: Summary, _: bool) -> RenderableType | None:
+    spent = summary.spent
+    if not spent.stages:
+        return None
+    made = table("stage", "calls", "tokens in", "tokens out", "cost", "time", numbers=range(1, 6))
+    for stage in (*spent.stages, spent.total):
+        cost = money(stage.cost_usd) if stage.calls > stage.unpriced else "–"
+        cost += f" + {stage.unpriced:,} unpriced" if stage.unpriced and stage.calls > stage.unpriced else ""
+        figures = [number(stage.calls), number(stage.prompt_tokens), number(stage.completion_tokens), cost]
+        made.add_row(say(stage.stage), *figures, duration(stage.wall_s), style="bold" if stage is spent.total else "")
+    per_kept = ""
+    if spent.tokens_per_kept is not None and spent.wall_s_per_kept is not None:
+        per_kept = f"per kept conversation: {money(spent.cost_usd_per_kept)}, {number(spent.tokens_per_kept)} tokens, "
+        per_kept += duration(spent.wall_s_per_kept)
+    return block("Cost and time", made, note=per_kept)
+
+
+def _actions(summary: Summary, _: bool) -> RenderableType | None:
+    if not summary.actions:
+        return None
+    kinds = {"error": "bad", "warning": "warning", "hint": "hint"}
+    lines: Iterator[RenderableType] = (
+        Group(
+            Text.assemble(mark(kinds[action.severity]), " ", say(action.problem)),
+            Padding(Command(action.command), (0, 0, 0, 2)),
+        )
+        for action in summary.actions
+    )
+    return block("What to do next", *lines)
+
+
+SECTIONS: dict[str, Section] = {
+    "headline": _headline,
+    "funnel": _funnel,
+    "balance": _balance,
+    "rates": _rates,
+    "corrected": _corrected,
+    "missing": _missing,
+    "reasons": _reasons,
+    "filters": _filters,
+    "duplicates": _duplicates,
+    "openings": _openings,
+    "shape": _shape,
+    "rewrites": _rewrites,
+    "judges": _judges,
+    "cost": _cost,
+    "actions": _actions,
+}
+"""Every section by the name that `--section` takes, in the order of the report."""
