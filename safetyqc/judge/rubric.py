@@ -71,15 +71,16 @@ class RubricJudge:
         self.max_conversation_tokens, self.max_reason_chars = max_conversation_tokens, max_reason_chars
         self.with_examples = with_examples
 
-    async def judge(self, conversation: Conversation, only: Collection[str] | None = None) -> Judgment:
+    async def judge(self, conversation: Conversation) -> Judgment:
         """Score one conversation, `votes` times; a vote costs one call, and more for answers that cannot be used.
-
-        Args:
-            only: ids of the criteria to ask; the others are left out of the Judgment.
 
         Raises:
             FatalModelError: every further call would fail the same way.
         """
+        return await self.judge_only(conversation, None)
+
+    async def judge_only(self, conversation: Conversation, only: Collection[str] | None) -> Judgment:
+        """Do what `judge` does for the criteria of these ids alone (None: all); the Judgment holds no others."""
         judgments: list[Judgment] = []
         known = conversation
         for vote in range(self.votes):

@@ -36,8 +36,8 @@ def good(request: Request, **change: Any) -> dict[str, Any]:
     return {**out, **{name: {**out[name], **given} for name, given in change.items() if name in out}}
 
 
-def run(judge: RubricJudge, said: Any = SAID, **more: Any) -> Judgment:
-    return asyncio.run(judge.judge(said, **more))
+def run(judge: RubricJudge, said: Any = SAID, only: list[str] | None = None) -> Judgment:
+    return asyncio.run(judge.judge_only(said, only) if only else judge.judge(said))
 
 
 def outcomes(judgment: Judgment) -> dict[str, str]:

@@ -1,0 +1,243 @@
+"""A cascade: a cheap judge first, a dearer one for what it is unsure of, people for the rest, with a promise.
+
+Labels decide how sure a judge must be before its word counts (`promise.py`). The unit is one criterion of one
+conversation, so a judge may be trusted on one criterion and escalate another. The one surprising thing: with too few
+labels it promises nothing and escalates everything, instead of guessing a threshold. The labels must be ones that no
+judge of the cascade was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from safetyqc.errors import NotComparableError, UserError
+from safetyqc.judge.promise import Promise, promise
+from safetyqc.judge.votes import sum_usage, total
+from safetyqc.records import Judgment, Outcome, Score
+
+if TYPE_CHECKING:
+    from safetyqc.judge.base import Judge
+    from safetyqc.records import Conversation, Label
+    from safetyqc.rubrics import RubricSet
+
+
+def verdict(score: Score) -> tuple[Outcome, float] | None:
+    """Outcome and certainty (0.5..1) of a score; None for an abstention.
+
+    A judge that abstained because it was unsure still has a probability, and it is the cascade that decides here what
+    is sure enough. A verdict without a probability has certainty 1: all such stand or fall together.
+    """
+    if score.outcome == "unscored":
+        if score.unscored_reason != "unsure" or score.probability is None:
+            return None
+        return ("pass" if score.probability >= 0.5 else "fail"), max(score.probability, 1 - score.probability)
+    if score.probability is None or score.outcome == "na":
+        return score.outcome, 1.0
+    return score.outcome, score.probability if score.outcome == "pass" else 1 - score.probability
+
+
+@runtime_checkable
+class SelectiveJudge(Protocol):
+    """A judge that can be asked about some criteria alone."""
+
+    async def judge_only(self, conversation: Conversation, only: Collection[str] | None) -> Judgment:
+        """Score these criteria."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One judge of a cascade and what may be promised of it; a criterion without a promise is never kept."""
+
+    judge: Judge
+    promises: Mapping[str, Promise] = field(default_factory=dict)
+
+    def keeps(self, judgment: Judgment, score: Score) -> Score | None:
+        """The score as the cascade keeps it, or None when it is escalated."""
+        if score.outcome == "na" and not judgment.classified:
+            return score  # the plan says so, no judge does
+        said, given = verdict(score), self.promises.get(score.criterion)
+        if said is None or given is None or given.min_certainty is None or said[1] < given.min_certainty:
+            return None
+        return score.model_copy(update={"outcome": said[0], "unscored_reason": None})
+
+
+class CascadeJudge:
+    """Asks its stages in turn, each only about what is still open.
+
+    Args:
+        people: what the last judge is not sure enough of (or nothing was promised of) is left to people: unscored, as
+            unsure. Otherwise the last judge's word stands, without a promise.
+
+    Raises:
+        UserError: no stage.
+        NotComparableError: a stage has another rubric.
+    """
+
+    def __init__(
+        self, stages: Sequence[Stage], rubric_set: RubricSet, *, people: bool = False, name: str | None = None
+    ) -> None:
+        if not stages:
+            raise UserError("a cascade without judges", fix="name at least one")
+        for stage in stages:
+            if stage.judge.rubric_hash != rubric_set.hash:
+                what = f"judge {stage.judge.name!r} has another rubric ({stage.judge.rubric_hash}) than the cascade"
+                raise NotComparableError(what, fix="make every judge with the same rubric")
+        self.stages, self.rubric_set, self.people = tuple(stages), rubric_set, people
+        self.name = name or f"cascade({' > '.join(stage.judge.name for stage in stages)})"
+        self.rubric_hash = rubric_set.hash
+
+    async def judge(self, conversation: Conversation) -> Judgment:
+        """Score one conversation; costs what the judges cost that had to be asked.
+
+        Raises:
+            FatalModelError: every further call would fail the same way.
+        """
+        kept: dict[str, Score] = {}
+        by: dict[str, str] = {}
+        asked: list[Judgment] = []
+        for number, stage in enumerate(self.stages):
+            still_open = [c.id for c in self.rubric_set.criteria if c.id not in kept]
+            if not still_open:
+                break
+            judgment = await _ask(stage.judge, conversation, still_open)
+            asked.append(judgment)
+            is_last = number == len(self.stages) - 1
+            for score in judgment.scores:
+                if score.criterion not in still_open:
+                    continue
+                settled = stage.keeps(judgment, score) or (self._at_the_end(score) if is_last else None)
+                if settled:
+                    kept[score.criterion], by[score.criterion] = settled, stage.judge.name
+        return self._judgment(conversation, kept, by, asked)
+
+    def _at_the_end(self, score: Score) -> Score:
+        if not self.people or score.outcome == "unscored":
+            return score
+        told = f"for people: {score.outcome} is not sure enough. {score.reason}".strip()
+        return score.model_copy(update={"outcome": "unscored", "unscored_reason": "unsure", "reason": told})
+
+    def _judgment(
+        self, conversation: Conversation, kept: Mapping[str, Score], by: Mapping[str, str], asked: Sequence[Judgment]
+    ) -> Judgment:
+        scores = tuple(kept[c.id] for c in self.rubric_set.criteria if c.id in kept)
+        last = asked[-1]
+        return Judgment(
+            conversation_id=conversation.id,
+            judge=self.name,
+            rubric=self.rubric_set.id,
+            rubric_hash=self.rubric_hash,
+            scores=scores,
+            passed=self.rubric_set.passed(scores),
+            category=last.category,
+            intent=last.intent,
+            classified=any(j.classified for j in asked),
+            prompt_hash=last.prompt_hash,
+            model=last.model,
+            settings={"asked": [j.judge for j in asked], "decided_by": dict(by), "people": self.people},
+            reply="\n".join(j.reply for j in asked if j.reply) or None,
+            usage=sum_usage([j.usage for j in asked]),
+            cost_usd=total([j.cost_usd for j in asked if j.model]) if any(j.model for j in asked) else 0.0,
+            latency_s=sum(j.latency_s or 0 for j in asked),
+        )
+
+
+async def _ask(judge: Judge, conversation: Conversation, still_open: Collection[str]) -> Judgment:
+    if isinstance(judge, SelectiveJudge):
+        return await judge.judge_only(conversation, still_open)
+    return await judge.judge(conversation)
+
+
+async def fit_cascade(
+    judges: Sequence[Judge],
+    labelled: Iterable[Conversation],
+    labels: Iterable[Label],
+    rubric_set: RubricSet,
+    *,
+    min_agreement: float = 0.9,
+    confidence: float = 0.95,
+    people: bool = False,
+) -> CascadeJudge:
+    """Judge labelled conversations and choose every stage's thresholds; later judges are asked only what is escalated.
+
+    Costs as many calls on the labelled conversations as the cascade itself would make.
+
+    Raises:
+        UserError: no label fits a labelled conversation.
+    """
+    truth = {(label.conversation_id, label.criterion): label.outcome for label in labels}
+    conversations = list(labelled)
+    still_open = {c.id: [x.id for x in rubric_set.criteria if (c.id, x.id) in truth] for c in conversations}
+    if not any(still_open.values()):
+        fix = "give labels of these conversations and this rubric's criteria"
+        raise UserError("no label fits a labelled conversation", fix=fix)
+    stages: list[Stage] = []
+    for judge in judges:
+        said = [(c, await _ask(judge, c, still_open[c.id])) for c in conversations if still_open[c.id]]
+        promises = {
+            criterion.id: promise(
+                criterion.id,
+                _cells(criterion.id, said, still_open, truth),
+                min_agreement=min_agreement,
+                confidence=confidence,
+            )
+            for criterion in rubric_set.criteria
+        }
+        stage = Stage(judge, promises)
+        stages.append(stage)
+        for conversation, judgment in said:
+            settled = {s.criterion for s in judgment.scores if stage.keeps(judgment, s)}
+            still_open[conversation.id] = [name for name in still_open[conversation.id] if name not in settled]
+    return CascadeJudge(stages, rubric_set, people=people)
+
+
+def _cells(
+    criterion: str,
+    said: Iterable[tuple[Conversation, Judgment]],
+    still_open: Mapping[str, Collection[str]],
+    truth: Mapping[tuple[str, str], str],
+) -> list[tuple[float, bool]]:
+    """Certainty and agreement of the labelled cells that reached this stage.
+
+    Where both say not applicable nothing was judged, so it earns no credit; a wrong one counts as a disagreement.
+    """
+    cells = []
+    for conversation, judgment in said:
+        score = judgment.score(criterion)
+        found = verdict(score) if score and criterion in still_open[conversation.id] else None
+        if found is None or (found[0] == "na" and not judgment.classified):
+            continue
+        outcome, certainty = found
+        label = truth[conversation.id, criterion]
+        if not outcome == label == "na":
+            cells.append((certainty, outcome == label))
+    return cells
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What a cascade saved: conversations and cells that its first judge settled alone; None when there were none."""
+
+    conversations: int
+    calls_saved: float | None
+    cells: int
+    cells_not_escalated: float | None
+    left_to_people: int
+
+
+def saving(judgments: Iterable[Judgment]) -> Saving:
+    """Sum up cascade judgments: share of conversations that cost no further call, share of cells never escalated."""
+    given = [j for j in judgments if "decided_by" in j.settings]
+    alone = sum(len(j.settings["asked"]) == 1 for j in given)
+    cells = [(j, s) for j in given for s in j.scores if s.outcome != "na"]
+    first = sum(_decided_first(j.settings, s.criterion) for j, s in cells)
+    people = sum(s.unscored_reason == "unsure" for _, s in cells)
+    return Saving(
+        len(given), alone / len(given) if given else None, len(cells), first / len(cells) if cells else None, people
+    )
+
+
+def _decided_first(settings: Mapping[str, Any], criterion: str) -> bool:
+    return bool(settings["decided_by"].get(criterion) == settings["asked"][0])
