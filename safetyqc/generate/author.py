@@ -1,0 +1,235 @@
+"""Writes the conversation of a scenario with a model: in one piece, or turn by turn with a model on each side.
+
+A conversation comes back whole or not at all: what goes wrong is a ModelError of a typed kind, and trying again with
+other openers is the caller's business. It judges nothing. The surprising thing: in a dialogue an unusable user turn is
+replaced by an opener or a follow-up of the taxonomy, and `meta["stand_ins"]` says where and why.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, Literal, get_args
+
+from safetyqc.errors import ConfigError, ModelError, choose_from
+from safetyqc.generate.taxonomy import Language, Taxonomy
+from safetyqc.generate.turns import clean, read_conversation, why_not_a_user_turn
+from safetyqc.llm.client import Client, Reply, Request, check_finish
+from safetyqc.llm.structured import ask_json
+from safetyqc.prompts import fence, number_turns, prompt_hash, render
+from safetyqc.records import Conversation, Message, Scenario, content_hash, conversation_id
+from safetyqc.text import shorten
+
+Mode = Literal["oneshot", "dialogue"]
+Opening = Literal["author", "opener"]
+
+STAGE = "generate"
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "messages": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "role": {"type": "string", "enum": ["user", "assistant"]},
+                    "content": {"type": "string"},
+                },
+                "required": ["role", "content"],
+                "additionalProperties": False,
+            },
+        }
+    },
+    "required": ["messages"],
+    "additionalProperties": False,
+}
+_PROMPTS = {
+    "oneshot": ("author_oneshot", "author_rules"),
+    "dialogue": ("author_assistant", "author_rules", "author_user", "author_next"),
+}
+# A user turn is short; the room left above it shows a model that does not stop
+_USER_TURN_TOKENS = 300
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A model that writes, and with which settings.
+
+    Args:
+        max_tokens: for a whole conversation in one piece, or for one turn of a dialogue.
+    """
+
+    client: Client
+    model: str
+    temperature: float = 0.9
+    max_tokens: int = 2048
+    api_base: str | None = None
+
+
+class Author:
+    """Writes conversations.
+
+    Args:
+        voice: writes the whole conversation, or the user's side of a dialogue.
+        assistant: answers in a dialogue; None for the same voice.
+        opening: who writes a dialogue's first message: the author, or the scenario's first opener word for word (for
+            models too small to play a user, and one call cheaper).
+
+    Raises:
+        ConfigError: an unknown mode or opening.
+    """
+
+    def __init__(
+        self,
+        taxonomy: Taxonomy,
+        voice: Voice,
+        *,
+        assistant: Voice | None = None,
+        mode: Mode = "oneshot",
+        opening: Opening = "author",
+    ) -> None:
+        for name, value, choices in (("mode", mode, get_args(Mode)), ("opening", opening, get_args(Opening))):
+            if value not in choices:
+                raise ConfigError(f"unknown {name} {value!r}", where=name, fix=choose_from(value, choices))
+        self.taxonomy, self.voice, self.assistant = taxonomy, voice, assistant or voice
+        self.mode, self.opening = mode, opening
+
+    @property
+    def model(self) -> str:
+        """The model that counts as the conversations' author: in a dialogue the one that answers."""
+        return self.voice.model if self.mode == "oneshot" else self.assistant.model
+
+    def calls(self, scenario: Scenario) -> int:
+        """Model calls that a scenario costs when every answer is usable."""
+        return 1 if self.mode == "oneshot" else 2 * scenario.turns - (self.opening == "opener")
+
+    async def write(self, scenario: Scenario) -> Conversation:
+        """Write one conversation; costs `calls`, in one piece up to three times that for mending.
+
+        Raises:
+            ModelError: refused_by_model, filtered_by_provider, truncated, bad_json, bad_structure or provider_error.
+        """
+        meta: dict[str, Any] = {"mode": self.mode, "prompt_hash": _prompts_hash(self.mode)}
+        if self.mode == "oneshot":
+            messages = await self._write_whole(scenario)
+        else:
+            messages, stand_ins = await self._write_by_turns(scenario)
+            meta |= {"user_model": self.voice.model}
+            meta |= {"stand_ins": stand_ins} if stand_ins else {}
+        return Conversation(
+            id=conversation_id(messages, salt=scenario.id),
+            messages=messages,
+            category=scenario.category,
+            intent=scenario.intent,
+            language=scenario.language,
+            origin="generated",
+            author=self.model,
+            scenario=scenario,
+            meta=meta,
+        )
+
+    async def _write_whole(self, scenario: Scenario) -> tuple[Message, ...]:
+        language = self.taxonomy.language(scenario.language)
+        prompt = render("author_oneshot", **self._values(scenario))
+        request = self._request(self.voice, scenario, 0, {"role": "user", "content": prompt})
+        answered = await ask_json(
+            self.voice.client, replace(request, schema=SCHEMA), lambda value: read_conversation(value, language)
+        )
+        return answered.value
+
+    async def _write_by_turns(self, scenario: Scenario) -> tuple[tuple[Message, ...], list[dict[str, Any]]]:
+        language = self.taxonomy.language(scenario.language)
+        messages: tuple[Message, ...] = ()
+        stand_ins: list[dict[str, Any]] = []
+        for _ in range(scenario.turns):
+            text, why = await self._user_turn(scenario, messages, language)
+            if why:
+                stand_ins.append({"turn": len(messages), "reason": why})
+            messages += (Message(role="user", content=text),)
+            messages += (Message(role="assistant", content=await self._answer(scenario, messages, language)),)
+        return messages, stand_ins
+
+    async def _user_turn(
+        self, scenario: Scenario, messages: tuple[Message, ...], language: Language
+    ) -> tuple[str, str | None]:
+        """The user's next message, and why a stand-in took the author's place, if one did."""
+        if not messages and self.opening == "opener":
+            return scenario.openers[0], None
+        values = self._values(scenario)
+        transcript = fence(number_turns(messages), salt=scenario.id)[1] if messages else ""
+        ask = render("author_next", transcript=transcript, number=len(messages) // 2 + 1, turns=scenario.turns)
+        request = self._request(
+            self.voice,
+            scenario,
+            len(messages),
+            {"role": "system", "content": render("author_user", **values)},
+            {"role": "user", "content": ask},
+        )
+        request = replace(request, max_tokens=min(_USER_TURN_TOKENS, request.max_tokens))
+        try:
+            text = clean(check_finish(await self.voice.client.complete(request)).text, "user", language)
+        except ModelError as error:
+            if error.kind == "provider_error":
+                raise
+            return self._stand_in(scenario, messages), f"{error.kind}: {error.reason}"
+        why = why_not_a_user_turn(text, messages, language)
+        return (self._stand_in(scenario, messages) if why else text), why
+
+    def _stand_in(self, scenario: Scenario, messages: tuple[Message, ...]) -> str:
+        """Choose what the taxonomy has for this place and the conversation has not used: an opener or a follow-up."""
+        follow_ups = self.taxonomy.follow_ups.get(scenario.language, {}).get(scenario.intent, ())
+        used = {message.content for message in messages}
+        pool = [text for text in (follow_ups if messages else scenario.openers[:1]) if text not in used]
+        pool = pool or [text for text in scenario.openers if text not in used]
+        if not pool:
+            raise ModelError("bad_structure", "the author wrote no usable user turn, and the taxonomy has no stand-in")
+        return random.Random(f"{scenario.id}/{len(messages)}").choice(pool)
+
+    async def _answer(self, scenario: Scenario, messages: tuple[Message, ...], language: Language) -> str:
+        system = {"role": "system", "content": render("author_assistant", **self._values(scenario))}
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        request = self._request(self.assistant, scenario, len(messages), system, *turns)
+        reply = _keep_refusal(await self.assistant.client.complete(request))
+        text = clean(check_finish(reply).text, "assistant", language)
+        if not text:
+            raise ModelError("bad_structure", f"messages[{len(messages)}] has no text: {shorten(reply.text, 80)!r}")
+        return text
+
+    def _values(self, scenario: Scenario) -> dict[str, Any]:
+        """What the prompts may name."""
+        language = self.taxonomy.language(scenario.language)
+        return {
+            "category": self.taxonomy.category(scenario.category),
+            "intent": scenario.intent,
+            "openers": scenario.openers,
+            "turns": scenario.turns,
+            "persona": scenario.persona,
+            "style_instruction": self.taxonomy.style(scenario.style).instruction,
+            "language_title": language.title,
+            "ascii": language.ascii,
+        }
+
+    def _request(self, voice: Voice, scenario: Scenario, turn: int, *messages: dict[str, str]) -> Request:
+        # The seed comes from the scenario: two scenarios with the same opener must not share one paid answer
+        seed = int(content_hash([scenario.id, turn])[:7], 16)
+        return Request(
+            model=voice.model,
+            messages=messages,
+            temperature=voice.temperature,
+            max_tokens=voice.max_tokens,
+            seed=seed,
+            api_base=voice.api_base,
+            stage=STAGE,
+        )
+
+
+def _keep_refusal(reply: Reply) -> Reply:
+    """In the assistant's seat the API's refusal field is an answer like any other: declining is the job."""
+    return replace(reply, text=reply.refusal, refusal=None) if reply.refusal and not reply.text else reply
+
+
+@cache
+def _prompts_hash(mode: Mode) -> str:
+    return content_hash([prompt_hash(name) for name in _PROMPTS[mode]])[:16]

@@ -1,0 +1,152 @@
+"""Cleans what a model wrote for one turn, and says why a text cannot be that turn.
+
+Deterministic and pure. It mends only what is plainly packaging (role names, chat-template tokens, quotation marks
+around the whole, a remark before the text); wording is never touched. Whether a conversation is any good is for
+filters and judges to say. The one surprising thing: a text that goes on to write the other side's turn is cut there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from safetyqc.errors import ModelError
+from safetyqc.generate.taxonomy import Language
+from safetyqc.records import Message, Role
+from safetyqc.text import CJK, fold_to_ascii, guess_language, normalise, printable, shorten
+
+LONGEST_USER_TURN = 1200
+"""Characters; longer ones are a model that writes on and on."""
+
+_LABEL = (
+    r"(?:\*\*|__|\[|#+\s*)?(?:{names})(?:\s*\d+)?(?:'s (?:next |first )?message)?(?:\*\*|__|\])?\s*[:：]\s*(?:\*\*|__)?"
+)
+_USER_NAMES = "user|human|person|customer|me|用户|使用者|人类"
+_ASSISTANT_NAMES = "ai assistant|assistant|ai|bot|chatbot|model|助手|助理|机器人"
+_OWN_LABEL = {
+    "user": re.compile(rf"\A\s*{_LABEL.format(names=_USER_NAMES)}", re.IGNORECASE),
+    "assistant": re.compile(rf"\A\s*{_LABEL.format(names=_ASSISTANT_NAMES)}", re.IGNORECASE),
+}
+_ANY_LABEL_LINE = re.compile(
+    rf"^\s*{_LABEL.format(names='user|human|assistant|ai assistant|用户|助手')}", re.IGNORECASE | re.MULTILINE
+)
+_TEMPLATE_TOKEN = re.compile(
+    r"<\|[^|<>\n]{1,40}\|>|<｜[^｜<>\n]{1,40}｜>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
+)
+_THINKING = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>\s*", re.DOTALL | re.IGNORECASE)
+_REMARK_BEFORE = re.compile(
+    r"\A(?:sure|of course|certainly|okay|ok|here)\b[^\n:]{0,80}"
+    r"\b(?:message|question|reply|response|request|turn)\b[^\n:]{0,40}:\s*",
+    re.IGNORECASE,
+)
+_REMARK_LINE = re.compile(
+    r"^\s*(?:\((?:note|ooc|the user)[^)\n]*\)|\[(?:note|ooc)[^\]\n]*\])\s*$", re.IGNORECASE | re.MULTILINE
+)
+_QUOTED = ('"', '"'), ("“", "”"), ("'", "'"), ("「", "」"), ("‘", "’"), ("`", "`")
+_WILL_NOT_WRITE = re.compile(
+    r"\b(?:can(?:no|')?t|won't|will not|unable to|not able to|not comfortable|must decline to)\b[^.!?\n]{0,60}"
+    r"\b(?:(?:writ|creat|generat|produc|simulat|continu|play|complet)\w*|role[- ]?play\w*)\b[^.!?\n]{0,60}"
+    r"\b(?:conversation|dialog(?:ue)?|scenario|role|user'?s? (?:message|turn)s?|(?:next|first|this) message)"
+    r"|(?:无法|不能|不会|拒绝)[^。！？\n]{0,20}(?:生成|编写|撰写|创作|扮演|续写)[^。！？\n]{0,20}(?:对话|角色|场景|消息)",
+    re.IGNORECASE,
+)
+_AS_ASSISTANT = re.compile(
+    r"\bas an ai\b|\bi'?m (?:just )?an ai\b|\bhow (?:can|may) i (?:help|assist) you\b"
+    r"|\A\W*i'?m (?:really |very |so )?sorry,? (?:but|to hear)"
+    r"|\A\W*i (?:can(?:no|')t|won't) (?:help|assist|provide|support)"
+    r"|\A\W*i understand (?:that you|your|how you)|\A\W*i'?m here to (?:help|listen|support)"
+    r"|\A\W*it'?s (?:important|understandable) (?:to|that)"
+    r"|作为(?:一个|一名)?(?:AI|人工智能)|有什么(?:可以|能)帮(?:助)?(?:你|您)|\A\W*(?:很抱歉|抱歉|对不起)，?我(?:无法|不能)",
+    re.IGNORECASE,
+)
+_ABOUT_THE_TASK = re.compile(
+    r"\b(?:training data|fine[- ]?tun\w+|the scenario|the user (?:would|wants|is|asks))\b", re.IGNORECASE
+)
+
+
+def clean(text: str, role: Role, language: Language) -> str:
+    """Take the packaging off one turn; may come out empty."""
+    text = _THINKING.sub("", printable(text)).strip()
+    if token := _TEMPLATE_TOKEN.search(text):
+        # A leading token opens the turn, any other one ends it
+        text = _TEMPLATE_TOKEN.sub("", text) if token.start() == 0 else text[: token.start()]
+    text = _OWN_LABEL[role].sub("", _REMARK_BEFORE.sub("", text.strip()) if role == "user" else text.strip())
+    if other := _ANY_LABEL_LINE.search(text):
+        text = text[: other.start()]
+    text = _unquote(_REMARK_LINE.sub("", text).strip())
+    return (fold_to_ascii(text) if language.ascii else text).strip()
+
+
+def _unquote(text: str) -> str:
+    for opening, closing in _QUOTED:
+        inner = text[1:-1]
+        if len(text) > 2 and text[0] == opening and text[-1] == closing and not {opening, closing} & set(inner):
+            return inner.strip()
+    return text
+
+
+def refuses_to_write(text: str) -> bool:
+    """Whether a model declines to write the conversation, rather than declining inside of it."""
+    return bool(_WILL_NOT_WRITE.search(text[:400].replace("’", "'")))
+
+
+def why_not_a_user_turn(text: str, before: Sequence[Message], language: Language) -> str | None:
+    """Say why a cleaned text cannot be what the user says next, or None when it can."""
+    plain = text.replace("’", "'")
+    if not text:
+        return "empty"
+    if refuses_to_write(plain):
+        return "the author refused to write it"
+    if len(text) > LONGEST_USER_TURN:
+        return f"{len(text)} characters long"
+    if hit := _AS_ASSISTANT.search(plain) or _ABOUT_THE_TASK.search(plain):
+        return f"not the user's voice: {shorten(hit.group(), 40)!r}"
+    if guess_language(text) != ("zh" if language.name.startswith("zh") else "en") and _has_letters(text):
+        return f"not in {language.name}"
+    if any(normalise(text) == normalise(message.content) for message in before):
+        return "repeats an earlier message"
+    if before and _echoes(text, before[-1].content):
+        return "echoes the assistant's answer"
+    return None
+
+
+def _has_letters(text: str) -> bool:
+    return bool(re.search(r"[A-Za-z]", text) or CJK.search(text))
+
+
+def _echoes(text: str, answer: str, most: float = 0.6, run: int = 4) -> bool:
+    """Whether most runs of four words (characters in CJK text) of a text stand in the answer before it."""
+    words, heard = _units(text), _units(answer)
+    runs = [tuple(words[i : i + run]) for i in range(len(words) - run + 1)]
+    known = {tuple(heard[i : i + run]) for i in range(len(heard) - run + 1)}
+    return len(runs) >= run and sum(piece in known for piece in runs) > most * len(runs)
+
+
+def _units(text: str) -> list[str]:
+    return re.findall(rf"{CJK.pattern}|\w+", normalise(text))
+
+
+def read_conversation(value: dict[str, Any], language: Language) -> tuple[Message, ...]:
+    """Turn `{"messages": [...]}` into cleaned messages that alternate from the user to a last answer.
+
+    Raises:
+        ValueError: fewer than 2 messages, an odd number, a role out of turn, or a text that is empty once cleaned.
+        ModelError: `refused_by_model`, when the model declines to write inside the object it was asked for.
+    """
+    raw = value["messages"]
+    # Only the first message: an assistant that will not play a role later on does what it should
+    if raw and refuses_to_write(raw[0]["content"]):
+        raise ModelError("refused_by_model", shorten(raw[0]["content"], 200))
+    if len(raw) < 2 or len(raw) % 2:
+        raise ValueError(f"{len(raw)} messages; it takes an even number, 2 or more, the last by the assistant")
+    messages = []
+    for index, turn in enumerate(raw):
+        role: Role = "user" if index % 2 == 0 else "assistant"
+        if turn["role"] != role:
+            raise ValueError(f"messages[{index}] is by {turn['role']!r}; roles alternate, here it is the {role}'s turn")
+        content = clean(turn["content"], role, language)
+        if not content:
+            raise ValueError(f"messages[{index}] has no text")
+        messages.append(Message(role=role, content=content))
+    return tuple(messages)
