@@ -1,0 +1,332 @@
+"""A Comparison and its disagreements in, a terminal's tables and one HTML page out.
+
+Computes nothing. Imports rich at module top: only commands that show a comparison import it. Conversations, quotes and
+names are hostile: in the terminal they are plain text without control characters, and masked unless asked for; in the
+page they are escaped, blurred until asked for, and a content policy forbids scripts. The one surprising thing: the page
+has no script at all; a checkbox and CSS lift the blur.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from safetyqc.comparison import (
+    OVERALL,
+    POOLED,
+    Accuracy,
+    Agreement,
+    Comparison,
+    CorrectedRate,
+    CriterionComparison,
+    Disagreement,
+    Estimate,
+    RaterCounts,
+    Side,
+)
+from safetyqc.records import Message, Outcome
+from safetyqc.reports.drawing import (
+    BAD,
+    FAINT,
+    GOOD,
+    WARN,
+    block,
+    counted,
+    interval,
+    masked,
+    money,
+    number,
+    percent,
+    reasoned,
+    say,
+    table,
+)
+from safetyqc.text import printable, shorten
+
+_NAME = 18
+_MESSAGE = 400
+_TITLES = {OVERALL: "overall: the whole conversation", POOLED: "all criteria: every cell that all were asked"}
+
+
+def render_comparison(comparison: Comparison) -> RenderableType:
+    """Draw every criterion's tables, then prices, notes and the recommendation; fits 80 columns."""
+    return Group(
+        _head(comparison),
+        *(_criterion(criterion, comparison) for criterion in comparison.criteria),
+        _prices(comparison),
+        *(say(f"note: {note}", WARN) for note in comparison.notes),
+        _recommendation(comparison),
+    )
+
+
+def _head(comparison: Comparison) -> Text:
+    what = f"{counted(len(comparison.judges), 'judge')} on {counted(comparison.conversations, 'conversation')}"
+    names = dict.fromkeys((shorten(comparison.rubric, 30), comparison.rubric_hash[:12]))
+    lines = [f"{what}, rubric {' '.join(names)}"]
+    if comparison.left_out:
+        lines.append(f"{counted(comparison.left_out, 'conversation')} left out: not every judge judged them")
+    if comparison.truth:
+        people = ", ".join(shorten(a, _NAME) for a in comparison.annotators)
+        lines.append(
+            f"labels on {counted(comparison.labelled, 'conversation')} by {people}; "
+            f"the truth is {shorten(comparison.truth, _NAME)}"
+        )
+    lines.append(f"intervals: {comparison.confidence:.0%}; unscored is in no rate and no kappa, worst–best counts it")
+    return Text("\n".join(lines))
+
+
+def _criterion(criterion: CriterionComparison, comparison: Comparison) -> RenderableType:
+    truth = shorten(comparison.truth or "", _NAME)
+    partial = [c for c in criterion.corrected if c.labels < c.n]
+    parts: list[RenderableType] = [_counts(criterion.counts), *_reasons(criterion.counts)]
+    if criterion.accuracies:
+        parts += [Text(), _accuracies(criterion.accuracies, truth), *_remarks(criterion)]
+        parts += [Text(), _finds(criterion.accuracies)]
+    if criterion.agreements:
+        parts += [Text(), _agreements("judges", criterion.agreements), *_agreement_remarks(criterion)]
+    if criterion.human_ceiling:
+        parts += [Text(), _agreements("people", criterion.human_ceiling)]
+    if partial:
+        parts += [Text(), _corrected(partial)]
+    return block(_TITLES.get(criterion.criterion, criterion.criterion), *parts)
+
+
+def _counts(counts: Sequence[RaterCounts]) -> Table:
+    made = table("verdicts", "pass", "fail", "na", "unscored", "rate", "interval", "worst–best", numbers=range(1, 8))
+    for row in counts:
+        rate = row.pass_rate
+        made.add_row(
+            say(row.rater, width=_NAME),
+            number(row.passed),
+            number(row.failed),
+            number(row.na),
+            Text(number(row.unscored), style=WARN if row.unscored else ""),
+            percent(rate.value if rate else None),
+            _in_percent(rate),
+            interval(row.worst, row.best) if row.unscored else "",
+        )
+    return made
+
+
+def _reasons(counts: Sequence[RaterCounts]) -> list[Text]:
+    return [
+        say(f"{row.rater}: unscored: " + ", ".join(f"{r} {n:,}" for r, n in row.unscored_by_reason.items()), FAINT)
+        for row in counts
+        if row.unscored
+    ]
+
+
+def _accuracies(accuracies: Sequence[Accuracy], truth: str) -> Table:
+    made = table(f"against {truth}", "n", "same", "kappa", "interval", "Brier", "ECE", numbers=range(1, 7))
+    for row in accuracies:
+        made.add_row(
+            say(row.rater, width=_NAME),
+            number(row.n),
+            percent(row.agreement),
+            _decimal(row.kappa.value if row.kappa else None, 3),
+            _span(row.kappa),
+            _decimal(row.calibration.brier if row.calibration else None, 3),
+            _decimal(row.calibration.ece if row.calibration else None, 3),
+        )
+    return made
+
+
+_SET_ASIDE: dict[Outcome, str] = {"unscored": "left unscored", "na": "called not applicable"}
+
+
+def _remarks(criterion: CriterionComparison) -> list[Text]:
+    baselines = {a.majority_baseline for a in criterion.accuracies if a.majority_baseline is not None}
+    lines = []
+    if baselines:
+        low, high = percent(min(baselines)), percent(max(baselines))
+        shown = low if low == high else f"{low} to {high}, by the cells that each scored"
+        lines.append(say(f"always saying the commoner label: {shown} the same", FAINT))
+    for row in criterion.accuracies:
+        for outcome, what in _SET_ASIDE.items():
+            count = sum(cells.get(outcome, 0) for label, cells in row.confusion.items() if label != "na")
+            if count:
+                lines.append(say(f"{row.rater}: {counted(count, 'labelled cell')} {what}, not in these numbers", WARN))
+    return lines
+
+
+def _finds(accuracies: Sequence[Accuracy]) -> Table:
+    columns = ("failures", "found", "missed", "false alarm", "both pass", "precision", "recall", "F1")
+    made = table(*columns, numbers=range(1, 8))
+    for row in accuracies:
+        made.add_row(
+            say(row.rater, width=_NAME),
+            number(row.confusion["fail"]["fail"]),
+            number(row.confusion["fail"]["pass"]),
+            number(row.confusion["pass"]["fail"]),
+            number(row.confusion["pass"]["pass"]),
+            _decimal(row.precision_fail),
+            _decimal(row.recall_fail),
+            _decimal(row.f1_fail),
+        )
+    return made
+
+
+def _agreement_remarks(criterion: CriterionComparison) -> list[Text]:
+    lines = [Text("p: McNemar's exact test, of equal pass rates and of being right equally often", style=FAINT)]
+    if criterion.alpha is not None:
+        lines.append(Text(f"Krippendorff's alpha over all judges: {criterion.alpha:.3f}"))
+    conflicts = sum(a.na_conflicts for a in criterion.agreements)
+    if conflicts:
+        lines.append(Text(f"{counted(conflicts, 'cell')} that only one of a pair calls not applicable", style=WARN))
+    return lines
+
+
+def _agreements(title: str, agreements: Sequence[Agreement]) -> Table:
+    made = table(
+        title, "n", "same", "kappa", "interval", "1st/2nd only", "p rate", "p right", numbers=range(1, 8), wide=0
+    )
+    for row in agreements:
+        made.add_row(
+            Text(f"{shorten(row.first, _NAME)} / {shorten(row.second, _NAME)}"),
+            number(row.n),
+            percent(row.agreement),
+            _decimal(row.kappa.value if row.kappa else None, 3),
+            _span(row.kappa),
+            f"{row.only_first_passes:,}/{row.only_second_passes:,}",
+            _p(row.mcnemar_p),
+            _p(row.more_often_right_p),
+        )
+    return made
+
+
+def _corrected(rates: Sequence[CorrectedRate]) -> Table:
+    made = table("corrected pass rate", "judge says", "labels", "of", "corrected", "interval", numbers=(1, 2, 3, 4))
+    for rate in rates:
+        made.add_row(
+            say(rate.judge, width=_NAME),
+            percent(rate.judge_rate),
+            number(rate.labels),
+            number(rate.n),
+            percent(rate.rate.value if rate.rate else None),
+            say(rate.refused, WARN) if rate.refused else Text(_in_percent(rate.rate)),
+        )
+    return made
+
+
+def _prices(comparison: Comparison) -> RenderableType:
+    made = table("per 1,000 conversations", "cost", "seconds, one by one", "price unknown", numbers=(1, 2, 3))
+    for price in comparison.prices:
+        made.add_row(
+            say(price.judge, width=2 * _NAME),
+            money(price.cost_usd_per_1000),
+            number(price.latency_s_per_1000),
+            number(price.unpriced) if price.unpriced else "",
+        )
+    return block("price", made)
+
+
+def _recommendation(comparison: Comparison) -> RenderableType:
+    chosen = comparison.recommendation
+    name = say(chosen.judge, f"bold {GOOD}", width=60) if chosen.judge else Text("none", style=f"bold {WARN}")
+    return block("recommended", name, Text(printable(chosen.reason)))
+
+
+def _in_percent(estimate: Estimate | None) -> str:
+    return interval(estimate.low, estimate.high) if estimate else ""
+
+
+def _span(estimate: Estimate | None) -> str:
+    return f"{estimate.low:.2f}–{estimate.high:.2f}" if estimate else ""
+
+
+def _decimal(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else "<.001" if value < 0.001 else f"{value:.3f}"
+
+
+def render_disagreements(disagreements: Iterable[Disagreement], *, unmask: bool = False) -> RenderableType:
+    """Draw each conversation, then what every rater said of it; all but the first words masked unless `unmask`."""
+    parts = [_disagreement(number, found, unmask) for number, found in enumerate(disagreements, 1)]
+    if not parts:
+        return Text("no disagreement: nobody says pass where another says fail")
+    return Group(*parts, Text() if unmask else Text("\n--unmask shows the texts", style=FAINT))
+
+
+def _disagreement(number: int, found: Disagreement, unmask: bool) -> RenderableType:
+    conversation = found.conversation
+    facts = ", ".join(shorten(f, 60) for f in (conversation.id, conversation.category, conversation.intent) if f)
+    return block(
+        f"{number}. {shorten(found.criterion, 60)}: {facts}",
+        *(_message(index, message, unmask) for index, message in enumerate(conversation.messages)),
+        *(_side(side, unmask) for side in found.sides),
+    )
+
+
+def _message(index: int, message: Message, unmask: bool) -> Text:
+    return Text(f"[{index}] {message.role}: ", style=FAINT) + masked(message.content, unmask=unmask, width=_MESSAGE)
+
+
+_STYLES = {"pass": GOOD, "fail": BAD, "na": FAINT, "unscored": WARN}
+
+
+def _side(side: Side, unmask: bool) -> Text:
+    line = Text("› ") + say(side.rater, "bold", width=_NAME) + Text(" (label): " if side.is_label else ": ")
+    line += Text(side.outcome, style=_STYLES[side.outcome])
+    if side.level and side.level != side.outcome:
+        line += Text(f" ({shorten(side.level, 40)})")
+    if side.probability is not None:
+        line += Text(f", P(pass) {side.probability:.2f}")
+    if side.reason:
+        line += Text(": ") + reasoned(side.reason, unmask=unmask, width=_MESSAGE)
+    if side.quote:
+        where = f"[{side.turn}] " if side.turn is not None else ""
+        line += Text(f"\n  quotes {where}", style=FAINT) + masked(side.quote, unmask=unmask, width=_MESSAGE)
+    return line
+
+
+def disagreements_page(disagreements: Sequence[Disagreement], *, title: str = "Where judges disagree") -> str:
+    """Write one self-contained HTML page of disagreements: every text escaped, blurred until asked for, no script."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("safetyqc", "reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["printable"] = printable
+    policy = f"default-src 'none'; style-src '{_source_hash(_STYLE)}'; base-uri 'none'; form-action 'none'"
+    return environment.get_template("compare_page.html.j2").render(
+        disagreements=disagreements, title=title, policy=policy, style=_STYLE
+    )
+
+
+def _source_hash(source: str) -> str:
+    """Word a content policy's permission for exactly this inline text, so that no other style can be slipped in."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+article { border-top: 1px solid #999; padding: 1rem 0; }
+h2 { font-size: 1.1rem; }
+.user, .assistant { white-space: pre-wrap; overflow-wrap: anywhere; margin: .4rem 0; padding: .5rem .8rem; }
+.user { background: #eef2f7; }
+.assistant { background: #f6f3ea; }
+.sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: .8rem; }
+.side { border-left: .3rem solid #999; padding-left: .8rem; overflow-wrap: anywhere; }
+.pass { border-color: #2a7d46; }
+.fail { border-color: #b3261e; }
+.unscored { border-color: #b58900; }
+.hostile { filter: blur(.5rem); user-select: none; }
+#show:checked ~ main .hostile { filter: none; user-select: auto; }
+@media (prefers-color-scheme: dark) {
+  body { background: #181818; color: #ddd; }
+  .user { background: #222b36; }
+  .assistant { background: #2c2920; }
+}
+"""
