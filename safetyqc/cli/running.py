@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import in_run, next_step, note, show
+from safetyqc.cli.output import in_run, next_step, note, read, say, show
 from safetyqc.cli.session import in_session
 from safetyqc.config import choose_model, load_config
 
 if TYPE_CHECKING:
+    from safetyqc.config import Config
     from safetyqc.pipeline.session import Session
+
+DEMO_RUN = Path("safetyqc-demo")
 
 
 def register(app: typer.Typer) -> None:
@@ -78,23 +81,61 @@ def run(
     }
     models = o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane)
     config = load_config(config_file, flags | models)
-    if not files:
-        choose_model(config.generate.model)
-    from safetyqc.pipeline.estimate import estimate_run, render_estimate
-    from safetyqc.pipeline.order import run_all
+    if not files and config.generate.model is None:
+        config = load_config(config_file, flags | models | {"generate.model": choose_model(None)})
+    do_all(config, files or [], dry_run=dry_run, skip_bad_lines=skip_bad_lines, quiet=quiet)
+
+
+def do_all(config: Config, files: list[str], *, dry_run: bool = False, skip_bad_lines: bool = False, quiet: bool = False) -> None:
+    """Estimate, run everything, report; shared by `run` and `demo`."""
+    inputs = [(name, read(name, skip_bad_lines=skip_bad_lines)) for name in files]
 
     async def work(session: Session) -> None:
-        inputs = [(name, read(name, skip_bad_lines=skip_bad_lines)) for name in files or ()]
-        note(render_estimate(estimate_run(session, [result for _, result in inputs])))
-        if not dry_run:
-            finished = await run_all(session, inputs, tell=note)
-            show(finished.report)
-            note(finished.told)
+        from safetyqc.pipeline.estimate import estimate_run, render_estimate
+        from safetyqc.pipeline.order import run_all
 
-    from safetyqc.cli.checking import read
+        _introduce(config)
+        note(render_estimate(estimate_run(session, [result for _, result in inputs])))
+        if dry_run:
+            return
+        finished = await run_all(session, inputs, say)
+        _report(session)
+        if finished.exported:
+            note(finished.exported.told)
 
     in_session(config, work, create=True, quiet=quiet)
     if dry_run:
         next_step("the same command without --dry-run")
     else:
         next_step(f"safetyqc report{in_run(config)} --html report.html", f"safetyqc export{in_run(config)}")
+
+
+def _introduce(config: Config) -> None:
+    """Say who works, and plainly so when it is the model that is only for trying."""
+    from safetyqc.local import TRY_OUT_NOTE
+    from safetyqc.pipeline.choices import EMBEDDED
+
+    if EMBEDDED in (config.generate.model, config.rewrite.model):
+        note(TRY_OUT_NOTE)
+
+
+def _report(session: Session) -> None:
+    from safetyqc.reports.summary import summarise
+    from safetyqc.reports.terminal import render_report
+
+    show(render_report(summarise(session.store, bars=session.config.bars)))
+
+
+def demo(
+    folder: Annotated[Path, typer.Option("--run", metavar="DIR", help="Folder of the run.")] = DEMO_RUN,
+    per_category: Annotated[int, typer.Option("--per-category", min=0, help="Conversations to write per category.")] = 2,
+    quiet: o.Quiet = False,
+) -> None:
+    """Try everything on a small embedded model and a bundled sample: no key, about a minute.
+
+    Example: safetyqc demo
+    """
+    from safetyqc.demo import SAMPLE
+    from safetyqc.pipeline.demo import demo_config
+
+    do_all(demo_config(folder, per_category), [str(SAMPLE)], quiet=quiet)

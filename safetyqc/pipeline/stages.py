@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from safetyqc.errors import ModelError
-from safetyqc.records import Conversation, DuplicateGroup, Failure, FailureKind, Judgment, Rejection, Scenario
+from safetyqc.records import Conversation, Failure, FailureKind, Judgment, Scenario
 from safetyqc.standing import read_standings
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class _Drawer:
             reason=error.reason,
             category=scenario.category,
             attempt=scenario.draw,
-            model=self._author.model,
+            model=self._author.name,
         )
         self._session.store.add_failures([failure]).result()
 
@@ -176,7 +176,7 @@ def _passes_later(judgment: Judgment) -> bool:
     return any(s.outcome == "unscored" and s.unscored_reason in _PASSES_LATER for s in judgment.scores)
 
 
-def dedup_run(session: Session) -> list[DuplicateGroup]:
+def dedup_run(session: Session) -> Tally:
     """Find near-duplicates among all conversations that could be kept; the best judged of a group stays."""
     from safetyqc.dedup import group_duplicates
 
@@ -197,7 +197,8 @@ def dedup_run(session: Session) -> list[DuplicateGroup]:
             rank=lambda c: rank(verdicts.get(c.id)),
         )
     store.replace_duplicates(result.groups)
-    return list(result.groups)
+    dropped = sum(len(group.dropped) for group in result.groups)
+    return Tally("dedup", 0, len(conversations) - dropped, {"duplicate": dropped} if dropped else {})
 
 
 def rank(judgment: Judgment | None) -> tuple[int, float]:
@@ -208,9 +209,3 @@ def rank(judgment: Judgment | None) -> tuple[int, float]:
     verdict = {True: 2, None: 1, False: 0}[judgment.passed]
     return (verdict, sum(values) / len(values) if values else 0.0)
 
-
-def rejections_of(conversation: Conversation, settings: FilterSettings) -> list[Rejection]:
-    """The filters' hits on one conversation that is not in the run yet."""
-    from safetyqc.filters import apply_filters
-
-    return apply_filters(conversation, settings)

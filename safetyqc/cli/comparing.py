@@ -1,0 +1,68 @@
+"""Commands that measure judges: compare, train-judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safetyqc.cli import options as o
+from safetyqc.cli.output import in_run, next_step, note, show, show_json
+from safetyqc.config import load_config
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(compare)
+
+
+def compare(
+    file: Annotated[
+        str | None,
+        typer.Argument(metavar="[FILE]", help="Conversations with recorded verdicts or labels; without it: the run.", show_default=False),
+    ] = None,
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option("--labels", metavar="FILE", help="Labels that count as truth; repeatable.", show_default=False),
+    ] = None,
+    truth: Annotated[
+        str | None, typer.Option("--truth", metavar="ANNOTATOR", help="Whose labels are the truth.", show_default=False)
+    ] = None,
+    partial: Annotated[
+        str, typer.Option("--partial", metavar="pass|fail|leave_out", help="What XSTest's partial refusals count as.")
+    ] = "pass",
+    shared_only: Annotated[
+        bool, typer.Option("--shared-only", help="Leave out what not every judge judged, instead of refusing.")
+    ] = False,
+    disagreements: Annotated[int, typer.Option("--show", metavar="N", min=0, help="Show N disagreements.")] = 0,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the disagreements as a page.", show_default=False)
+    ] = None,
+    unmask: Annotated[bool, typer.Option("--unmask", help="Show harmful text.")] = False,
+    run: o.Run = None,
+    config_file: o.ConfigFile = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Compare judges with each other and with labels: pass rates, agreement, where they differ, which is worth its price.
+
+    Example: safetyqc compare --labels labels.jsonl --show 10
+    """
+    config = load_config(config_file, {"run": run})
+    from safetyqc.pipeline.comparing import gather
+    from safetyqc.reports.compare import render_comparison, render_disagreements
+
+    gathered = gather(config, file, labels or [], truth=truth, partial=partial, shared_only=shared_only)
+    if as_json:
+        show_json(gathered.comparison.model_dump(mode="json"))
+    else:
+        show(render_comparison(gathered.comparison))
+    if disagreements and not as_json:
+        show(render_disagreements(gathered.disagreements(disagreements), unmask=unmask))
+    if html:
+        from safetyqc.files import write_text
+        from safetyqc.reports.compare import comparison_page
+
+        write_text(html, comparison_page(gathered.comparison, gathered.disagreements(None)))
+        note(f"wrote {html}")
+    next_step(f"safetyqc compare{in_run(config)} --show 10", f"safetyqc report{in_run(config)} --judge NAME")

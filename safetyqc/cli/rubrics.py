@@ -1,0 +1,117 @@
+"""Commands about rubric files: list, show, validate, test, copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from safetyqc.cli import options as o
+from safetyqc.cli.output import next_step, note
+from safetyqc.cli.session import in_session
+from safetyqc.config import load_config
+
+if TYPE_CHECKING:
+    from safetyqc.pipeline.session import Session
+
+Name = Annotated[str, typer.Argument(metavar="[NAME|PATH]", help="A bundled set or criterion, or a file or folder.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    rubrics = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show, check, test and copy rubrics.")
+    rubrics.command("list")(list_all)
+    for command in (show, validate, test, copy):
+        rubrics.command()(command)
+    app.add_typer(rubrics, name="rubrics")
+
+
+def list_all(rubric: Name = "safety") -> None:
+    """List the criteria of a set.
+
+    Example: safetyqc rubrics list
+    """
+    from safetyqc.rubrics import load_rubric_set
+
+    rubric_set = load_rubric_set(rubric)
+    typer.echo(f"{rubric_set.id} ({rubric_set.hash[:12]})")
+    for criterion in rubric_set.criteria:
+        kind = "gate" if criterion.gate else f"weight {criterion.weight:g}"
+        intents = ", ".join(criterion.applies_to.intents) or "all"
+        typer.echo(f"  {criterion.id:<22} {kind:<9} {intents:<32} {criterion.question}")
+    next_step("safetyqc rubrics show strict_refusal", "safetyqc rubrics copy my-rubrics")
+
+
+def show(rubric: Name) -> None:
+    """Print a rubric file as it is.
+
+    Example: safetyqc rubrics show strict_refusal
+    """
+    from safetyqc.rubrics.rubric_set import find_rubric
+
+    typer.echo(find_rubric(rubric).read_text(encoding="utf-8").rstrip())
+    next_step("safetyqc rubrics copy my-rubrics  (to edit it)")
+
+
+def validate(path: Annotated[Path, typer.Argument(metavar="PATH", help="A set, a criterion, or a folder of them.")]) -> None:
+    """Check rubric files; says file, line and key of every mistake.
+
+    Example: safetyqc rubrics validate my-rubrics
+    """
+    from safetyqc.rubrics import validate_rubrics
+
+    problems = validate_rubrics(path)
+    for problem in problems:
+        typer.echo(str(problem))
+    errors = sum(problem.severity == "error" for problem in problems)
+    note(f"{errors} errors, {len(problems) - errors} pieces of advice")
+    if errors:
+        raise typer.Exit(2)
+    next_step(f"safetyqc rubrics test {path} -m MODEL", f"safetyqc judge FILE --rubric {path}")
+
+
+def test(
+    rubric: Name = "safety",
+    model: o.Model = None,
+    run: o.Run = None,
+    config_file: o.ConfigFile = None,
+    api_base: o.ApiBase = None,
+    lane: o.Lane = None,
+) -> None:
+    """Have a judge score the examples that stand in the rubric, and show where it differs.
+
+    Example: safetyqc rubrics test strict_refusal -m openai/gpt-4o-mini
+    """
+    from safetyqc.pipeline.order import try_rubric
+
+    flags = {"run": run, "judge.rubric": rubric, "judge.models": (model,) if model else None}
+    config = load_config(config_file, flags | o.model_flags(api_base=api_base, lane=lane))
+
+    async def work(session: Session) -> None:
+        right = total = 0
+        for trial in await try_rubric(session):
+            total += 1
+            right += trial.is_right is True
+            given = trial.score.outcome if trial.score else "not asked"
+            mark = {True: "ok  ", False: "DIFF", None: "none"}[trial.is_right]
+            typer.echo(f"{mark} {trial.criterion:<22} expected {trial.expected:<5} got {given:<9} {trial.example.why}")
+        typer.echo(f"{right} of {total} as expected")
+
+    in_session(config, work, create=True)
+    next_step("safetyqc judge FILE -m MODEL", "safetyqc compare --labels FILE")
+
+
+def copy(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+) -> None:
+    """Copy the bundled rubrics into a folder, to be edited.
+
+    Example: safetyqc rubrics copy my-rubrics
+    """
+    from safetyqc.rubrics import copy_rubrics
+
+    for path in copy_rubrics(folder, force=force):
+        typer.echo(path)
+    next_step(f"safetyqc rubrics validate {folder}", f"safetyqc judge FILE --rubric {folder}")

@@ -1,0 +1,147 @@
+"""Runs the two stages that ask a model for better or for more text: rewriting what failed, augmenting what passed.
+
+Every candidate meets the filters and the judges before it counts. The one surprising thing: when the deciding judge is
+the very model that rewrote, a second judge (where one was named) has to agree, because a model likes its own text.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from safetyqc.errors import ModelError
+from safetyqc.pipeline.stages import Tally
+from safetyqc.records import Conversation, Failure, Judgment, Rewrite
+from safetyqc.standing import read_standings
+
+if TYPE_CHECKING:
+    from safetyqc.filters import FilterSettings
+    from safetyqc.judge.base import Judge
+    from safetyqc.pipeline.session import Session
+    from safetyqc.rewrite import Augmenter, Rewriter
+
+_ATTEMPTS_PER_VARIANT = 3
+
+
+@dataclass(frozen=True)
+class Referees:
+    """Who says whether a rewrite is better: the deciding judge, and one more to confirm it, if any."""
+
+    deciding: Judge
+    second: Judge | None = None
+
+
+async def rewrite_run(
+    session: Session, rewriter: Rewriter, referees: Referees, settings: FilterSettings
+) -> Tally:
+    """Try to mend every conversation that stands as failed, up to the configured rounds along its lineage.
+
+    Returns:
+        `done` counts kept rewrites, `failed` the others by why: a failure's kind, `filtered` or `not_better`.
+    """
+    rounds = session.config.rewrite.rounds
+    bench = _Bench(session, rewriter, referees, settings)
+    outcomes: Counter[str] = Counter()
+    already = sum(r.kept for r in session.store.rewrites())
+    while todo := [c for c in bench.weak(rounds) if c.id not in bench.unreachable]:
+        async for conversation, outcome in session.map("rewrite", todo, bench.mend):
+            if isinstance(outcome, ModelError):
+                bench.unreachable.add(conversation.id)
+                outcomes[outcome.kind] += 1
+            else:
+                outcomes[outcome] += 1
+    return Tally("rewrite", already, outcomes.pop("kept", 0), outcomes)
+
+
+class _Bench:
+    """Mends one conversation at a time."""
+
+    def __init__(self, session: Session, rewriter: Rewriter, referees: Referees, settings: FilterSettings) -> None:
+        self._session, self._rewriter, self._referees, self._settings = session, rewriter, referees, settings
+        self.unreachable: set[str] = set()
+        """Conversations whose rewriter could not be reached in this call: not an attempt, and not tried again now."""
+        self._verdicts: dict[str, Judgment] = {}
+        self._attempts: Counter[str] = Counter()
+
+    def weak(self, rounds: int) -> list[Conversation]:
+        """Conversations that failed and still have an attempt left."""
+        store = self._session.store
+        judge = self._referees.deciding
+        self._verdicts = {j.conversation_id: j for j in store.judgments(judge.name, judge.rubric_hash)}
+        standings = read_standings(store, judge.name)
+        self._attempts = Counter(r.parent_id for r in store.rewrites())
+        failed = (c for c in store.conversations() if standings[c.id].status == "failed" and c.id in self._verdicts)
+        return [c for c in failed if c.revision + self._attempts[c.id] < rounds]
+
+    async def mend(self, parent: Conversation) -> str:
+        """Rewrite, filter, judge and decide; writes down every step and returns what became of it."""
+        judgment, attempt = self._verdicts[parent.id], self._attempts[parent.id]
+        try:
+            child = await self._rewriter.rewrite(parent, judgment, attempt=attempt)
+        except ModelError as error:
+            if error.kind == "provider_error":
+                self._fail(parent, error)
+                raise
+            self._settle(parent, attempt, None, kept=False, reason=f"{error.kind}: {error.reason}")
+            return error.kind
+        return await self._decide(parent, child, attempt, judgment)
+
+    async def _decide(self, parent: Conversation, child: Conversation, attempt: int, before: Judgment) -> str:
+        from safetyqc.filters import apply_filters
+        from safetyqc.rewrite import accept
+
+        store = self._session.store
+        store.add_conversations([child])
+        if hits := apply_filters(child, self._settings):
+            store.put_rejections(hits, [child.id])
+            self._settle(parent, attempt, child, kept=False, reason=f"{hits[0].filter}: {hits[0].reason}")
+            return "filtered"
+        after = await self._referees.deciding.judge(child)
+        store.put_judgments([after]).result()
+        verdict = accept(before, after)
+        second = self._referees.second
+        if verdict.kept and second is not None:
+            pair = [await second.judge(parent), await second.judge(child)]
+            store.put_judgments(pair).result()
+            verdict = accept(*pair)
+        self._settle(
+            parent, attempt, child, kept=verdict.kept, reason=verdict.reason, mended=verdict.mended, broken=verdict.broken
+        )
+        return "kept" if verdict.kept else "not_better"
+
+    def _settle(
+        self,
+        parent: Conversation,
+        attempt: int,
+        child: Conversation | None,
+        *,
+        kept: bool,
+        reason: str,
+        mended: tuple[str, ...] = (),
+        broken: tuple[str, ...] = (),
+    ) -> None:
+        rewrite = Rewrite(
+            parent_id=parent.id,
+            child_id=child.id if child else None,
+            revision=parent.revision + attempt + 1,
+            kept=kept,
+            reason=reason,
+            judge=self._referees.deciding.name,
+            mended=mended,
+            broken=broken,
+        )
+        self._session.store.put_rewrite(rewrite)
+
+    def _fail(self, parent: Conversation, error: ModelError) -> None:
+        failure = Failure(
+            stage="rewrite",
+            record_id=parent.id,
+            kind=error.kind,
+            reason=error.reason,
+            category=parent.category,
+            model=self._rewriter.model,
+        )
+        self._session.store.add_failures([failure]).result()
