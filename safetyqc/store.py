@@ -339,6 +339,13 @@ class Store:
             reused=True,
         )
 
+    def history(self, key: str) -> tuple[str, ...]:
+        """Why the attempts failed that came before the last answer to this request."""
+        row = self._reader.execute(
+            "SELECT history FROM calls WHERE key = ? ORDER BY seq DESC LIMIT 1", (key,)
+        ).fetchone()
+        return tuple(json.loads(row[0])) if row else ()
+
     def spending(self) -> list[Spending]:
         """Calls, tokens and money by stage and model."""
         sql = (

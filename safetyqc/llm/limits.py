@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from safetyqc.errors import FatalModelError, ModelError
@@ -58,7 +58,7 @@ class Limits:
     Args:
         rpm, tpm: requests and tokens a minute; None learns them from the server's headers.
         down_s: how long a provider may fail every call before the run is stopped.
-        now: the monotonic clock; the wall clock may jump.
+        now, sleep: the monotonic clock (the wall clock may jump) and how to wait for it.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Limits:
     down_s: float = 120.0
     trip_after: int = 10
     now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     in_flight: int = 0
     most_in_flight: int = _UNLIMITED
     fatal: FatalModelError | None = None
@@ -74,7 +75,7 @@ class Limits:
     _tokens: _Rate | None = None
     _paused_until: float = 0.0
     _decreased_at: float = 0.0
-    _credit: float = 0.0
+    _credit: int = 0
     _failures: int = 0
     _failing_since: float = 0.0
     _bad_requests: int = 0
@@ -121,7 +122,7 @@ class Limits:
             wait_s = self._wait_s(now)
             if wait_s > 0:
                 # All who wait here would else go in the same instant
-                await asyncio.sleep(min(wait_s, _SLEEP_AT_MOST_S) * random.uniform(1.0, 1.1))
+                await self.sleep(min(wait_s, _SLEEP_AT_MOST_S) * random.uniform(1.0, 1.1))
             elif self.in_flight >= (1 if self.is_open else self.most_in_flight):
                 await self._queue()
             else:
@@ -171,9 +172,9 @@ class Limits:
         self._failures = self._bad_requests = 0
         self._ever_answered = True
         if self.most_in_flight < _UNLIMITED:
-            self._credit += 1 / self.most_in_flight
-            if self._credit >= 1:
-                self.most_in_flight, self._credit = self.most_in_flight + 1, 0.0
+            self._credit += 1
+            if self._credit >= self.most_in_flight:
+                self.most_in_flight, self._credit = self.most_in_flight + 1, 0
         if self._tokens and tokens is not None:
             self._tokens.take(self.now(), tokens - taken.tokens)
         if allowance is not None:
@@ -195,7 +196,7 @@ class Limits:
         if taken.at >= self._decreased_at:
             # Requests sent before the last decrease say nothing about the new limit
             self.most_in_flight = max(int(min(self.in_flight, self.most_in_flight) * _DECREASE), 1)
-            self._decreased_at, self._credit = now, 0.0
+            self._decreased_at, self._credit = now, 0
         if error.retry_after_s:
             self.pause(error.retry_after_s)
 

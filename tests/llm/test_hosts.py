@@ -1,0 +1,56 @@
+"""A model's name leads to its base URL and key."""
+
+from __future__ import annotations
+
+import pytest
+
+from safetyqc.llm.hosts import HOSTS, base_of, key_of, key_variable, wire_name
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for host in HOSTS.values():
+        for name in (host.key_env, *host.base_envs):
+            monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "api_base", "base"),
+    [
+        ("openai/gpt-4o", None, None),
+        ("openrouter/x/y", None, None),
+        ("anthropic/claude", None, None),
+        ("ollama/qwen", None, "http://localhost:11434/v1"),
+        ("hosted_vllm/org/name", None, "http://localhost:8000/v1"),
+        ("anything", "http://h:1", "http://h:1/v1"),
+        ("anything", "http://h:1/", "http://h:1/v1"),
+        ("anything", "http://h:1/v1/", "http://h:1/v1"),
+        ("anything", "https://h/api/paas/v4", "https://h/api/paas/v4"),
+        ("anything", "h:1", "http://h:1/v1"),
+    ],
+)
+def test_base_url_of_a_model(model: str, api_base: str | None, base: str | None) -> None:
+    assert base_of(model, api_base) == base
+
+
+def test_the_environment_names_a_base_and_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://gateway/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    assert base_of("openai/x", None) == "http://gateway/v1"
+    assert key_of("openai/x") == key_of("org/unprefixed") == "k"
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("openai/gpt", "gpt"), ("hosted_vllm/org/name", "org/name"), ("org/name", "org/name"), ("plain", "plain")],
+)
+def test_the_server_sees_its_own_name(model: str, name: str) -> None:
+    assert wire_name(model) == name
+
+
+@pytest.mark.parametrize(
+    ("model", "variable"),
+    [("gpt-4o", "OPENAI_API_KEY"), ("openrouter/x/y", "OPENROUTER_API_KEY"), ("hosted_vllm/x", "HOSTED_VLLM_API_KEY")],
+)
+def test_where_a_key_is_looked_for(model: str, variable: str) -> None:
+    assert key_variable(model) == variable
