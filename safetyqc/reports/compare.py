@@ -36,16 +36,12 @@ from safetyqc.reports.drawing import (
     GOOD,
     WARN,
     block,
-    counted,
-    interval,
     masked,
-    money,
-    number,
-    percent,
     reasoned,
     say,
     table,
 )
+from safetyqc.reports.wording import counted, interval, money, number, percent
 from safetyqc.text import printable, shorten
 
 _NAME = 18

@@ -50,46 +50,6 @@ def mark(kind: str) -> Text:
     return Text(sign, style=f"bold {style}")
 
 
-def percent(share: float | None, digits: int = 1) -> str:
-    """`97.4%`, or a dash where nothing can be said; only exactly everything is 100, only exactly nothing 0."""
-    if share is None:
-        return "–"
-    text = f"{100 * share:.{digits}f}"
-    least = 10**-digits
-    if share < 1 and float(text) == 100:
-        text = f"{100 - least:.{digits}f}"
-    elif share > 0 and float(text) == 0:
-        text = f"{least:.{digits}f}"
-    return text + "%"
-
-
-def interval(low: float | None, high: float | None, digits: int = 1) -> str:
-    """`95.1–98.8`, in percent; nothing where there is none."""
-    return "" if low is None or high is None else f"{100 * low:.{digits}f}–{100 * high:.{digits}f}"
-
-
-def number(value: float | None) -> str:
-    """`12,345`, or a dash."""
-    return "–" if value is None else f"{value:,.0f}"
-
-
-def money(cost_usd: float | None) -> str:
-    """Dollars with as many digits as small sums need."""
-    if cost_usd is None:
-        return "–"
-    return f"${cost_usd:,.2f}" if cost_usd >= 1 or cost_usd == 0 else f"${cost_usd:.4f}"
-
-
-def duration(seconds: float) -> str:
-    """`1 h 04 min`, `3 min 20 s`, `4.2 s`, `12 ms`."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 @dataclass(frozen=True)
 class Bar:
     """A horizontal bar that fills what width it gets: heavy parts as (share of the whole, style), the rest thin."""
@@ -154,11 +114,6 @@ def block(title: str, *parts: RenderableType | None, note: str = "") -> Renderab
     heading = Text(title, style=f"bold {ACCENT}")
     legend = Text(shorten(note, 300), style=FAINT) if note else None
     return Group(Text(), heading, *(Padding(part, (0, 0, 0, 2)) for part in (legend, *parts) if part is not None))
-
-
-def counted(n: int, noun: str) -> str:
-    """`1 group`, `2,345 groups`."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def fits(texts: Iterable[str]) -> int:

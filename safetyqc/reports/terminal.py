@@ -26,20 +26,15 @@ from safetyqc.reports.drawing import (
     Bar,
     Command,
     block,
-    counted,
-    duration,
     fits,
-    interval,
     mark,
     masked,
-    money,
-    number,
-    percent,
     reasoned,
     say,
     table,
 )
 from safetyqc.reports.schema import CriterionRates, Rate, Share, Spread, Summary
+from safetyqc.reports.wording import counted, duration, interval, money, number, percent
 
 Section = Callable[[Summary, bool], RenderableType | None]
 """Draws one part of a summary; the flag says whether harmful text may be shown. None when there is nothing to say."""

@@ -12,6 +12,7 @@ from safetyqc.records import Conversation, Message
 from safetyqc.reports.schema import Summary
 from safetyqc.reports.summary import summarise
 from safetyqc.reports.terminal import SECTIONS, render_report
+from safetyqc.reports.wording import percent
 from safetyqc.store import Store
 from safetyqc.testing.runs import RUBRIC, judgment, planned
 
@@ -126,8 +127,6 @@ def test_a_command_that_does_not_fit_can_still_be_pasted(full: Summary) -> None:
 
 
 def test_what_is_not_everything_is_never_shown_as_100_percent() -> None:
-    from safetyqc.reports.drawing import percent
-
     assert percent(0.99999) == "99.9%"
     assert percent(0.00001) == "0.1%"
     assert (percent(1), percent(0), percent(None)) == ("100.0%", "0.0%", "–")
