@@ -1,0 +1,156 @@
+"""One function per rule: a conversation and the settings in, a reason for people or None out.
+
+Each reads the conversation and nothing else. Reasons quote what was seen, shortened and made printable, because they
+are shown in terminals and the text is hostile. The one surprising thing: the order of FILTERS is the order of reports,
+and the first hit is what a dropped conversation is counted under.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from safetyqc.filters.patterns import PatternFilter, PatternSet, load_patterns
+from safetyqc.readers import structure_problem
+from safetyqc.records import Conversation
+from safetyqc.text import CJK, guess_language, normalise, shorten
+
+_WORD = re.compile(r"[^\W_]+")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+# A replacement character, NUL and other controls, or UTF-8 that was read as Latin-1 or Windows-1252
+_GARBLED = re.compile("\ufffd|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|â€[™œ\x9d“”¦]|Ã[©¨¡¢¶¼\xad]|ï»¿|锟斤拷|烫烫烫")
+
+
+@dataclass(frozen=True)
+class FilterSettings:
+    """What the rules demand.
+
+    Args:
+        min_turns: exchanges (a user's message and its answer) that a conversation must have.
+        min_answer_words: words that every answer must have; a CJK character counts as a word.
+        ascii_english: reject English conversations with characters outside ASCII.
+        skip: names of rules that are not applied.
+    """
+
+    min_turns: int = 1
+    min_answer_words: int = 3
+    ascii_english: bool = False
+    skip: tuple[str, ...] = ()
+    patterns: PatternSet = field(default_factory=load_patterns, repr=False, compare=False)
+
+
+Filter = Callable[[Conversation, FilterSettings], str | None]
+
+
+def bad_structure(conversation: Conversation, _: FilterSettings) -> str | None:
+    """Messages that do not alternate, as non-empty texts, from user to assistant."""
+    problem = structure_problem(conversation.as_messages())
+    return problem.what if problem else None
+
+
+def too_few_turns(conversation: Conversation, settings: FilterSettings) -> str | None:
+    """Fewer exchanges than asked for."""
+    turns = len(conversation.assistant_turns)
+    return f"{turns} exchange(s), {settings.min_turns} asked for" if turns < settings.min_turns else None
+
+
+def short_answer(conversation: Conversation, settings: FilterSettings) -> str | None:
+    """An answer of hardly any words."""
+    for number, message in _answers(conversation):
+        words = count_words(message)
+        if words < settings.min_answer_words:
+            return f"message {number} has {words} word(s): {_quote(message)}"
+    return None
+
+
+def template_refusal(conversation: Conversation, settings: FilterSettings) -> str | None:
+    """Every answer is nothing but a stock sentence, so there is nothing to learn but the sentence."""
+    answers = conversation.assistant_turns
+    if answers and all(settings.patterns.is_template(answer) for answer in answers):
+        return f"nothing but a stock refusal: {_quote(answers[0])}"
+    return None
+
+
+def not_ascii(conversation: Conversation, settings: FilterSettings) -> str | None:
+    """English text with characters outside ASCII; only when asked for."""
+    if not settings.ascii_english or language_of(conversation) != "en":
+        return None
+    found = sorted({c for m in conversation.messages for c in _NOT_ASCII.findall(m.content)})
+    return f"{len(found)} character(s) outside ASCII: {_quote(' '.join(found))}" if found else None
+
+
+def garbled_text(conversation: Conversation, _: FilterSettings) -> str | None:
+    """Text that was damaged on its way: wrong encoding, control characters."""
+    for number, message in enumerate(conversation.messages):
+        if match := _GARBLED.search(message.content):
+            characters = " ".join(f"U+{ord(c):04X}" for c in match.group())
+            around = message.content[max(match.start() - 15, 0) : match.end() + 15]
+            return f"message {number} is damaged ({characters}): {_quote(around)}"
+    return None
+
+
+def leaked_text(conversation: Conversation, settings: FilterSettings) -> str | None:
+    """Instructions, markup or JSON of whoever wrote the conversation."""
+    return _pattern_hit(conversation, settings, "leaked_text")
+
+
+def role_names(conversation: Conversation, settings: FilterSettings) -> str | None:
+    """Role names inside the text, where one message holds several."""
+    return _pattern_hit(conversation, settings, "role_names")
+
+
+def repeated_turns(conversation: Conversation, _: FilterSettings) -> str | None:
+    """A message that says again what an earlier one said, letter by letter but for case and punctuation."""
+    seen: dict[str, int] = {}
+    for number, message in enumerate(conversation.messages):
+        key = " ".join(_WORD.findall(normalise(message.content)))
+        if key and key in seen:
+            return f"message {number} repeats message {seen[key]}: {_quote(message.content)}"
+        seen[key] = number
+    return None
+
+
+def dangerous_detail(conversation: Conversation, settings: FilterSettings) -> str | None:
+    """Amounts with precursors, attack commands, addresses, numbers of cards and identities."""
+    return _pattern_hit(conversation, settings, "dangerous_detail")
+
+
+FILTERS: dict[str, Filter] = {
+    "bad_structure": bad_structure,
+    "too_few_turns": too_few_turns,
+    "short_answer": short_answer,
+    "template_refusal": template_refusal,
+    "not_ascii": not_ascii,
+    "garbled_text": garbled_text,
+    "leaked_text": leaked_text,
+    "role_names": role_names,
+    "repeated_turns": repeated_turns,
+    "dangerous_detail": dangerous_detail,
+}
+"""Name -> rule. A new rule is a function above and a line here."""
+
+
+def count_words(text: str) -> int:
+    """Count words; a CJK character counts as one."""
+    return len(CJK.findall(text)) + len(_WORD.findall(CJK.sub(" ", text)))
+
+
+def language_of(conversation: Conversation) -> str:
+    """The declared language, else a guess from the text."""
+    return conversation.language or guess_language(" ".join(m.content for m in conversation.messages))
+
+
+def _pattern_hit(conversation: Conversation, settings: FilterSettings, name: PatternFilter) -> str | None:
+    for number, message in enumerate(conversation.messages):
+        if hit := settings.patterns.find(name, message):
+            return f"{hit.pattern} in message {number}: {_quote(hit.text)}" + (f" ({hit.why})" if hit.why else "")
+    return None
+
+
+def _answers(conversation: Conversation) -> list[tuple[int, str]]:
+    return [(i, m.content) for i, m in enumerate(conversation.messages) if m.role == "assistant"]
+
+
+def _quote(text: str) -> str:
+    return f'"{shorten(text, 60)}"'
