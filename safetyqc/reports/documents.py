@@ -1,0 +1,215 @@
+"""Writes a Summary as Markdown: a report for a pull request, and a dataset card beside an export.
+
+Neither shows text of a conversation: a pull request and a card are read by people who did not ask for harmful text.
+The surprising thing: names from data (categories, judges, files) are escaped for Markdown, HTML and tables, since they
+are as hostile as the texts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from safetyqc.reports.schema import OVERALL, CriterionRates, Rate, Summary
+from safetyqc.reports.wording import counted, duration, interval, money, number, percent
+from safetyqc.text import shorten
+
+if TYPE_CHECKING:
+    from safetyqc.reports.diff import Difference
+
+_SPECIAL = re.compile(r"[\\`*\[\]()#!|~<>&@]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.")
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def render_markdown(summary: Summary, difference: Difference | None = None) -> str:
+    """Render a report for a pull request."""
+    parts = [
+        "# Safety data report",
+        _headline(summary),
+        _bars(summary),
+        "## Funnel\n\n" + _funnel(summary),
+        "## Balance\n\n" + _balance(summary),
+        "## Pass rates\n\n" + _rates(summary.criteria) if summary.criteria else "",
+        _moves(difference) if difference else "",
+        "## What to do next\n\n" + _actions(summary) if summary.actions else "",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def dataset_card(summary: Summary, *, files: Mapping[str, int], licence: str = "other") -> str:
+    """Render a dataset card with Hugging Face front matter, to be written beside an export.
+
+    Args:
+        files: name and number of conversations of every file that was written.
+        licence: an identifier of the Hub; `other` says nothing about it.
+    """
+    parts = [
+        _front_matter(summary, sum(files.values()), licence),
+        "# Safety conversations",
+        "Multi-turn safety conversations for supervised fine-tuning, made and checked with safetyqc "
+        f"{escape(summary.run.safetyqc)}. The requests may be harmful by nature; the answers were judged.",
+        _table(("file", "conversations"), [(escape(name), number(count)) for name, count in files.items()]),
+        "## Provenance\n\n" + _provenance(summary),
+        "## Composition\n\n" + _balance(summary),
+        "## Quality before export\n\n" + _quality(summary),
+        "## Limits\n\n" + _limits(summary),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def escape(text: object) -> str:
+    """Any string as one line that Markdown, HTML and a table leave alone; mentions and links included."""
+    return _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", shorten(str(text), 300))
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(headings) + " |", "|" + "|".join(["---"] + ["---:"] * (len(headings) - 1)) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _headline(summary: Summary) -> str:
+    met = summary.verdict.met
+    missed = sum(not b.met for b in summary.verdict.bars)
+    verdict = {None: "", True: "✅ all bars met. ", False: f"❌ {counted(missed, 'bar')} missed. "}[met]
+    facts = summary.run
+    judged = f"judged by `{_code(facts.judge)}`" if facts.judge else "not judged yet"
+    rubric = f", rubric `{_code(facts.rubric)}` `{(facts.rubric_hash or '')[:8]}`" if facts.rubric else ""
+    return f"{verdict}**{summary.kept:,} of {summary.total:,} conversations kept**, {judged}{rubric}."
+
+
+def _code(text: object) -> str:
+    return shorten(str(text), 1000).replace("`", "'")
+
+
+def _bars(summary: Summary) -> str:
+    if not summary.verdict.bars:
+        return ""
+    rows = [
+        (
+            f"{'✅' if b.met else '❌'} {escape(b.name)}",
+            percent(b.bar),
+            percent(b.rate.rate),
+            interval(b.rate.low, b.rate.high),
+            number(b.rate.n),
+            "" if b.certain else "not certain",
+        )
+        for b in summary.verdict.bars
+    ]
+    return _table(("bar", "at least", "passes", "95% interval", "n", ""), rows)
+
+
+def _funnel(summary: Summary) -> str:
+    rows = [(s.name, number(s.count), number(s.lost) if s.lost else "", escape(s.note)) for s in summary.funnel]
+    return _table(("step", "left", "lost", ""), rows)
+
+
+def _balance(summary: Summary) -> str:
+    tables = []
+    for title, shares in (("category", summary.balance.categories), ("intent", summary.balance.intents)):
+        rows = [
+            (escape(s.name), number(s.planned), number(s.written), number(s.kept), percent(s.kept_share))
+            for s in shares
+        ]
+        tables.append(_table((title, "planned", "written", "kept", "share of kept"), rows) if rows else "")
+    return "\n\n".join(t for t in tables if t)
+
+
+def _rates(criteria: Sequence[CriterionRates]) -> str:
+    rows = [(escape(c.id) + (" (gate)" if c.gate else ""), *_rate(c.overall)) for c in criteria]
+    return _table(("criterion", "passes", "95% interval", "n", "unscored", "worst–best"), rows)
+
+
+def _rate(rate: Rate) -> tuple[str, ...]:
+    bounds = interval(rate.worst, rate.best) if rate.unscored else ""
+    return percent(rate.rate), interval(rate.low, rate.high), number(rate.n), number(rate.unscored), bounds
+
+
+def _actions(summary: Summary) -> str:
+    return "\n".join(f"- {escape(a.problem)}: `{_code(a.command)}`" for a in summary.actions)
+
+
+def _moves(difference: Difference) -> str:
+    from safetyqc.reports.diff import moves_to_show
+
+    rows = [
+        (
+            escape(m.criterion if m.category is None else f"{m.category}: {m.criterion}"),
+            percent(m.before.rate),
+            percent(m.after.rate),
+            f"{100 * m.difference:+.1f}",
+            interval(m.low, m.high),
+            "moved" if m.sure else "noise",
+        )
+        for m in moves_to_show(difference)
+    ]
+    title = f"## What moved since {escape(difference.before.folder)}"
+    return title + "\n\n" + _table(("rate", "before", "after", "points", "95% interval", ""), rows)
+
+
+def _front_matter(summary: Summary, rows: int, licence: str) -> str:
+    """YAML, written as JSON strings, which are YAML: a hostile name cannot break out of its quotes."""
+    size = next((name for limit, name in _SIZES if rows < limit), "n>1M")
+    languages = [code for code in summary.shape.languages if re.fullmatch(r"[a-z]{2,3}", code)]
+    fields: dict[str, object] = {
+        "pretty_name": "Safety conversations",
+        "license": licence,
+        "language": languages,
+        "task_categories": ["text-generation"],
+        "size_categories": [size],
+        "tags": ["safety", "sft", "conversational", "safetyqc", *(["synthetic"] if summary.run.authors else [])],
+    }
+    return "\n".join(["---", *(f"{key}: {json.dumps(value)}" for key, value in fields.items()), "---"])
+
+
+def _provenance(summary: Summary) -> str:
+    facts = summary.run
+    lines = [f"- written by `{_code(name)}`: {counted(n, 'conversation')}" for name, n in facts.authors.items()]
+    lines += [f"- imported from `{_code(name)}`: {counted(n, 'conversation')}" for name, n in facts.sources.items()]
+    if summary.rewrites:
+        lines.append(f"- mended after judging: {counted(summary.rewrites.kept, 'conversation')}")
+    for judge in summary.judges:
+        role = "decided what was kept" if judge.deciding else "second opinion"
+        lines.append(f"- judge `{_code(judge.judge)}` ({role}), {counted(judge.judged, 'conversation')}")
+    if facts.rubric:
+        lines.append(f"- rubric `{_code(facts.rubric)}`, hash `{facts.rubric_hash}`")
+    if facts.seed is not None:
+        lines.append(f"- seed of the plan: {facts.seed}")
+    total = summary.spent.total
+    if total.calls:
+        cost = f", {money(total.cost_usd)}" if total.unpriced < total.calls else ""
+        lines.append(f"- took {total.calls:,} model calls{cost} and {duration(total.wall_s)}")
+    return "\n".join(lines)
+
+
+def _quality(summary: Summary) -> str:
+    said = (
+        "Share that passed, over distinct conversations that passed the filters, before those that failed were left "
+        "out. Intervals are 95% Wilson; unscored ones are in no rate."
+    )
+    return f"{said}\n\n{_rates(summary.criteria)}" if summary.criteria else "Not judged."
+
+
+def _limits(summary: Summary) -> str:
+    lines = []
+    judge = summary.run.judge or ""
+    if summary.corrected:
+        rows = [
+            (escape(c.criterion), percent(c.judge_rate), percent(c.rate.value), interval(c.rate.low, c.rate.high))
+            for c in summary.corrected
+            if c.rate
+        ]
+        lines.append(_table(("criterion", "judge says", "corrected by labels", "95% interval"), rows) + "\n")
+    elif judge:
+        lines.append(f"- no labels: how often `{_code(judge)}` is wrong on this data is not known")
+    overall = next((c.overall for c in summary.criteria if c.id == OVERALL), None)
+    if overall and overall.unscored:
+        lines.append(f"- {counted(overall.unscored, 'conversation')} undecided and left out")
+    if not summary.duplicates.searched:
+        lines.append("- duplicates were not searched for")
+    if summary.openings.top:
+        top = summary.openings.top[0]
+        lines.append(f"- {percent(top.share)} of first answers begin with the same six words")
+    lines.append("- a pass is a judge's opinion of a text, not a promise about a model that is trained on it")
+    return "\n".join(lines)

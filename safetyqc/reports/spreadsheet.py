@@ -1,0 +1,91 @@
+"""Writes verdicts as CSV that is safe to open in a spreadsheet: one row per conversation and judge.
+
+A cell of a hostile conversation could be read as a formula and run; such cells get a leading apostrophe, which
+spreadsheets take as "this is text", and every cell is quoted, so that no other separator splits it. The surprising
+thing: cells that begin with white space are guarded too, because importers strip it first.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from safetyqc.reports.snapshot import Snapshot, read_snapshot
+from safetyqc.text import printable
+
+if TYPE_CHECKING:
+    from safetyqc.records import Conversation, Judgment
+    from safetyqc.store import Store
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "|", "%", "＝", "＋", "－", "＠")
+_LONGEST_CELL = 32_000  # spreadsheets cut at 32,767 characters
+_FACTS = ("id", "category", "intent", "language", "origin", "status", "status_reason", "parent_id", "judge", "passed")
+
+
+def render_csv(store: Store, judge: str | None = None, category: str | None = None) -> str:
+    """Render every conversation with every judge's verdict; those that nobody judged have one row without.
+
+    Raises:
+        UserError: no such judge or category in this run.
+    """
+    snapshot = read_snapshot(store, judge, category)
+    criteria = _criteria(snapshot)
+    columns = [*_FACTS, *(f"{c}{part}" for c in criteria for part in ("", ".reason", ".quote")), "request", "answer"]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\r\n", quoting=csv.QUOTE_ALL)
+    writer.writerow({name: guard(name) for name in columns})
+    for row in _rows(snapshot, only=judge):
+        writer.writerow({name: guard(value) for name, value in row.items()})
+    return out.getvalue()
+
+
+def guard(value: object) -> str:
+    """Make a value harmless in a cell; numbers of our own need none of it and are never passed here as text."""
+    text = printable("" if value is None else str(value))[:_LONGEST_CELL]
+    risky = text.lstrip().startswith(_FORMULA_STARTS) or text.startswith(("\t", "\n"))
+    return f"'{text}" if risky else text
+
+
+def _criteria(snapshot: Snapshot) -> list[str]:
+    known = [c["id"] for c in snapshot.rubric.get("criteria", ())]
+    used = (s.criterion for found in snapshot.judgments.values() for j in found.values() for s in j.scores)
+    return list(dict.fromkeys([*known, *used]))
+
+
+def _rows(snapshot: Snapshot, only: str | None) -> Iterator[Mapping[str, object]]:
+    for conversation in snapshot.conversations:
+        facts = _facts(snapshot, conversation)
+        verdicts = [found[conversation.id] for found in snapshot.judgments.values() if conversation.id in found]
+        wanted = [j for j in verdicts if only is None or j.judge == only]
+        for verdict in wanted:
+            yield facts | _verdict(verdict)
+        if not wanted:
+            yield facts
+
+
+def _facts(snapshot: Snapshot, conversation: Conversation) -> dict[str, object]:
+    standing = snapshot.standings[conversation.id]
+    return {
+        "id": conversation.id,
+        "category": snapshot.category_of(conversation),
+        "intent": snapshot.intent_of(conversation),
+        "language": conversation.language,
+        "origin": conversation.origin,
+        "status": standing.status,
+        "status_reason": standing.reason,
+        "parent_id": conversation.parent_id,
+        "request": next(iter(conversation.user_turns), ""),
+        "answer": next(iter(conversation.assistant_turns[-1:]), ""),
+    }
+
+
+def _verdict(judgment: Judgment) -> dict[str, object]:
+    passed = "open" if judgment.passed is None else "yes" if judgment.passed else "no"
+    cells: dict[str, object] = {"judge": judgment.judge, "passed": passed}
+    for score in judgment.scores:
+        unscored = f"unscored: {score.unscored_reason}" if score.outcome == "unscored" else score.outcome
+        cells |= {score.criterion: unscored, f"{score.criterion}.reason": score.reason}
+        cells[f"{score.criterion}.quote"] = score.quote
+    return cells

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+import yaml
+
+from safetyqc.records import Conversation, Message
+from safetyqc.reports.documents import dataset_card, escape, render_markdown
+from safetyqc.reports.summary import summarise
+from safetyqc.store import Store
+from safetyqc.testing.runs import judgment
+
+
+def test_markdown_says_verdict_numbers_and_commands(full_run: Store) -> None:
+    text = render_markdown(summarise(full_run))
+    assert "❌ 1 bar missed. **26 of 34 conversations kept**" in text
+    assert "| overall | 89.7% | 73.6–96.4 | 29 | 1 | 86.7–90.0 |" in text
+    assert "`safetyqc rewrite --run" in text
+
+
+def test_no_text_of_a_conversation_stands_in_a_document(full_run: Store) -> None:
+    summary = summarise(full_run)
+    for text in (render_markdown(summary), dataset_card(summary, files={"train.jsonl": 26})):
+        for conversation in full_run.conversations():
+            assert conversation.messages[1].content[:30] not in text
+
+
+def test_the_card_has_front_matter_that_the_hub_reads(full_run: Store) -> None:
+    card = dataset_card(summarise(full_run), files={"train.jsonl": 20, "val.jsonl": 6}, licence="apache-2.0")
+    _, front, body = card.split("---\n", 2)
+    fields = yaml.safe_load(front)
+    assert fields["license"] == "apache-2.0"
+    assert fields["language"] == ["en"]
+    assert fields["size_categories"] == ["n<1K"]
+    assert "synthetic" in fields["tags"]
+    assert "r" * 64 in body  # the rubric's hash
+    assert "no labels" not in body or "is not known" in body
+
+
+@pytest.mark.parametrize(
+    ("hostile", "harmless"),
+    [
+        ("<script>alert(1)</script>", "<script"),
+        ("[click](http://evil)", "[click]("),
+        ("![](http://evil/pixel.png)", "![]("),
+        ("http://evil", "http://"),
+        ("www.evil.com", "www."),
+        ("@everyone", "@everyone"),
+        ("a | b", "|"),
+        ("line\n# heading", "\n"),
+        ("`code`", "`"),
+    ],
+)
+def test_hostile_names_are_plain_text(hostile: str, harmless: str) -> None:
+    assert harmless not in escape(hostile)
+
+
+def test_names_stay_readable() -> None:
+    assert escape("no_dangerous_steps: 3 of 4") == "no_dangerous_steps: 3 of 4"
+
+
+def test_a_hostile_run_gives_a_card_whose_front_matter_still_reads(make_run: Callable[..., Store]) -> None:
+    evil = 'x"\n---\n<img src=x onerror=alert(1)>'
+    messages = (Message(role="user", content="q"), Message(role="assistant", content="a"))
+    talk = Conversation(id="c", messages=messages, category=evil, author=evil, origin="generated", language=evil)
+    card = dataset_card(summarise(make_run([talk], [judgment(talk, judge=evil)])), files={evil: 1})
+    assert yaml.safe_load(card.split("---\n")[1])["language"] == []
+    assert "<img" not in re.sub(r"`[^`\n]*`", "", card)  # inside code spans it is only text
