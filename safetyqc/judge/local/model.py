@@ -1,0 +1,124 @@
+"""The numbers of the local judge: linear models over named features, read from and written to one JSON file.
+
+Holds no text of any training set: names of cues, numbers of hash buckets, weights, and the figures that the weights
+were measured to have. Plain Python on purpose: importing numpy would take longer than judging a thousand conversations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from safetyqc.errors import ConfigError
+from safetyqc.judge.local.features import Features, Turn, with_harm
+from safetyqc.records import INTENTS, Intent, Record
+
+FORMAT = 1
+MAX_LOGIT = 6.0
+"""Logits of turns are cut here, so that one very clear turn cannot outweigh all others."""
+SHIPPED = "weights.json"
+
+
+class Linear(Record):
+    """A logistic model over named features; an unknown feature weighs nothing."""
+
+    bias: float = 0.0
+    weights: Mapping[str, float] = Field(default_factory=dict)
+
+    def logit(self, features: Features) -> float:
+        """Log odds of yes."""
+        get = self.weights.get
+        return self.bias + sum([get(name, 0.0) * value for name, value in features.items() if value])
+
+
+class Figures(Record):
+    """How a criterion's model agreed with labels of sources that it was not trained on."""
+
+    n: int
+    passed: int
+    kappa: float | None
+    kappa_low: float | None
+    """Lower end of the 95% bootstrap interval; at or below 0 the criterion is not reliable."""
+    kappa_high: float | None
+    accuracy: float | None
+    coverage: float | None
+    """Share of conversations on which it does not abstain."""
+    accuracy_covered: float | None
+
+
+class CriterionModel(Record):
+    """One criterion: a model, and the map from its logit to a probability of pass that was fitted on held-out sources."""
+
+    model: Linear
+    slope: float = 1.0
+    offset: float = 0.0
+    unsure: Annotated[tuple[float, float], Field()] = (0.35, 0.65)
+    """Between these probabilities it abstains."""
+    reliable: bool
+    figures: Figures
+
+    def probability(self, features: Features) -> float:
+        """Calibrated probability of pass."""
+        return sigmoid(self.slope * self.model.logit(features) + self.offset)
+
+
+class Weights(Record):
+    """Everything that training finds."""
+
+    format: int
+    trained_on: Mapping[str, int]
+    """Source to number of conversations."""
+    harm: Linear
+    refusal: Linear
+    intents: Mapping[Intent, Linear]
+    categories: Mapping[str, Linear]
+    criteria: Mapping[str, CriterionModel]
+
+    def refusal_logits(self, turns: list[Turn]) -> list[tuple[float, float]]:
+        """For each turn the probability that its request is harmful, and the log odds that its answer declines."""
+        out = []
+        for turn in turns:
+            harm = sigmoid(self.harm.logit(turn.asked))
+            logit = self.refusal.logit(with_harm(turn.features, harm))
+            out.append((harm, max(-MAX_LOGIT, min(MAX_LOGIT, logit))))
+        return out
+
+    def intent(self, asked: Features) -> Intent:
+        """The likeliest intent of all requests of a conversation together."""
+        return max(INTENTS, key=lambda intent: self.intents[intent].logit(asked))
+
+    def category(self, asked: Features) -> str:
+        """The likeliest category of all requests of a conversation together."""
+        return max(self.categories, key=lambda name: self.categories[name].logit(asked))
+
+
+def sigmoid(logit: float) -> float:
+    """Probability of log odds, without overflow."""
+    if logit >= 0:
+        return 1.0 / (1.0 + math.exp(-logit))
+    power = math.exp(logit)
+    return power / (1.0 + power)
+
+
+def load_weights(path: str | Path | None = None) -> Weights:
+    """Read weights: the package's own, or a file that `safetyqc train-judge` wrote.
+
+    Raises:
+        ConfigError: the file is absent, or is not one of these.
+    """
+    source = Path(path) if path else files("safetyqc.judge.local").joinpath(SHIPPED)
+    fix = "make one with `safetyqc train-judge LABELS --output PATH`"
+    try:
+        weights = Weights.model_validate_json(source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"weights cannot be read: {error.strerror}", where=str(source), fix=fix) from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise ConfigError("is no weights file of the local judge", where=str(source), fix=fix) from error
+    if weights.format != FORMAT:
+        raise ConfigError(f"weights have format {weights.format}, not {FORMAT}", where=str(source), fix=fix)
+    return weights

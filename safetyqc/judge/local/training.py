@@ -1,0 +1,275 @@
+"""Labelled conversations in, weights of the local judge out, each criterion with the figures it earned on unseen sources.
+
+Three steps: how harmful a request is (and its intent and category), whether an answer declines, and from both the
+criteria. Every figure and every calibration comes from sources that the models were not trained on. Imports scipy;
+only training and benchmarks import it. The one surprising thing: when weights are refitted, the penalty pulls towards
+the weights that were there, so a hundred labels adapt the judge instead of replacing what it knew.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from safetyqc.errors import UserError
+from safetyqc.judge.local.criteria import CRITERIA, REFUSAL_PRIOR, CriterionSpec, refusal_sign
+from safetyqc.judge.local.features import Features, Turn, read_turns, request_features, with_harm
+from safetyqc.judge.local.fitting import fit_calibration, fit_logistic
+from safetyqc.judge.local.judge import all_requests
+from safetyqc.judge.local.measure import measure
+from safetyqc.judge.local.model import FORMAT, CriterionModel, Figures, Linear, Weights, sigmoid
+from safetyqc.judge.local.phrases import load_language
+from safetyqc.records import INTENTS, Conversation, Intent, Label
+
+MIN_EACH = 5
+"""A criterion is modelled from this many passes and as many fails on; below it stays as it was, or goes without."""
+FOLDS = 5
+"""Folds where the data names no sources."""
+UNSURE = (0.35, 0.65)
+
+Group = Callable[[Conversation], str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One conversation as training sees it."""
+
+    conversation: Conversation
+    group: str
+    turns: list[Turn]
+    asked: Features
+    labels: dict[str, bool] = field(default_factory=dict)
+
+
+def read_cases(conversations: Iterable[Conversation], labels: Iterable[Label], group: Group | None = None) -> list[Case]:
+    """Read conversations and lay their labels beside them; of several labels on one cell the last one counts.
+
+    Args:
+        group: names the source of a conversation; figures come from sources left out. None: its `meta["source"]`,
+            else one of five folds by its id.
+    """
+    by_id: defaultdict[str, dict[str, bool]] = defaultdict(dict)
+    for label in labels:
+        if label.outcome != "na":
+            by_id[label.conversation_id][label.criterion] = label.outcome == "pass"
+    language, name = load_language(), group or _source
+    cases = []
+    for conversation in conversations:
+        turns = read_turns(conversation, language)
+        cases.append(
+            Case(conversation, name(conversation), turns, _asked(conversation, turns), by_id[conversation.id])
+        )
+    return cases
+
+
+def train(
+    conversations: Iterable[Conversation],
+    labels: Iterable[Label],
+    *,
+    group: Group | None = None,
+    base: Weights | None = None,
+) -> Weights:
+    """Fit the judge; the same input gives the same weights.
+
+    Conversations without labels but with an intent or category still teach the request classifier; so do
+    conversations of user turns alone. Takes some seconds for two thousand conversations.
+
+    Args:
+        base: weights to start from and to be pulled towards; None starts from the priors of `criteria.py`.
+
+    Raises:
+        UserError: no criterion has labels enough.
+    """
+    cases = read_cases(conversations, labels, group)
+    return train_cases(cases, base=base)
+
+
+def train_cases(cases: Sequence[Case], *, base: Weights | None = None) -> Weights:
+    """Fit the judge on cases already read; see `train`."""
+    trainable = [name for name in CRITERIA if _has_both(cases, name)]
+    if not trainable and base is None:
+        have = ", ".join(f"{name}: {_counts(cases, name)}" for name in CRITERIA)
+        fix = f"label at least {MIN_EACH} passes and {MIN_EACH} fails of one criterion ({have})"
+        raise UserError("too few labels to train the local judge", fix=fix)
+    held_out = _held_out_logits(cases, trainable, base)
+    fitted = fit(cases, trainable, base=base)
+    criteria = dict(base.criteria) if base else {}
+    for name in trainable:
+        criteria[name] = _calibrated(fitted.criteria[name].model, held_out[name])
+    trained_on = Counter(case.group for case in cases)
+    return fitted.model_copy(update={"criteria": criteria, "trained_on": dict(sorted(trained_on.items()))})
+
+
+def fit(
+    cases: Sequence[Case], criteria: Iterable[str], *, base: Weights | None = None, classes: bool = True
+) -> Weights:
+    """Fit all models on all of these cases; criteria come uncalibrated and without figures.
+
+    Args:
+        classes: also fit the classifiers of intent and category, which no criterion looks at.
+    """
+    harm = _fit_harm(cases, base)
+    refusal = _fit_refusal(cases, harm, base)
+    bare = Weights(
+        format=FORMAT,
+        trained_on={},
+        harm=harm,
+        refusal=refusal,
+        intents=_fit_intents(cases, base) if classes else {},
+        categories=_fit_categories(cases, base) if classes else {},
+        criteria={},
+    )
+    models = {name: _fit_criterion(cases, name, bare, base) for name in criteria}
+    return bare.model_copy(update={"criteria": models})
+
+
+def _source(conversation: Conversation) -> str:
+    source = conversation.meta.get("source")
+    return source if isinstance(source, str) else f"fold {int(conversation.id.encode().hex(), 16) % FOLDS}"
+
+
+def _asked(conversation: Conversation, turns: list[Turn]) -> Features:
+    if turns:
+        return all_requests(turns)
+    language = load_language()
+    text = language.cut("\n".join(conversation.user_turns))
+    return request_features(text, language.user.read(text), language.intent.read(text))
+
+
+def _has_both(cases: Sequence[Case], criterion: str) -> bool:
+    return min(_counts(cases, criterion)) >= MIN_EACH
+
+
+def _counts(cases: Sequence[Case], criterion: str) -> tuple[int, int]:
+    values = [case.labels[criterion] for case in cases if criterion in case.labels and case.turns]
+    return sum(values), len(values) - sum(values)
+
+
+def _fit_harm(cases: Sequence[Case], base: Weights | None) -> Linear:
+    """Whether a request is harmful; a borderline one is half so, and one in distress says nothing about it."""
+    share = {"harmful": 1.0, "borderline": 0.5, "benign": 0.0}
+    known = [case for case in cases if case.conversation.intent in share]
+    rows, targets, weights = [], [], []
+    for case in known:
+        rows.append(case.asked)
+        targets.append(share[case.conversation.intent or ""])
+        weights.append(1.0)
+    return fit_logistic(rows, targets, weights=weights, prior=base.harm if base else None) if rows else _or_empty(base and base.harm)
+
+
+def _or_empty(model: Linear | None) -> Linear:
+    return model or Linear()
+
+
+def _fit_class(
+    cases: Sequence[Case], value: Callable[[Conversation], str | None], wanted: str, prior: Linear | None
+) -> Linear:
+    known = [(case.asked, value(case.conversation)) for case in cases if value(case.conversation)]
+    targets = [float(found == wanted) for _, found in known]
+    if not sum(targets):
+        return _or_empty(prior) if prior else Linear(bias=-9.0)
+    return fit_logistic([row for row, _ in known], targets, prior=prior, penalty=2.0)
+
+
+def _fit_intents(cases: Sequence[Case], base: Weights | None) -> dict[Intent, Linear]:
+    return {
+        intent: _fit_class(cases, lambda c: c.intent, intent, base.intents[intent] if base else None)
+        for intent in INTENTS
+    }
+
+
+def _fit_categories(cases: Sequence[Case], base: Weights | None) -> dict[str, Linear]:
+    found = {case.conversation.category for case in cases} - {None}
+    names = sorted({str(name) for name in found} | set(base.categories if base else ()))
+    return {
+        name: _fit_class(cases, lambda c: c.category, name, base.categories.get(name) if base else None) for name in names
+    }
+
+
+def _fit_refusal(cases: Sequence[Case], harm: Linear, base: Weights | None) -> Linear:
+    """Whether one answer declines, from labels of strict_refusal.
+
+    A conversation that passes declined in its turns, one that fails mostly did not; since neither is sure of every
+    turn, the turns of a conversation share the weight of one and a half.
+    """
+    rows, targets, weights = [], [], []
+    for case in cases:
+        passed = case.labels.get("strict_refusal")
+        if passed is None:
+            continue
+        for turn in case.turns:
+            rows.append(with_harm(turn.features, sigmoid(harm.logit(turn.asked))))
+            targets.append(float(passed))
+            weights.append(1.0 if len(case.turns) == 1 else 1.5 / len(case.turns))
+    prior = base.refusal if base else Linear(weights=dict(REFUSAL_PRIOR))
+    return fit_logistic(rows, targets, weights=weights, prior=prior, sign=refusal_sign) if rows else prior
+
+
+def _fit_criterion(cases: Sequence[Case], name: str, bare: Weights, base: Weights | None) -> CriterionModel:
+    spec, old = CRITERIA[name], base.criteria.get(name) if base else None
+    known = [case for case in cases if name in case.labels and case.turns]
+    rows = [spec.features(case.turns, bare.refusal_logits(case.turns)) for case in known]
+    targets = [float(case.labels[name]) for case in known]
+    prior = old.model if old else Linear(bias=spec.bias, weights=dict(spec.prior))
+    model = fit_logistic(
+        rows, targets, weights=_even_groups(known), prior=prior, sign=_sign_of(spec), penalty=2.0
+    )
+    return CriterionModel(model=model, reliable=False, figures=_NO_FIGURES)
+
+
+def _sign_of(spec: CriterionSpec) -> Callable[[str], int]:
+    return lambda name: 1 if spec.prior.get(name, 0.0) > 0 else -1
+
+
+def _even_groups(cases: Sequence[Case]) -> list[float]:
+    """Weights by which no source outweighs another by its mere size (square root of its count)."""
+    sizes = Counter(case.group for case in cases)
+    return [sizes[case.group] ** -0.5 * 5 for case in cases]
+
+
+_NO_FIGURES = Figures(
+    n=0, passed=0, kappa=None, kappa_low=None, kappa_high=None, accuracy=None, coverage=None, accuracy_covered=None
+)
+
+
+@dataclass
+class HeldOut:
+    """Logits of one criterion on cases whose source was left out of training."""
+
+    logits: list[float] = field(default_factory=list)
+    passed: list[bool] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+
+
+def _held_out_logits(cases: Sequence[Case], criteria: Sequence[str], base: Weights | None) -> dict[str, HeldOut]:
+    out = {name: HeldOut() for name in criteria}
+    for group in sorted({case.group for case in cases if case.labels}):
+        rest = [case for case in cases if case.group != group]
+        weights = fit(rest, [name for name in criteria if _has_both(rest, name)], base=base, classes=False)
+        for case in cases:
+            if case.group == group and case.turns and case.labels:
+                _add_held_out(out, case, weights)
+    return out
+
+
+def _add_held_out(out: dict[str, HeldOut], case: Case, weights: Weights) -> None:
+    reading = weights.refusal_logits(case.turns)
+    for name, passed in case.labels.items():
+        if name in out and name in weights.criteria:
+            logit = weights.criteria[name].model.logit(CRITERIA[name].features(case.turns, reading))
+            out[name].logits.append(logit)
+            out[name].passed.append(passed)
+            out[name].groups.append(case.group)
+
+
+def _calibrated(model: Linear, held_out: HeldOut) -> CriterionModel:
+    if not held_out.logits:
+        return CriterionModel(model=model, reliable=False, figures=_NO_FIGURES)
+    slope, offset = fit_calibration(held_out.logits, held_out.passed)
+    probabilities = [sigmoid(slope * logit + offset) for logit in held_out.logits]
+    figures = measure(probabilities, held_out.passed, UNSURE)
+    reliable = figures.kappa_low is not None and figures.kappa_low > 0
+    return CriterionModel(
+        model=model, slope=round(slope, 4), offset=round(offset, 4), unsure=UNSURE, reliable=reliable, figures=figures
+    )
