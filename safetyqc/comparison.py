@@ -69,7 +69,10 @@ class Agreement(Record):
 
 
 class Calibration(Record):
-    """How far the judge's probabilities of pass can be believed: Brier score and expected calibration error."""
+    """How far the judge's probabilities of pass can be believed: Brier score and expected calibration error.
+
+    Over all labelled cells with a probability, also those on which the judge then abstained.
+    """
 
     n: int
     brier: float

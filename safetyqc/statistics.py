@@ -12,6 +12,11 @@ from math import sqrt
 from statistics import NormalDist
 
 
+def share(part: float, whole: float) -> float | None:
+    """Part of a whole; None of nothing."""
+    return part / whole if whole else None
+
+
 def normal_quantile(confidence: float) -> float:
     """Two-sided quantile of the standard normal: 1.96 for confidence 0.95."""
     return NormalDist().inv_cdf(0.5 + confidence / 2)

@@ -46,7 +46,7 @@ from safetyqc.judge.ratings import (
 )
 from safetyqc.judge.recommendation import recommend
 from safetyqc.records import Conversation, Judgment, Label, Outcome
-from safetyqc.statistics import wilson_interval
+from safetyqc.statistics import share, wilson_interval
 
 
 @dataclass(frozen=True)
@@ -169,10 +169,10 @@ def _counts(ratings: Ratings, rater: str, group: list[str], codes: Codes, confid
         unscored=unscored,
         na=na,
         unscored_by_reason=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
-        coverage=scored / applicable if applicable else None,
+        coverage=share(scored, applicable),
         pass_rate=Estimate(value=passed / scored, low=low, high=high) if scored else None,
-        worst=passed / applicable if applicable else None,
-        best=(passed + unscored) / applicable if applicable else None,
+        worst=share(passed, applicable),
+        best=share(passed + unscored, applicable),
     )
 
 
@@ -194,7 +194,7 @@ def _agreement(
         only_first_passes=only_first,
         only_second_passes=only_second,
         na_conflicts=int((((a == NA) & (b <= PASS)) | ((a <= PASS) & (b == NA))).sum()),
-        agreement=(both_pass + both_fail) / n if n else None,
+        agreement=share(both_pass + both_fail, n),
         kappa=bootstrap.kappa(counts),
         mcnemar_p=agreement.mcnemar_p(only_first, only_second),
         more_often_right_p=agreement.mcnemar_p(*right) if truth is not None else None,
@@ -207,23 +207,19 @@ def _accuracy(
     counts = agreement.pair_counts(codes, truth)
     true_pass, missed_fail, false_alarm, true_fail = (int(c) for c in counts.sum(axis=0))
     n = true_pass + missed_fail + false_alarm + true_fail
-    precision, recall = _share(true_fail, true_fail + false_alarm), _share(true_fail, true_fail + missed_fail)
+    precision, recall = share(true_fail, true_fail + false_alarm), share(true_fail, true_fail + missed_fail)
     return Accuracy(
         rater=rater,
         n=n,
         confusion=_confusion(codes, truth),
-        agreement=_share(true_pass + true_fail, n),
+        agreement=share(true_pass + true_fail, n),
         kappa=bootstrap.kappa(counts),
-        majority_baseline=_share(max(true_pass + false_alarm, missed_fail + true_fail), n),
+        majority_baseline=share(max(true_pass + false_alarm, missed_fail + true_fail), n),
         precision_fail=precision,
         recall_fail=recall,
-        f1_fail=_share(2 * true_fail, 2 * true_fail + false_alarm + missed_fail),
+        f1_fail=share(2 * true_fail, 2 * true_fail + false_alarm + missed_fail),
         calibration=_calibration(ratings, rater, group, truth),
     )
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
 
 
 def _confusion(codes: Codes, truth: Codes) -> dict[str, dict[Outcome, int]]:

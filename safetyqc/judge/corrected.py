@@ -19,7 +19,7 @@ from safetyqc.comparison import CorrectedRate, Estimate
 from safetyqc.errors import NotComparableError, UserError
 from safetyqc.judge.ratings import ABSENT, FAIL, NA, PASS, UNSCORED, Ratings, align
 from safetyqc.records import Judgment, Label
-from safetyqc.statistics import normal_quantile, wilson_interval
+from safetyqc.statistics import normal_quantile, share, wilson_interval
 
 Floats = npt.NDArray[np.float64]
 MIN_LABELS = 30
@@ -100,13 +100,13 @@ def stratified(
     """
     known = ~np.isnan(labels)
     insides = [strata == stratum for stratum in np.unique(strata)]
-    shares = [float(inside.mean()) for inside in insides]
+    sizes = [float(inside.mean()) for inside in insides]
     parts = [_stratum(labels, predicted, inside & known, inside & ~known, confidence) for inside in insides]
-    seen = [(share, part.value) for share, part in zip(shares, parts, strict=True) if part]
+    seen = [(size, part.value) for size, part in zip(sizes, parts, strict=True) if part]
     if not seen:
         raise UserError("no labels: nothing can be corrected", fix="label some of these conversations")
     guess = Estimate(value=sum(s * v for s, v in seen) / sum(s for s, _ in seen), low=0.0, high=1.0)
-    return _add_up([(share, part or guess) for share, part in zip(shares, parts, strict=True)], len(strata), confidence)
+    return _add_up([(size, part or guess) for size, part in zip(sizes, parts, strict=True)], len(strata), confidence)
 
 
 def _stratum(
@@ -123,18 +123,18 @@ def _stratum(
 
 
 def _add_up(parts: list[tuple[float, Estimate]], n: int, confidence: float) -> Estimate:
-    value = sum(share * part.value for share, part in parts)
-    below = sum((share * (part.value - part.low)) ** 2 for share, part in parts)
-    above = sum((share * (part.high - part.value)) ** 2 for share, part in parts)
+    value = sum(size * part.value for size, part in parts)
+    below = sum((size * (part.value - part.low)) ** 2 for size, part in parts)
+    above = sum((size * (part.high - part.value)) ** 2 for size, part in parts)
     # the strata's shares are themselves a sample's
-    mix = normal_quantile(confidence) ** 2 * sum(share * (part.value - value) ** 2 for share, part in parts) / n
+    mix = normal_quantile(confidence) ** 2 * sum(size * (part.value - value) ** 2 for size, part in parts) / n
     return Estimate(value=value, low=max(0.0, value - sqrt(below + mix)), high=min(1.0, value + sqrt(above + mix)))
 
 
-def _interval(share: float, n: float, confidence: float) -> tuple[float, float]:
+def _interval(value: float, n: float, confidence: float) -> tuple[float, float]:
     """Interval of a share by Agresti and Coull (1998): never narrower than Wilson's, which dips near 0 and 1."""
     z2 = normal_quantile(confidence) ** 2
-    middle = (share * n + z2 / 2) / (n + z2)
+    middle = (value * n + z2 / 2) / (n + z2)
     half = sqrt(z2 * middle * (1 - middle) / (n + z2))
     return max(0.0, middle - half), min(1.0, middle + half)
 
@@ -213,7 +213,7 @@ def _same_set(ratings: Ratings, judge: str, criterion: str, confidence: float) -
         method="stratified prediction-powered",
         n=len(said),
         labels=known,
-        judge_rate=_rate(int((said == PASS).sum()), int((said <= PASS).sum())),
+        judge_rate=share(int((said == PASS).sum()), int((said <= PASS).sum())),
     )
     if known < MIN_LABELS:
         return facts.model_copy(update={"refused": f"{known} labels, at least {MIN_LABELS} are needed"})
@@ -221,10 +221,6 @@ def _same_set(ratings: Ratings, judge: str, criterion: str, confidence: float) -
     probability = ratings.probabilities[judge][criterion][applicable]
     predicted = np.where(np.isnan(probability), guesses, probability)
     return facts.model_copy(update={"rate": stratified(labels, predicted, said.astype(int), confidence=confidence)})
-
-
-def _rate(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
 
 
 def transferred_rates(
@@ -281,7 +277,7 @@ def _other_set(here: Ratings, there: Ratings, judge: str, criterion: str, confid
         method="Rogan-Gladen",
         n=scored,
         labels=hits[1] + rejections[1],
-        judge_rate=_rate(passed, scored),
+        judge_rate=share(passed, scored),
     )
     if not scored:
         reason = f"none scored here ({int((codes == UNSCORED).sum())} unscored)"

@@ -23,7 +23,7 @@ FAIL, PASS, NA, UNSCORED, ABSENT = range(5)
 CODES: dict[Outcome, int] = {"fail": FAIL, "pass": PASS, "na": NA, "unscored": UNSCORED}
 OUTCOMES: dict[int, Outcome] = {code: outcome for outcome, code in CODES.items()}
 MAJORITY = "majority"
-LAST_WORD = (TRUTH, "final", "gold", "adjudicated", "consensus")
+LAST_WORD = (TRUTH, "final", "gold", "adjudicated", "consensus", MAJORITY)
 """Names of annotators whose label is the truth when several labelled the same cells."""
 
 Codes = npt.NDArray[np.int8]
@@ -217,7 +217,7 @@ def _with_labels(ratings: Ratings, labels: list[Label], truth: str | None, overa
     for annotator in annotators:
         _fill_overall(ratings.codes[annotator], ratings.criteria[:-1], overall_rule)
     chosen = _choose_truth(annotators, truth)
-    if chosen == MAJORITY:
+    if chosen == MAJORITY and MAJORITY not in annotators:
         _vote(ratings, annotators, overall_rule)
     return Ratings(**{**vars(ratings), "annotators": annotators, "truth": chosen})
 
@@ -233,12 +233,18 @@ def _fill_labels(ratings: Ratings, labels: list[Label], annotators: Sequence[str
             elsewhere += row is None
             unknown[label.criterion] += row is not None
             continue
-        columns[label.annotator][label.criterion][row] = CODES[label.outcome]
+        column = columns[label.annotator][label.criterion]
+        if column[row] not in (ABSENT, CODES[label.outcome]):
+            raise NotComparableError(
+                f"{label.annotator!r} labels {label.criterion!r} of {label.conversation_id} as two different things",
+                fix="keep one of the two labels, or name the annotators apart",
+            )
+        column[row] = CODES[label.outcome]
     unknown = +unknown
     if elsewhere + unknown.total() == len(labels):
         raise _labels_meet_nothing(ratings, labels, elsewhere, unknown)
     if elsewhere:
-        ratings.notes.append(f"{elsewhere} labels are of conversations that were not compared")
+        ratings.notes.append(f"labels of conversations that were not compared: {elsewhere:,}")
     if unknown:
         ratings.notes.append(f"labels of criteria that no judge scored: {', '.join(sorted(unknown))}")
 
@@ -281,7 +287,7 @@ def _vote(ratings: Ratings, annotators: Sequence[str], overall_rule: OverallRule
         columns[criterion][clear] = winners[:, clear].argmax(axis=0)
     _fill_overall(columns, ratings.criteria[:-1], overall_rule)
     if ties:
-        ratings.notes.append(f"{ties} cells have no majority label and count as not labelled")
+        ratings.notes.append(f"cells without a majority among the annotators, so not labelled: {ties:,}")
 
 
 def _fill_overall(columns: dict[str, Codes], criteria: Sequence[str], overall_rule: OverallRule | None) -> None:

@@ -43,7 +43,13 @@ def recommend(basis: CriterionComparison, prices: Sequence[Price]) -> Recommenda
         return Recommendation(
             judge=None, reason=f"too few labels: {n} labelled and scored cells, at least {MIN_LABELLED} are needed"
         )
-    return _choose(measured, {c.rater: c for c in basis.counts}, {p.judge: p for p in prices})
+    chosen = _choose(measured, {c.rater: c for c in basis.counts}, {p.judge: p for p in prices})
+    return chosen.model_copy(update={"reason": chosen.reason + _ceiling(basis)})
+
+
+def _ceiling(basis: CriterionComparison) -> str:
+    kappas = [a.kappa.value for a in basis.human_ceiling if a.kappa]
+    return f"; people agree with each other at {sum(kappas) / len(kappas):.2f}" if kappas else ""
 
 
 def _choose(

@@ -86,6 +86,7 @@ def test_recorded_verdicts_go_with_any_rubric_but_never_say_overall() -> None:
         ([label(7, "pass")], None, "none of the 1 labels"),
         ([label(1, "pass", criterion="aa")], None, "did you mean 'a'?"),
         ([label(1, "pass", annotator="x")], None, "both a judge and an annotator"),
+        ([label(1, "pass"), label(1, "fail")], None, "as two different things"),
         ([label(1, "pass")], "humann", "did you mean 'human'?"),
         ([], "human", "cannot be the truth"),
     ],
@@ -99,7 +100,7 @@ def test_labels_that_cannot_be_used_are_refused(labels: list[Label], truth: str 
 def test_labels_of_other_conversations_and_criteria_are_noted() -> None:
     ratings = align([judgment("x", 1, "pass")], [label(1, "pass"), label(8, "fail"), label(1, "fail", criterion="z")])
     assert ratings.notes == [
-        "1 labels are of conversations that were not compared",
+        "labels of conversations that were not compared: 1",
         "labels of criteria that no judge scored: z",
     ]
 
@@ -113,6 +114,7 @@ def test_labels_of_other_conversations_and_criteria_are_noted() -> None:
         (["anna", "final"], None, "final"),
         (["anna", "final"], "anna", "anna"),
         (["anna", "human"], MAJORITY, MAJORITY),
+        (["anna", "ben", MAJORITY], None, MAJORITY),
     ],
 )
 def test_the_truth_is_the_adjudicated_label_or_the_majority(
@@ -122,11 +124,16 @@ def test_the_truth_is_the_adjudicated_label_or_the_majority(
     assert align([judgment("x", 1, "pass")], labels, truth=asked).truth == truth
 
 
+def test_an_annotator_called_majority_is_taken_at_its_word() -> None:
+    labels = [label(1, "pass", "anna"), label(1, "pass", "ben"), label(1, "fail", MAJORITY)]
+    assert align([judgment("x", 1, "pass")], labels).codes[MAJORITY]["a"].tolist() == [FAIL]
+
+
 def test_a_tie_among_annotators_is_no_truth() -> None:
     labels = [label(1, "pass", "anna"), label(1, "fail", "ben"), label(2, "na", "anna"), label(2, "na", "ben")]
     ratings = align([judgment("x", 1, "pass"), judgment("x", 2, "pass")], labels)
     assert ratings.codes[MAJORITY]["a"].tolist() == [ABSENT, NA]
-    assert "1 cells have no majority label" in ratings.notes[0]
+    assert "without a majority among the annotators, so not labelled: 1" in ratings.notes[0]
 
 
 def two_criteria(number: int) -> Judgment:
