@@ -45,7 +45,7 @@ from safetyqc.reports.wording import counted, interval, money, number, percent
 from safetyqc.text import printable, shorten
 
 _NAME = 18
-_MESSAGE = 400
+_MESSAGE, _MASKED = 400, 60
 _TITLES = {OVERALL: "overall: the whole conversation", POOLED: "all criteria: every cell that all were asked"}
 
 
@@ -67,17 +67,17 @@ def _head(comparison: Comparison) -> Text:
     if comparison.left_out:
         lines.append(f"{counted(comparison.left_out, 'conversation')} left out: not every judge judged them")
     if comparison.truth:
-        people = ", ".join(shorten(a, _NAME) for a in comparison.annotators)
+        people = ", ".join(_short(a) for a in comparison.annotators)
         lines.append(
             f"labels on {counted(comparison.labelled, 'conversation')} by {people}; "
-            f"the truth is {shorten(comparison.truth, _NAME)}"
+            f"the truth is {_short(comparison.truth)}"
         )
     lines.append(f"intervals: {comparison.confidence:.0%}; unscored is in no rate and no kappa, worst–best counts it")
     return Text("\n".join(lines))
 
 
 def _criterion(criterion: CriterionComparison, comparison: Comparison) -> RenderableType:
-    truth = shorten(comparison.truth or "", _NAME)
+    truth = _short(comparison.truth or "")
     partial = [c for c in criterion.corrected if c.labels < c.n]
     parts: list[RenderableType] = [_counts(criterion.counts), *_reasons(criterion.counts)]
     if criterion.accuracies:
@@ -97,7 +97,7 @@ def _counts(counts: Sequence[RaterCounts]) -> Table:
     for row in counts:
         rate = row.pass_rate
         made.add_row(
-            say(row.rater, width=_NAME),
+            _name(row.rater),
             number(row.passed),
             number(row.failed),
             number(row.na),
@@ -121,7 +121,7 @@ def _accuracies(accuracies: Sequence[Accuracy], truth: str) -> Table:
     made = table(f"against {truth}", "n", "same", "kappa", "interval", "Brier", "ECE", numbers=range(1, 7))
     for row in accuracies:
         made.add_row(
-            say(row.rater, width=_NAME),
+            _name(row.rater),
             number(row.n),
             percent(row.agreement),
             _decimal(row.kappa.value if row.kappa else None, 3),
@@ -140,8 +140,8 @@ def _remarks(criterion: CriterionComparison) -> list[Text]:
     lines = []
     if baselines:
         low, high = percent(min(baselines)), percent(max(baselines))
-        shown = low if low == high else f"{low} to {high}, by the cells that each scored"
-        lines.append(say(f"always saying the commoner label: {shown} the same", FAINT))
+        shown = low if low == high else f"{low} to {high} (each on its own cells)"
+        lines.append(say(f"always saying the commoner label would be the same in {shown}", FAINT))
     for row in criterion.accuracies:
         for outcome, what in _SET_ASIDE.items():
             count = sum(cells.get(outcome, 0) for label, cells in row.confusion.items() if label != "na")
@@ -155,7 +155,7 @@ def _finds(accuracies: Sequence[Accuracy]) -> Table:
     made = table(*columns, numbers=range(1, 8))
     for row in accuracies:
         made.add_row(
-            say(row.rater, width=_NAME),
+            _name(row.rater),
             number(row.confusion["fail"]["fail"]),
             number(row.confusion["fail"]["pass"]),
             number(row.confusion["pass"]["fail"]),
@@ -183,7 +183,7 @@ def _agreements(title: str, agreements: Sequence[Agreement]) -> Table:
     )
     for row in agreements:
         made.add_row(
-            Text(f"{shorten(row.first, _NAME)} / {shorten(row.second, _NAME)}"),
+            Text(f"{_short(row.first)} / {_short(row.second)}"),
             number(row.n),
             percent(row.agreement),
             _decimal(row.kappa.value if row.kappa else None, 3),
@@ -199,7 +199,7 @@ def _corrected(rates: Sequence[CorrectedRate]) -> Table:
     made = table("corrected pass rate", "judge says", "labels", "of", "corrected", "interval", numbers=(1, 2, 3, 4))
     for rate in rates:
         made.add_row(
-            say(rate.judge, width=_NAME),
+            _name(rate.judge),
             percent(rate.judge_rate),
             number(rate.labels),
             number(rate.n),
@@ -225,6 +225,18 @@ def _recommendation(comparison: Comparison) -> RenderableType:
     chosen = comparison.recommendation
     name = say(chosen.judge, f"bold {GOOD}", width=60) if chosen.judge else Text("none", style=f"bold {WARN}")
     return block("recommended", name, Text(printable(chosen.reason)))
+
+
+def _short(name: str) -> str:
+    """Fit a name into its column; models differ at the end of theirs, so the provider goes first, then the middle."""
+    whole = shorten(name, 400)
+    last = whole.rpartition("/")[2] or whole
+    text = whole if len(whole) <= _NAME else last
+    return text if len(text) <= _NAME else f"{text[: _NAME // 2 - 1]}…{text[-_NAME // 2 :]}"
+
+
+def _name(rater: str) -> Text:
+    return Text(_short(rater))
 
 
 def _in_percent(estimate: Estimate | None) -> str:
@@ -262,14 +274,15 @@ def _disagreement(number: int, found: Disagreement, unmask: bool) -> RenderableT
 
 
 def _message(index: int, message: Message, unmask: bool) -> Text:
-    return Text(f"[{index}] {message.role}: ", style=FAINT) + masked(message.content, unmask=unmask, width=_MESSAGE)
+    width = _MESSAGE if unmask else _MASKED
+    return Text(f"[{index}] {message.role}: ", style=FAINT) + masked(message.content, unmask=unmask, width=width)
 
 
 _STYLES = {"pass": GOOD, "fail": BAD, "na": FAINT, "unscored": WARN}
 
 
 def _side(side: Side, unmask: bool) -> Text:
-    line = Text("› ") + say(side.rater, "bold", width=_NAME) + Text(" (label): " if side.is_label else ": ")
+    line = Text("› ") + Text(_short(side.rater), style="bold") + Text(" (label): " if side.is_label else ": ")
     line += Text(side.outcome, style=_STYLES[side.outcome])
     if side.level and side.level != side.outcome:
         line += Text(f" ({shorten(side.level, 40)})")

@@ -108,6 +108,20 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(width: int) -> 
     assert "…" not in text
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("openrouter/meta-llama/llama-3.3-70b", "llama-3.3-70b"),
+        ("gpt-4o-mini", "gpt-4o-mini"),
+        ("openai/gpt-4o-mini-2024-07-18", "gpt-4o-m…024-07-18"),
+        ("local:/models/qwen.gguf/", "local:/m…wen.gguf/"),
+    ],
+)
+def test_long_names_keep_the_end_by_which_models_differ(name: str, shown: str) -> None:
+    text = draw(render_comparison(compare([*verdicts(name, "pf"), *verdicts("y", "ff")])))
+    assert any(line.split()[0] == shown for line in text.splitlines() if line.strip())
+
+
 def test_piped_output_holds_no_escape_codes() -> None:
     text = draw(render_comparison(comparison())) + draw(render_disagreements([disagreement()], unmask=True))
     assert "\x1b" not in text
