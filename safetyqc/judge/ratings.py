@@ -140,7 +140,7 @@ def _same_conversations(by_judge: Mapping[str, Mapping[str, Judgment]], shared_o
     lacking = "; ".join(
         f"{judge!r} lacks {len(ids)} of {len(everything)} (first: {ids[0]})" for judge, ids in missing.items() if ids
     )
-    fix = f"let every judge judge the same ones, or compare the {len(shared)} shared ones with --shared"
+    fix = f"let every judge judge the same ones, or compare the {len(shared)} shared ones with --shared-only"
     raise NotComparableError(
         f"the judges judged different conversations: {lacking}",
         fix=fix if shared else "let every judge judge the same ones: not one is shared",

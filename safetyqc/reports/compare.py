@@ -296,8 +296,11 @@ def _side(side: Side, unmask: bool) -> Text:
     return line
 
 
-def disagreements_page(disagreements: Sequence[Disagreement], *, title: str = "Where judges disagree") -> str:
-    """Write one self-contained HTML page of disagreements: every text escaped, blurred until asked for, no script."""
+def comparison_page(comparison: Comparison, disagreements: Sequence[Disagreement]) -> str:
+    """Write one self-contained HTML page: the main figures, then every disagreement given.
+
+    All texts are escaped, and blurred until asked for; there is no script.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -307,10 +310,14 @@ def disagreements_page(disagreements: Sequence[Disagreement], *, title: str = "W
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["printable"] = printable
+    environment.filters.update(printable=printable, percent=percent, in_percent=_in_percent, span=_span)
     policy = f"default-src 'none'; style-src '{_source_hash(_STYLE)}'; base-uri 'none'; form-action 'none'"
     return environment.get_template("compare_page.html.j2").render(
-        disagreements=disagreements, title=title, policy=policy, style=_STYLE
+        comparison=comparison,
+        disagreements=disagreements,
+        kappas={c.criterion: {a.rater: a.kappa for a in c.accuracies} for c in comparison.criteria},
+        policy=policy,
+        style=_STYLE,
     )
 
 
@@ -323,6 +330,10 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 article { border-top: 1px solid #999; padding: 1rem 0; }
 h2 { font-size: 1.1rem; }
+table { border-collapse: collapse; }
+td, th { padding: .1rem .8rem .1rem 0; text-align: right; font-weight: normal; font-variant-numeric: tabular-nums; }
+td:first-child, th:first-child { text-align: left; }
+th { color: #767676; }
 .user, .assistant { white-space: pre-wrap; overflow-wrap: anywhere; margin: .4rem 0; padding: .5rem .8rem; }
 .user { background: #eef2f7; }
 .assistant { background: #f6f3ea; }

@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from safetyqc.comparison import Comparison, Disagreement, Side
 from safetyqc.judge.compare import compare
 from safetyqc.records import Judgment, Label, Outcome, Score
-from safetyqc.reports.compare import disagreements_page, render_comparison, render_disagreements
+from safetyqc.reports.compare import comparison_page, render_comparison, render_disagreements
 from safetyqc.testing import conversation
 
 HOSTILE = "secret recipe [bold red]markup[/] \x1b[31mred\x1b[0m \u202egnirts <script>document.title='pwned'</script>"
@@ -84,6 +84,10 @@ def disagreement(text: str = HOSTILE) -> Disagreement:
             Side(rater="human", outcome="fail", is_label=True),
         ),
     )
+
+
+def page_of(found: Disagreement) -> str:
+    return comparison_page(compare([*verdicts("<b>mine</b>", "pf"), *verdicts("y", "ff")]), [found])
 
 
 def test_every_number_of_a_comparison_stands_in_the_terminal() -> None:
@@ -166,17 +170,25 @@ def test_no_disagreement_says_so() -> None:
 
 
 def test_the_page_escapes_every_text_and_holds_no_script() -> None:
-    page = disagreements_page([disagreement()], title="<b>mine</b>")
+    page = page_of(disagreement())
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert "<b>mine" not in page
+    assert "&lt;b&gt;mine" in page
     assert "\x1b" not in page
     assert "\u202e" not in page
     assert not re.search(r"(src|href)\s*=|https?://|\son\w+=", page)
 
 
+def test_the_page_shows_the_main_figures_first() -> None:
+    page = comparison_page(comparison(), [disagreement()])
+    assert "Recommended: " in page
+    assert page.index("openai/gpt-x") < page.index("P(pass) 0.97")
+    assert "<td>75.0%</td>" in page
+
+
 def test_the_page_allows_its_own_style_only() -> None:
-    page = disagreements_page([disagreement()])
+    page = page_of(disagreement())
     style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
     assert style is not None
     own = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
@@ -186,7 +198,7 @@ def test_the_page_allows_its_own_style_only() -> None:
 
 
 def test_texts_and_quotes_are_blurred_in_the_page() -> None:
-    page = disagreements_page([disagreement("poisonous words")])
+    page = page_of(disagreement("poisonous words"))
     plain = re.sub(r'<(div|blockquote|p) class="[^"]*hostile[^"]*".*?</\1>', "", page, flags=re.DOTALL)
     assert "poisonous" in page
     assert "poisonous" not in re.sub(r"<strong>.*?</strong>", "", plain)
@@ -195,11 +207,11 @@ def test_texts_and_quotes_are_blurred_in_the_page() -> None:
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
 def test_a_browser_runs_nothing_and_applies_the_style(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    page.write_text(disagreements_page([disagreement(HOSTILE + "<img src=x onerror=alert(1)>")], title="kept"), "utf-8")
+    page.write_text(page_of(disagreement(HOSTILE + "<img src=x onerror=alert(1)>")), "utf-8")
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     done = subprocess.run(
         [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=60, check=True
     )
-    assert "<title>kept</title>" in done.stdout
+    assert "<title>Where judges disagree</title>" in done.stdout
     assert "<img" not in done.stdout
     assert "Refused to apply" not in done.stderr
