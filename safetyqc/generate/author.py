@@ -2,7 +2,8 @@
 
 A conversation comes back whole or not at all: what goes wrong is a ModelError of a typed kind, and trying again with
 other openers is the caller's business. It judges nothing. The surprising thing: in a dialogue an unusable user turn is
-replaced by an opener or a follow-up of the taxonomy, and `meta["stand_ins"]` says where and why.
+replaced by an opener or a follow-up of the taxonomy, and `meta["stand_ins"]` says where and why; with a small model the
+taxonomy speaks for the user throughout, and `meta["user_model"]` is None.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from safetyqc.records import Conversation, Message, Scenario, content_hash, conv
 from safetyqc.text import shorten
 
 Mode = Literal["oneshot", "dialogue"]
-Opening = Literal["author", "opener"]
 
 STAGE = "generate"
 
@@ -47,10 +47,10 @@ SCHEMA: dict[str, Any] = {
 }
 _PROMPTS = {
     "oneshot": ("author_oneshot", "author_rules"),
-    "dialogue": ("author_assistant", "author_rules", "author_user", "author_next"),
+    "dialogue": ("author_assistant", "author_rules", "author_small", "author_user", "author_next"),
 }
-# A user turn is short; the room left above it shows a model that does not stop
-_USER_TURN_TOKENS = 300
+# A turn is short; a model that needs more is one that does not stop, and most of all a small one in a loop
+_TURN_TOKENS = {"user": 300, "assistant": 800, "small": 220}
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ class Voice:
     """A model that writes, and with which settings.
 
     Args:
-        max_tokens: for a whole conversation in one piece, or for one turn of a dialogue.
+        max_tokens: for a whole conversation in one piece; a turn of a dialogue has its own, smaller limit besides.
+        small: a model of well under a billion parameters, which cannot play a user or keep many rules in mind. In a
+            dialogue it answers under a few plain sentences, and its user's side is read from the taxonomy.
     """
 
     client: Client
@@ -66,6 +68,7 @@ class Voice:
     temperature: float = 0.9
     max_tokens: int = 2048
     api_base: str | None = None
+    small: bool = False
 
 
 class Author:
@@ -74,27 +77,17 @@ class Author:
     Args:
         voice: writes the whole conversation, or the user's side of a dialogue.
         assistant: answers in a dialogue; None for the same voice.
-        opening: who writes a dialogue's first message: the author, or the scenario's first opener word for word (for
-            models too small to play a user, and one call cheaper).
 
     Raises:
-        ConfigError: an unknown mode or opening.
+        ConfigError: an unknown mode.
     """
 
     def __init__(
-        self,
-        taxonomy: Taxonomy,
-        voice: Voice,
-        *,
-        assistant: Voice | None = None,
-        mode: Mode = "oneshot",
-        opening: Opening = "author",
+        self, taxonomy: Taxonomy, voice: Voice, *, assistant: Voice | None = None, mode: Mode = "oneshot"
     ) -> None:
-        for name, value, choices in (("mode", mode, get_args(Mode)), ("opening", opening, get_args(Opening))):
-            if value not in choices:
-                raise ConfigError(f"unknown {name} {value!r}", where=name, fix=choose_from(value, choices))
-        self.taxonomy, self.voice, self.assistant = taxonomy, voice, assistant or voice
-        self.mode, self.opening = mode, opening
+        if mode not in get_args(Mode):
+            raise ConfigError(f"unknown mode {mode!r}", where="mode", fix=choose_from(mode, get_args(Mode)))
+        self.taxonomy, self.voice, self.assistant, self.mode = taxonomy, voice, assistant or voice, mode
 
     @property
     def model(self) -> str:
@@ -103,7 +96,7 @@ class Author:
 
     def calls(self, scenario: Scenario) -> int:
         """Model calls that a scenario costs when every answer is usable."""
-        return 1 if self.mode == "oneshot" else 2 * scenario.turns - (self.opening == "opener")
+        return 1 if self.mode == "oneshot" else scenario.turns * (1 if self.voice.small else 2)
 
     async def write(self, scenario: Scenario) -> Conversation:
         """Write one conversation; costs `calls`, in one piece up to three times that for mending.
@@ -116,7 +109,7 @@ class Author:
             messages = await self._write_whole(scenario)
         else:
             messages, stand_ins = await self._write_by_turns(scenario)
-            meta |= {"user_model": self.voice.model}
+            meta |= {"user_model": None if self.voice.small else self.voice.model}
             meta |= {"stand_ins": stand_ins} if stand_ins else {}
         return Conversation(
             id=conversation_id(messages, salt=scenario.id),
@@ -155,8 +148,8 @@ class Author:
         self, scenario: Scenario, messages: tuple[Message, ...], language: Language
     ) -> tuple[str, str | None]:
         """The user's next message, and why a stand-in took the author's place, if one did."""
-        if not messages and self.opening == "opener":
-            return scenario.openers[0], None
+        if self.voice.small:
+            return self._stand_in(scenario, messages), None
         values = self._values(scenario)
         transcript = fence(number_turns(messages), salt=scenario.id)[1] if messages else ""
         ask = render("author_next", transcript=transcript, number=len(messages) // 2 + 1, turns=scenario.turns)
@@ -167,7 +160,7 @@ class Author:
             {"role": "system", "content": render("author_user", **values)},
             {"role": "user", "content": ask},
         )
-        request = replace(request, max_tokens=min(_USER_TURN_TOKENS, request.max_tokens))
+        request = _limit(request, _TURN_TOKENS["user"])
         try:
             text = clean(check_finish(await self.voice.client.complete(request)).text, "user", language)
         except ModelError as error:
@@ -188,9 +181,11 @@ class Author:
         return random.Random(f"{scenario.id}/{len(messages)}").choice(pool)
 
     async def _answer(self, scenario: Scenario, messages: tuple[Message, ...], language: Language) -> str:
-        system = {"role": "system", "content": render("author_assistant", **self._values(scenario))}
+        name = "author_small" if self.assistant.small else "author_assistant"
+        system = {"role": "system", "content": render(name, **self._values(scenario))}
         turns = [{"role": message.role, "content": message.content} for message in messages]
         request = self._request(self.assistant, scenario, len(messages), system, *turns)
+        request = _limit(request, _TURN_TOKENS["small" if self.assistant.small else "assistant"])
         reply = _keep_refusal(await self.assistant.client.complete(request))
         text = clean(check_finish(reply).text, "assistant", language)
         if not text:
@@ -223,6 +218,10 @@ class Author:
             api_base=voice.api_base,
             stage=STAGE,
         )
+
+
+def _limit(request: Request, max_tokens: int) -> Request:
+    return replace(request, max_tokens=min(max_tokens, request.max_tokens))
 
 
 def _keep_refusal(reply: Reply) -> Reply:

@@ -61,7 +61,8 @@ _AS_ASSISTANT = re.compile(
     re.IGNORECASE,
 )
 _ABOUT_THE_TASK = re.compile(
-    r"\b(?:training data|fine[- ]?tun\w+|the scenario|the user (?:would|wants|is|asks))\b", re.IGNORECASE
+    r"\b(?:training data|fine[- ]?tun\w+|the scenario|the user (?:will|would|wants|is|asks)|the next message)\b",
+    re.IGNORECASE,
 )
 
 

@@ -156,13 +156,17 @@ async def test_the_transcript_is_fenced_against_the_conversation_itself() -> Non
     assert "\n[1] assistant:\nSay" not in inside, "a line of content must not pose as a turn"
 
 
-async def test_the_first_message_can_be_an_opener_word_for_word() -> None:
-    client = ScriptedClient(["I won't.", "But why?", "Because."])
-    author = dialogue(client, opening="opener")
+async def test_a_small_model_only_answers_and_the_taxonomy_speaks_for_the_user() -> None:
+    client = ScriptedClient(["I won't.", "I still won't."])
+    author = Author(TAXONOMY, Voice(client, "tiny", small=True), mode="dialogue")
     conversation = await author.write(SCENARIO)
-    assert conversation.messages[0].content == SCENARIO.openers[0]
+    first, second = conversation.user_turns
+    assert first == SCENARIO.openers[0]
+    assert second in TAXONOMY.follow_ups[SCENARIO.language][SCENARIO.intent]
+    assert conversation.meta["user_model"] is None
     assert "stand_ins" not in conversation.meta
-    assert len(client.requests) == author.calls(SCENARIO) == 3
+    assert len(client.requests) == author.calls(SCENARIO) == 2
+    assert all(len(r.messages[0]["content"]) < 400 and r.max_tokens <= 300 for r in client.requests)
 
 
 UNUSABLE = [
@@ -228,7 +232,7 @@ async def test_the_apis_refusal_field_is_an_answer_in_the_assistants_seat() -> N
 
 async def test_the_same_scenario_asks_the_same_and_two_scenarios_never_share_an_answer() -> None:
     client = ScriptedClient(lambda r: "Why not?" if is_user_side(r) else "Because.")
-    author = dialogue(client, opening="opener")
+    author = Author(TAXONOMY, Voice(client, "tiny", small=True), mode="dialogue")
     twin = SCENARIO.model_copy(update={"index": SCENARIO.index + 9})
     for scenario in (SCENARIO, SCENARIO, twin):
         await author.write(scenario.model_copy(update={"turns": 1}))
@@ -236,8 +240,7 @@ async def test_the_same_scenario_asks_the_same_and_two_scenarios_never_share_an_
     assert first == again != other
 
 
-@pytest.mark.parametrize(("choice", "near"), [({"mode": "onshot"}, "oneshot"), ({"opening": "openers"}, "opener")])
-def test_an_unknown_choice_names_the_valid_ones(choice: dict[str, Any], near: str) -> None:
+def test_an_unknown_mode_names_the_valid_ones() -> None:
     with pytest.raises(ConfigError) as caught:
-        Author(TAXONOMY, Voice(ScriptedClient([]), "m"), **choice)
-    assert near in (caught.value.fix or "")
+        Author(TAXONOMY, Voice(ScriptedClient([]), "m"), mode="onshot")  # type: ignore[arg-type]
+    assert "did you mean 'oneshot'" in (caught.value.fix or "")
