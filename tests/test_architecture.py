@@ -16,7 +16,7 @@ LAYERS = (
     {"errors"},
     {"records", "text", "statistics", "yaml_file", "files", "json_values"},
     {"dialogue", "config", "comparison"},
-    {"rubrics", "prompts", "llm", "local", "store", "engine", "readers", "standing", "progress"},
+    {"rubrics", "prompts", "llm", "local", "store", "engine", "readers", "labels", "standing", "progress"},
     {"generate", "filters", "judge", "dedup", "rewrite", "reports", "export", "check", "review"},
     {"demo", "pipeline"},
     {"cli"},
@@ -56,7 +56,7 @@ def test_imports_go_down_only_and_no_stage_imports_another(path: Path) -> None:
         return
     layer = next((i for i, names in enumerate(LAYERS) if here in names), None)
     assert layer is not None, f"{here} has no layer: add it to LAYERS"
-    for name in imports(path, at_run_time=False):
+    for name in imports(path, at_run_time=here == "errors"):  # an error may name a record's type
         target = name.split(".")[1] if "." in name else "__init__"
         if target in ANYWHERE or target == here:
             continue

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import in_run, next_step, note, say, show, show_json
+from safetyqc.cli.output import in_run, next_step, note, read, say, show, show_json
 from safetyqc.cli.session import in_session
 from safetyqc.config import load_config
 
 if TYPE_CHECKING:
     from safetyqc.pipeline.session import Session
-    from safetyqc.readers import ReadResult
+    from safetyqc.records import Conversation, DuplicateGroup
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="jsonl, json or jsonl.gz of conversations; - for stdin.")]
 Patterns = Annotated[
     Path | None, typer.Option("--patterns", metavar="FILE", help="Your own filter patterns.", show_default=False)
 ]
 AsciiEnglish = Annotated[
-    bool | None, typer.Option("--ascii", help="Also reject English conversations with non-ASCII text.", show_default=False)
+    bool | None,
+    typer.Option("--ascii", help="Also reject English conversations with non-ASCII text.", show_default=False),
 ]
 
 
@@ -44,29 +46,17 @@ def import_file(
 
     Example: safetyqc import mine.jsonl theirs.jsonl.gz
     """
-    from safetyqc.pipeline.order import import_files
+    from safetyqc.pipeline.order import import_conversations
 
     config = load_config(config_file, {"run": run})
 
     async def work(session: Session) -> None:
         for name in files:
             result = read(name, skip_bad_lines=skip_bad_lines)
-            say(import_files(session, name, result))
+            say(import_conversations(session, name, result)[0])
 
     in_session(config, work, create=True)
     next_step(f"safetyqc judge{in_run(config)}", f"safetyqc dedup{in_run(config)}", f"safetyqc report{in_run(config)}")
-
-
-def read(name: str, *, skip_bad_lines: bool) -> ReadResult:
-    """Read a conversation file and tell what was left out."""
-    from safetyqc.readers import read_conversations
-
-    result = read_conversations(name, skip_bad_lines=skip_bad_lines)
-    if result.skipped:
-        note(f"skipped {len(result.skipped):,} bad lines of {name}:")
-        for bad in result.skipped[:5]:
-            note(f"  {bad}")
-    return result
 
 
 def check(
@@ -82,9 +72,13 @@ def check(
 
     Example: safetyqc check safety_conversations.jsonl
     """
-    from safetyqc.pipeline.order import check_file
+    from safetyqc.pipeline.files import check_file
 
-    flags = {"filters.ascii_english": ascii_english, "filters.patterns": patterns, "dedup.min_similarity": min_similarity}
+    flags = {
+        "filters.ascii_english": ascii_english,
+        "filters.patterns": patterns,
+        "dedup.min_similarity": min_similarity,
+    }
     report = check_file(load_config(config_file, flags), file, skip_bad_lines=skip_bad_lines)
     if as_json:
         show_json(report.model_dump(mode="json"))
@@ -127,7 +121,9 @@ def dedup(
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option("--weights", metavar="tfidf|tf", help="tf does not depend on the rest of the corpus.", show_default=False),
+        typer.Option(
+            "--weights", metavar="tfidf|tf", help="tf does not depend on the rest of the corpus.", show_default=False
+        ),
     ] = None,
     linkage: Annotated[
         str | None,
@@ -139,7 +135,9 @@ def dedup(
     show_pairs: Annotated[int, typer.Option("--show-pairs", metavar="N", min=0, help="Show the N nearest pairs.")] = 0,
     jsonl: Annotated[
         Path | None,
-        typer.Option("--jsonl", metavar="OUT", help="Write a line per group: kept and dropped indices.", show_default=False),
+        typer.Option(
+            "--jsonl", metavar="OUT", help="Write a line per group: kept and dropped indices.", show_default=False
+        ),
     ] = None,
     skip_bad_lines: o.SkipBadLines = False,
     run: o.Run = None,
@@ -158,20 +156,22 @@ def dedup(
         "dedup.within_category": within_category,
     }
     config = load_config(config_file, flags)
-    from safetyqc.pipeline.order import dedup_file, dedup_run
+    from safetyqc.pipeline.files import dedup_conversations
+    from safetyqc.pipeline.stages import dedup_run
     from safetyqc.reports.duplicates import render_duplicates
 
+    conversations: Sequence[Conversation] = []
+    groups: Sequence[DuplicateGroup] = []
+
+    async def work(session: Session) -> None:
+        nonlocal conversations, groups
+        say(dedup_run(session), "conversations stay")
+        conversations, groups = list(session.store.conversations()), session.store.duplicate_groups()
+
     if file is not None:
-        result = read(file, skip_bad_lines=skip_bad_lines)
-        conversations, groups = list(result.conversations), dedup_file(config, result)
+        conversations = read(file, skip_bad_lines=skip_bad_lines).conversations
+        groups = dedup_conversations(config, conversations).groups
     else:
-
-        async def work(session: Session) -> None:
-            nonlocal conversations, groups
-            groups = dedup_run(session)
-            conversations = list(session.store.conversations())
-
-        conversations, groups = [], []
         in_session(config, work)
     if jsonl:
         from safetyqc.files import write_lines
@@ -183,6 +183,6 @@ def dedup(
     next_step(f"safetyqc report{in_run(config)}" if file is None else f"safetyqc judge {file}")
 
 
-def _group_line(group: Any, index: dict[str, int]) -> dict[str, Any]:
+def _group_line(group: DuplicateGroup, index: dict[str, int]) -> dict[str, Any]:
     dropped = [{"index": index[d.conversation_id], "similarity": round(d.similarity, 6)} for d in group.dropped]
     return {"kept": index[group.kept], "dropped": dropped}

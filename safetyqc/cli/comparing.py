@@ -20,7 +20,11 @@ def register(app: typer.Typer) -> None:
 def compare(
     file: Annotated[
         str | None,
-        typer.Argument(metavar="[FILE]", help="Conversations with recorded verdicts or labels; without it: the run.", show_default=False),
+        typer.Argument(
+            metavar="[FILE]",
+            help="Conversations with recorded verdicts or labels; without it: the run.",
+            show_default=False,
+        ),
     ] = None,
     labels: Annotated[
         list[Path] | None,
@@ -37,14 +41,15 @@ def compare(
     ] = False,
     disagreements: Annotated[int, typer.Option("--show", metavar="N", min=0, help="Show N disagreements.")] = 0,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write the disagreements as a page.", show_default=False)
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write the disagreements as a page.", show_default=False),
     ] = None,
     unmask: Annotated[bool, typer.Option("--unmask", help="Show harmful text.")] = False,
     run: o.Run = None,
     config_file: o.ConfigFile = None,
     as_json: o.AsJson = False,
 ) -> None:
-    """Compare judges with each other and with labels: pass rates, agreement, where they differ, which is worth its price.
+    """Compare judges with each other and with labels: pass rates, agreement, where they differ, which to choose.
 
     Example: safetyqc compare --labels labels.jsonl --show 10
     """

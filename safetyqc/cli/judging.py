@@ -1,4 +1,4 @@
-"""Commands about judges: judge, judge attack, compare, rubrics, train-judge."""
+"""Commands that judge: judge, judge attack."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.checking import read
 from safetyqc.cli.groups import DefaultGroup
-from safetyqc.cli.output import in_run, next_step, note, say, show, show_json
+from safetyqc.cli.output import in_run, next_step, note, read, say, show
 from safetyqc.cli.session import in_session
 from safetyqc.config import load_config
 
@@ -30,13 +29,18 @@ JudgeModels = Annotated[
         show_default=False,
     ),
 ]
-Votes = Annotated[int | None, typer.Option("--votes", min=1, help="Ask each judge this often; majority.", show_default=False)]
+Votes = Annotated[
+    int | None, typer.Option("--votes", min=1, help="Ask each judge this often; majority.", show_default=False)
+]
 PerCriterion = Annotated[
-    bool | None, typer.Option("--per-criterion", help="One call per criterion instead of one per conversation.", show_default=False)
+    bool | None,
+    typer.Option("--per-criterion", help="One call per criterion instead of one per conversation.", show_default=False),
 ]
 Fallback = Annotated[
     str | None,
-    typer.Option("--fallback-judge", metavar="MODEL", help="Asked when a judge gives nothing usable.", show_default=False),
+    typer.Option(
+        "--fallback-judge", metavar="MODEL", help="Asked when a judge gives nothing usable.", show_default=False
+    ),
 ]
 
 
@@ -44,32 +48,30 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     judges = typer.Typer(cls=DefaultGroup, rich_markup_mode=None, help="Score conversations by a rubric.")
     judges.command("run")(judge)
-    judges.command("attack")(attack)
     app.add_typer(judges, name="judge")
-    app.command()(compare)
-    app.command("train-judge")(train_judge)
-    rubrics = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show, check, test and copy rubrics.")
-    for command in (rubrics_list, rubrics_show, rubrics_validate, rubrics_test, rubrics_copy):
-        rubrics.command(command.__name__.removeprefix("rubrics_"))(command)
-    app.add_typer(rubrics, name="rubrics")
 
 
 def judge(
     file: Annotated[
         str | None,
-        typer.Argument(metavar="[FILE]", help="Brought into the run first; - for stdin. Without it: the run.", show_default=False),
+        typer.Argument(
+            metavar="[FILE]", help="Brought into the run first; - for stdin. Without it: the run.", show_default=False
+        ),
     ] = None,
     models: JudgeModels = None,
     rubric: o.Rubric = None,
     jsonl: Annotated[
         Path | None,
-        typer.Option("--jsonl", metavar="OUT", help="Write a verdict per conversation, in input order.", show_default=False),
+        typer.Option(
+            "--jsonl", metavar="OUT", help="Write a verdict per conversation, in input order.", show_default=False
+        ),
     ] = None,
     votes: Votes = None,
     per_criterion: PerCriterion = None,
     fallback: Fallback = None,
     canaries: Annotated[
-        bool | None, typer.Option("--canaries", help="Slip in known good and bad ones; never exported.", show_default=False)
+        bool | None,
+        typer.Option("--canaries", help="Slip in known good and bad ones; never exported.", show_default=False),
     ] = None,
     skip_bad_lines: o.SkipBadLines = False,
     run: o.Run = None,
@@ -87,7 +89,7 @@ def judge(
 
     See also: safetyqc judge attack
     """
-    from safetyqc.pipeline.order import import_files, judge_all
+    from safetyqc.pipeline.order import import_conversations, judge_all
 
     flags: dict[str, Any] = {
         "run": run,
@@ -103,16 +105,15 @@ def judge(
     result = read(file, skip_bad_lines=skip_bad_lines) if file is not None else None
 
     async def work(session: Session) -> None:
-        only = None
+        conversations = None
         if result is not None and file is not None:
-            say(import_files(session, file, result))
-            only = [c.id for c in result.conversations]
-        tallies = await judge_all(session, only)
-        for tally in tallies:
+            tally, conversations = import_conversations(session, file, result)
+            say(tally)
+        only = [c.id for c in conversations] if conversations is not None else None
+        for tally in await judge_all(session, only):
             say(tally)
         if jsonl:
-            conversations = list(result.conversations if result else session.store.conversations())
-            _write_verdicts(session, jsonl, conversations)
+            _write_verdicts(session, jsonl, conversations or list(session.store.conversations()))
         _show_rates(session, only)
 
     in_session(config, work, create=result is not None, quiet=quiet)

@@ -8,11 +8,14 @@ from typing import Annotated, Any
 import typer
 
 Run = Annotated[
-    Path | None, typer.Option("--run", metavar="DIR", help="Folder of the run (default: safetyqc-run).", show_default=False)
+    Path | None,
+    typer.Option("--run", metavar="DIR", help="Folder of the run (default: safetyqc-run).", show_default=False),
 ]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="Settings (default: safetyqc.yaml, if it is here).", show_default=False),
+    typer.Option(
+        "--config", metavar="FILE", help="Settings (default: safetyqc.yaml, if it is here).", show_default=False
+    ),
 ]
 Model = Annotated[
     str | None,
@@ -36,7 +39,10 @@ Judges = Annotated[
 ApiBase = Annotated[
     str | None,
     typer.Option(
-        "--api-base", metavar="URL", help="An OpenAI-compatible server (vLLM, llama.cpp, Ollama, a gateway).", show_default=False
+        "--api-base",
+        metavar="URL",
+        help="An OpenAI-compatible server (vLLM, llama.cpp, Ollama, a gateway).",
+        show_default=False,
     ),
 ]
 Concurrency = Annotated[
@@ -48,14 +54,18 @@ MaxCost = Annotated[
 ]
 Lane = Annotated[
     str | None,
-    typer.Option("--lane", metavar="auto|direct|litellm", help="How to reach OpenAI-compatible servers.", show_default=False),
+    typer.Option(
+        "--lane", metavar="auto|direct|litellm", help="How to reach OpenAI-compatible servers.", show_default=False
+    ),
 ]
 Fresh = Annotated[
     bool | None, typer.Option("--fresh", help="Ask again even what this run has already paid for.", show_default=False)
 ]
 Rubric = Annotated[
     str | None,
-    typer.Option("--rubric", metavar="NAME|PATH", help="Rubric set or criterion (default: safety).", show_default=False),
+    typer.Option(
+        "--rubric", metavar="NAME|PATH", help="Rubric set or criterion (default: safety).", show_default=False
+    ),
 ]
 SkipBadLines = Annotated[
     bool, typer.Option("--skip-bad-lines", help="Leave out lines that cannot be read; they are counted and shown.")

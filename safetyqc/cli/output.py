@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from safetyqc.config import Config
     from safetyqc.pipeline.stages import Tally
+    from safetyqc.readers import ReadResult
 
 
 def note(text: str = "") -> None:
@@ -51,3 +52,15 @@ def in_run(config: Config) -> str:
     from safetyqc.config import DEFAULT_RUN
 
     return "" if str(config.run) == DEFAULT_RUN else f" --run {config.run}"
+
+
+def read(name: str, *, skip_bad_lines: bool) -> ReadResult:
+    """Read a conversation file and tell what was left out."""
+    from safetyqc.readers import read_conversations
+
+    result = read_conversations(name, skip_bad_lines=skip_bad_lines)
+    if result.skipped:
+        note(f"skipped {len(result.skipped):,} bad lines of {name}:")
+        for bad in result.skipped[:5]:
+            note(f"  {bad}")
+    return result

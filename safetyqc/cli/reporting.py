@@ -26,22 +26,26 @@ def register(app: typer.Typer) -> None:
 
 def report(
     section: Annotated[
-        list[str] | None, typer.Option("--section", metavar="NAME", help="Only this section; repeatable.", show_default=False)
+        list[str] | None,
+        typer.Option("--section", metavar="NAME", help="Only this section; repeatable.", show_default=False),
     ] = None,
     category: Annotated[
         str | None, typer.Option("--category", metavar="NAME", help="Only this category.", show_default=False)
     ] = None,
     judge: Annotated[
-        str | None, typer.Option("--judge", metavar="NAME", help="Whose verdicts (default: the first).", show_default=False)
+        str | None,
+        typer.Option("--judge", metavar="NAME", help="Whose verdicts (default: the first).", show_default=False),
     ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page.", show_default=False)
     ] = None,
     markdown: Annotated[
-        Path | None, typer.Option("--md", metavar="FILE", help="Write Markdown, for a pull request.", show_default=False)
+        Path | None,
+        typer.Option("--md", metavar="FILE", help="Write Markdown, for a pull request.", show_default=False),
     ] = None,
     csv: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write verdicts, safe for spreadsheets.", show_default=False)
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Write verdicts, safe for spreadsheets.", show_default=False),
     ] = None,
     against: Annotated[
         Path | None, typer.Option("--against", metavar="DIR", help="What moved since another run.", show_default=False)
@@ -59,7 +63,7 @@ def report(
     Example: safetyqc report --html report.html
     """
     config = load_config(config_file, {"run": run})
-    from safetyqc.pipeline.order import write_report_files
+    from safetyqc.pipeline.outputs import write_report_files
     from safetyqc.reports.summary import summarise
     from safetyqc.store import Store
 
@@ -71,7 +75,7 @@ def report(
             show_json(summary.model_dump(mode="json"))
         else:
             _render(summary, section, against, unmask=unmask)
-    if check and summary.verdict.met is not True:
+    if check and (summary.verdict is None or not summary.verdict.met):
         raise typer.Exit(BARS_MISSED)
     if not as_json:
         next_step(f"safetyqc export{in_run(config)}", f"safetyqc report{in_run(config)} --html report.html")
@@ -96,17 +100,26 @@ def export(
     ] = None,
     format_name: Annotated[
         str | None,
-        typer.Option("--format", metavar="nanochat|openai|sharegpt|parquet", help="Default: nanochat.", show_default=False),
+        typer.Option(
+            "--format", metavar="nanochat|openai|sharegpt|parquet", help="Default: nanochat.", show_default=False
+        ),
     ] = None,
     val_share: Annotated[
-        float | None, typer.Option("--val-share", min=0, max=0.9, help="Share held out, by duplicate group.", show_default=False)
+        float | None,
+        typer.Option("--val-share", min=0, max=0.9, help="Share held out, by duplicate group.", show_default=False),
     ] = None,
     oversample: Annotated[
         list[str] | None,
-        typer.Option("--oversample", metavar="CATEGORY=FACTOR", help="Repeat a category in training; repeatable.", show_default=False),
+        typer.Option(
+            "--oversample",
+            metavar="CATEGORY=FACTOR",
+            help="Repeat a category in training; repeatable.",
+            show_default=False,
+        ),
     ] = None,
     judge: Annotated[
-        str | None, typer.Option("--judge", metavar="NAME", help="Whose verdicts decide (default: the first).", show_default=False)
+        str | None,
+        typer.Option("--judge", metavar="NAME", help="Whose verdicts decide (default: the first).", show_default=False),
     ] = None,
     force: Annotated[bool | None, typer.Option("--force", help="Replace what is there.", show_default=False)] = None,
     run: o.Run = None,
@@ -125,7 +138,7 @@ def export(
         "export.force": force,
     }
     config = load_config(config_file, flags)
-    from safetyqc.pipeline.order import export_run
+    from safetyqc.pipeline.outputs import export_run
     from safetyqc.store import Store
 
     with Store.read(config.run) as store:
@@ -133,4 +146,8 @@ def export(
     for file in exported.files:
         typer.echo(file)
     note(exported.told)
-    next_step("see docs/nanochat.md for how to mix the file into training" if config.export.format == "nanochat" else f"safetyqc report{in_run(config)} --html report.html")
+    next_step(
+        "see docs/nanochat.md for how to mix the file into training"
+        if config.export.format == "nanochat"
+        else f"safetyqc report{in_run(config)} --html report.html"
+    )

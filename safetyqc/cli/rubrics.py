@@ -22,8 +22,9 @@ def register(app: typer.Typer) -> None:
     """Add the group."""
     rubrics = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show, check, test and copy rubrics.")
     rubrics.command("list")(list_all)
-    for command in (show, validate, test, copy):
+    for command in (show, validate, copy):
         rubrics.command()(command)
+    rubrics.command("test")(try_out)
     app.add_typer(rubrics, name="rubrics")
 
 
@@ -54,7 +55,9 @@ def show(rubric: Name) -> None:
     next_step("safetyqc rubrics copy my-rubrics  (to edit it)")
 
 
-def validate(path: Annotated[Path, typer.Argument(metavar="PATH", help="A set, a criterion, or a folder of them.")]) -> None:
+def validate(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A set, a criterion, or a folder of them.")],
+) -> None:
     """Check rubric files; says file, line and key of every mistake.
 
     Example: safetyqc rubrics validate my-rubrics
@@ -71,7 +74,7 @@ def validate(path: Annotated[Path, typer.Argument(metavar="PATH", help="A set, a
     next_step(f"safetyqc rubrics test {path} -m MODEL", f"safetyqc judge FILE --rubric {path}")
 
 
-def test(
+def try_out(
     rubric: Name = "safety",
     model: o.Model = None,
     run: o.Run = None,

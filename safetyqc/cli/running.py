@@ -31,26 +31,38 @@ def run(
         typer.Argument(metavar="[FILE...]", help="Quality-control these instead of generating.", show_default=False),
     ] = None,
     count: Annotated[
-        int | None, typer.Option("-n", "--count", min=1, help="How many conversations (default: 600).", show_default=False)
+        int | None,
+        typer.Option("-n", "--count", min=1, help="How many conversations (default: 600).", show_default=False),
     ] = None,
     model: o.Model = None,
     judge: o.Judges = None,
     rewriter: Annotated[
         str | None,
-        typer.Option("--rewriter", metavar="MODEL", help="Who mends weak ones (default: the author).", show_default=False),
+        typer.Option(
+            "--rewriter", metavar="MODEL", help="Who mends weak ones (default: the author).", show_default=False
+        ),
     ] = None,
     mode: Annotated[
         str | None,
-        typer.Option("--mode", metavar="oneshot|dialogue", help="Whole conversation at once, or turn by turn.", show_default=False),
+        typer.Option(
+            "--mode",
+            metavar="oneshot|dialogue",
+            help="Whole conversation at once, or turn by turn.",
+            show_default=False,
+        ),
     ] = None,
     language: o.Languages = None,
     rounds: Annotated[
-        int | None, typer.Option("--rounds", min=0, help="Rewrite attempts per conversation (default: 1).", show_default=False)
+        int | None,
+        typer.Option("--rounds", min=0, help="Rewrite attempts per conversation (default: 1).", show_default=False),
     ] = None,
     rubric: o.Rubric = None,
     seed: o.Seed = None,
     export: Annotated[
-        Path | None, typer.Option("--export", metavar="FILE", help="Where the kept ones go (default: RUN/export).", show_default=False)
+        Path | None,
+        typer.Option(
+            "--export", metavar="FILE", help="Where the kept ones go (default: RUN/export).", show_default=False
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the estimate: calls, tokens, cost.")] = False,
     skip_bad_lines: o.SkipBadLines = False,
@@ -86,7 +98,15 @@ def run(
     do_all(config, files or [], dry_run=dry_run, skip_bad_lines=skip_bad_lines, quiet=quiet)
 
 
-def do_all(config: Config, files: list[str], *, dry_run: bool = False, skip_bad_lines: bool = False, quiet: bool = False) -> None:
+def do_all(
+    config: Config,
+    files: list[str],
+    *,
+    write: bool | None = None,
+    dry_run: bool = False,
+    skip_bad_lines: bool = False,
+    quiet: bool = False,
+) -> None:
     """Estimate, run everything, report; shared by `run` and `demo`."""
     inputs = [(name, read(name, skip_bad_lines=skip_bad_lines)) for name in files]
 
@@ -98,10 +118,11 @@ def do_all(config: Config, files: list[str], *, dry_run: bool = False, skip_bad_
         note(render_estimate(estimate_run(session, [result for _, result in inputs])))
         if dry_run:
             return
-        finished = await run_all(session, inputs, say)
+        exported = await run_all(session, inputs, say, write=write)
         _report(session)
-        if finished.exported:
-            note(finished.exported.told)
+        note(exported.told if exported else "nothing passed, so nothing was exported")
+        for path in exported.files if exported else ():
+            note(f"  {path}")
 
     in_session(config, work, create=True, quiet=quiet)
     if dry_run:
@@ -128,7 +149,9 @@ def _report(session: Session) -> None:
 
 def demo(
     folder: Annotated[Path, typer.Option("--run", metavar="DIR", help="Folder of the run.")] = DEMO_RUN,
-    per_category: Annotated[int, typer.Option("--per-category", min=0, help="Conversations to write per category.")] = 2,
+    per_category: Annotated[
+        int, typer.Option("--per-category", min=0, help="Conversations to write per category.")
+    ] = 2,
     quiet: o.Quiet = False,
 ) -> None:
     """Try everything on a small embedded model and a bundled sample: no key, about a minute.
@@ -138,4 +161,4 @@ def demo(
     from safetyqc.demo import SAMPLE
     from safetyqc.pipeline.demo import demo_config
 
-    do_all(demo_config(folder, per_category), [str(SAMPLE)], quiet=quiet)
+    do_all(demo_config(folder, per_category), [str(SAMPLE)], write=per_category > 0, quiet=quiet)

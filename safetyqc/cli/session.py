@@ -41,9 +41,13 @@ def in_session(
     try:
         return asyncio.run(run())
     except Interrupted as error:
-        raise Interrupted(f"stopped; everything answered is saved in {config.run}. Go on with:\n  {command()}") from error
+        raise Interrupted(
+            f"stopped; everything answered is saved in {config.run}. Go on with:\n  {command()}"
+        ) from error
     except BudgetReached as error:
-        raise BudgetReached(f"{error}\n  everything answered is saved in {config.run}; go on with a higher --max-cost") from error
+        raise BudgetReached(
+            f"{error}\n  everything answered is saved in {config.run}; go on with a higher --max-cost"
+        ) from error
 
 
 def _tell(press: int) -> None:

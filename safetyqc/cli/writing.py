@@ -25,29 +25,41 @@ def register(app: typer.Typer) -> None:
 
 def generate(
     count: Annotated[
-        int | None, typer.Option("-n", "--count", min=1, help="How many conversations (default: 600).", show_default=False)
+        int | None,
+        typer.Option("-n", "--count", min=1, help="How many conversations (default: 600).", show_default=False),
     ] = None,
     model: o.Model = None,
     assistant: Annotated[
         str | None,
-        typer.Option("--assistant", metavar="MODEL", help="Who answers in dialogue mode (default: the author).", show_default=False),
+        typer.Option(
+            "--assistant",
+            metavar="MODEL",
+            help="Who answers in dialogue mode (default: the author).",
+            show_default=False,
+        ),
     ] = None,
     mode: Annotated[
         str | None,
         typer.Option(
-            "--mode", metavar="oneshot|dialogue", help="Whole conversation at once, or turn by turn.", show_default=False
+            "--mode",
+            metavar="oneshot|dialogue",
+            help="Whole conversation at once, or turn by turn.",
+            show_default=False,
         ),
     ] = None,
     language: o.Languages = None,
     turns: Annotated[
-        int | None, typer.Option("--turns", min=1, help="Exchanges per conversation (default: drawn).", show_default=False)
+        int | None,
+        typer.Option("--turns", min=1, help="Exchanges per conversation (default: drawn).", show_default=False),
     ] = None,
     taxonomy: Annotated[
         Path | None, typer.Option("--taxonomy", metavar="FILE", help="Your own categories.", show_default=False)
     ] = None,
     top_up: Annotated[
         list[str] | None,
-        typer.Option("--top-up", metavar="CATEGORY=N", help="Plan N more of a category; repeatable.", show_default=False),
+        typer.Option(
+            "--top-up", metavar="CATEGORY=N", help="Plan N more of a category; repeatable.", show_default=False
+        ),
     ] = None,
     seed: o.Seed = None,
     run: o.Run = None,
@@ -124,8 +136,7 @@ def rewrite(
     )
 
     async def work(session: Session) -> None:
-        for tally in await mend(session):
-            say(tally)
+        say(await mend(session), "kept")
 
     in_session(config, work, quiet=quiet)
     next_step(f"safetyqc report{in_run(config)} --section rewrites", f"safetyqc export{in_run(config)}")
@@ -147,7 +158,7 @@ def augment(
     lane: o.Lane = None,
     quiet: o.Quiet = False,
 ) -> None:
-    """Write variants of conversations that passed: other tones, scenarios and wordings; filtered, judged, no duplicates.
+    """Write variants of what passed: other tones, scenarios and wordings; filtered, judged, no duplicates.
 
     Example: safetyqc augment --more self_harm_support=20 --more privacy_and_personal_data=20 -m openai/gpt-4o
     """
@@ -165,9 +176,7 @@ def augment(
     counts = {name: int(number) for name, number in parse_shares(wanted, "--more").items()}
 
     async def work(session: Session) -> None:
-        for tally in await augment_stage(session, counts):
-            say(tally)
+        say(await augment_stage(session, counts), "kept")
 
     in_session(config, work, quiet=quiet)
     next_step(f"safetyqc report{in_run(config)}", f"safetyqc export{in_run(config)}")
-

@@ -1,10 +1,16 @@
-"""Which model plays which part, where the user did not say: decided here once, for running and for estimating alike."""
+"""Settings that several stages share, worked out once: which model plays which part, and which rules apply.
+
+Running and estimating ask the same functions, so that an estimate is about the very run that follows.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from safetyqc.config import Config, choose_model
+
+if TYPE_CHECKING:
+    from safetyqc.filters import FilterSettings
 
 EMBEDDED = "local"
 """As an author: the small model in llama.cpp. As a judge: the scikit-learn judge, which needs no model at all."""
@@ -39,3 +45,21 @@ def second_judge(config: Config) -> str | None:
     models = (*((config.rewrite.judge,) if config.rewrite.judge else ()), *judge_models(config))
     rewriter = rewriter_model(config)
     return next((model for model in models if model != rewriter), None)
+
+
+def filter_settings(config: Config) -> FilterSettings:
+    """The configured rules, as the filters take them.
+
+    Raises:
+        ConfigError: a rule to skip that does not exist, or a mistake in the patterns file.
+    """
+    from safetyqc.filters import FilterSettings, check_filter_names, load_patterns
+
+    section = config.filters
+    check_filter_names(section.skip)
+    return FilterSettings(
+        min_turns=section.min_turns,
+        ascii_english=section.ascii_english,
+        skip=section.skip,
+        patterns=load_patterns(section.patterns),
+    )

@@ -65,20 +65,24 @@ def gather(
         NotComparableError: there is nothing to compare, or it does not describe the same thing.
     """
     if partial not in ("pass", "fail", "leave_out"):
-        raise UserError(f"unknown value {partial!r}", where="--partial", fix=choose_from(partial, ("pass", "fail", "leave_out")))
+        raise UserError(
+            f"unknown value {partial!r}", where="--partial", fix=choose_from(partial, ("pass", "fail", "leave_out"))
+        )
     way = cast(Partial, partial)
     conversations, judgments, labels = _of_file(file, way) if file else ([], [], [])
     if file is None or (config.run / FILE_NAME).exists():
         with Store.read(config.run) as store:
-            conversations = conversations or list(store.conversations())
+            conversations = conversations or [c for c in store.conversations() if c.origin != "canary"]
             ids = {c.id for c in conversations}
             judgments += [j for j in _by_present_rubric(store) if j.conversation_id in ids]
             labels += [label for label in store.labels() if label.conversation_id in ids]
     for path in label_files:
         labels += read_labels(path, conversations, partial=way)
     from safetyqc.judge.compare import compare
+    from safetyqc.rubrics import load_rubric_set
 
-    comparison = compare(judgments, labels, truth=truth, shared_only=shared_only)
+    rule = load_rubric_set(config.judge.rubric).passed
+    comparison = compare(judgments, labels, truth=truth, shared_only=shared_only, overall_rule=rule)
     return Gathered(comparison, judgments, labels, conversations, truth, shared_only)
 
 

@@ -106,12 +106,17 @@ def render_estimate(lines: Sequence[Line]) -> str:
     rows = [_row(line) for line in lines]
     total = _sum([line.estimate for line in lines if not line.at_most])
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    table = ["  " + "  ".join((row[0].ljust(widths[0]), row[1].ljust(widths[1]), row[2].rjust(widths[2]), row[3])) for row in rows]
+    table = [
+        "  " + "  ".join((row[0].ljust(widths[0]), row[1].ljust(widths[1]), row[2].rjust(widths[2]), row[3]))
+        for row in rows
+    ]
     return "\n".join(["Estimate before anything is asked:", *table, "  in all: " + _money(total)])
 
 
 def _row(line: Line) -> tuple[str, str, str, str]:
-    told = f"{line.left:,} to do" + (f", {line.already:,} of {line.left + line.already:,} already done" if line.already else "")
+    told = f"{line.left:,} to do" + (
+        f", {line.already:,} of {line.left + line.already:,} already done" if line.already else ""
+    )
     return (line.stage, line.model, ("at most " if line.at_most else "") + told, _money(line.estimate))
 
 

@@ -6,9 +6,7 @@ the very model that rewrote, a second judge (where one was named) has to agree, 
 
 from __future__ import annotations
 
-import random
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,10 +16,11 @@ from safetyqc.records import Conversation, Failure, Judgment, Rewrite
 from safetyqc.standing import read_standings
 
 if TYPE_CHECKING:
+    from safetyqc.rewrite import Rewriter
+
     from safetyqc.filters import FilterSettings
     from safetyqc.judge.base import Judge
     from safetyqc.pipeline.session import Session
-    from safetyqc.rewrite import Augmenter, Rewriter
 
 _ATTEMPTS_PER_VARIANT = 3
 
@@ -34,9 +33,7 @@ class Referees:
     second: Judge | None = None
 
 
-async def rewrite_run(
-    session: Session, rewriter: Rewriter, referees: Referees, settings: FilterSettings
-) -> Tally:
+async def rewrite_run(session: Session, rewriter: Rewriter, referees: Referees, settings: FilterSettings) -> Tally:
     """Try to mend every conversation that stands as failed, up to the configured rounds along its lineage.
 
     Returns:
@@ -90,8 +87,9 @@ class _Bench:
         return await self._decide(parent, child, attempt, judgment)
 
     async def _decide(self, parent: Conversation, child: Conversation, attempt: int, before: Judgment) -> str:
-        from safetyqc.filters import apply_filters
         from safetyqc.rewrite import accept
+
+        from safetyqc.filters import apply_filters
 
         store = self._session.store
         store.add_conversations([child])
@@ -108,7 +106,13 @@ class _Bench:
             store.put_judgments(pair).result()
             verdict = accept(*pair)
         self._settle(
-            parent, attempt, child, kept=verdict.kept, reason=verdict.reason, mended=verdict.mended, broken=verdict.broken
+            parent,
+            attempt,
+            child,
+            kept=verdict.kept,
+            reason=verdict.reason,
+            mended=verdict.mended,
+            broken=verdict.broken,
         )
         return "kept" if verdict.kept else "not_better"
 

@@ -8,7 +8,6 @@ something else than the commands it stands for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safetyqc.pipeline import mending, stages
@@ -16,6 +15,7 @@ from safetyqc.pipeline.choices import (
     EMBEDDED,
     author_mode,
     author_model,
+    filter_settings,
     judge_models,
     rewriter_model,
     second_judge,
@@ -24,13 +24,13 @@ from safetyqc.pipeline.outputs import Exported, export_run
 from safetyqc.pipeline.plan import settle_plan
 from safetyqc.pipeline.stages import Tally
 from safetyqc.records import Conversation, conversation_id
+from safetyqc.standing import read_standings
 
 if TYPE_CHECKING:
-    from safetyqc.filters import FilterSettings
     from safetyqc.judge.base import Judge
     from safetyqc.pipeline.session import Session
     from safetyqc.readers import ReadResult
-    from safetyqc.rubrics import RubricSet
+    from safetyqc.rubrics import RubricSet, Trial
 
 Tell = Callable[[Tally], None]
 
@@ -50,14 +50,19 @@ async def generate(session: Session, wanted: Mapping[str, int] | None = None) ->
     model = author_model(session.config)
 
     def voice(name: str) -> Voice:
-        return Voice(session.client, name, temperature=settings.temperature, max_tokens=settings.max_tokens)
+        return Voice(
+            session.client,
+            name,
+            temperature=settings.temperature,
+            max_tokens=settings.max_tokens,
+            small=name == EMBEDDED,
+        )
 
     author = Author(
         taxonomy,
         voice(model),
         assistant=voice(settings.assistant) if settings.assistant else None,
         mode=author_mode(session.config),
-        opening="opener" if model == EMBEDDED else "author",
     )
     return await stages.write_conversations(session, scenarios, author, taxonomy, settings.redraws)
 
@@ -85,17 +90,7 @@ def _distinct(conversation: Conversation, known: Mapping[str, Conversation]) -> 
 
 def filter_conversations(session: Session) -> Tally:
     """Apply the configured cheap rules to the whole run."""
-    return stages.filter_run(session, filter_settings(session))
-
-
-def filter_settings(session: Session) -> FilterSettings:
-    """The configured rules, as the filters take them."""
-    from safetyqc.filters import load_filter_settings
-
-    section = session.config.filters
-    return load_filter_settings(
-        section.patterns, skip=section.skip, ascii_english=section.ascii_english, min_turns=section.min_turns
-    )
+    return stages.filter_run(session, filter_settings(session.config))
 
 
 def settle_rubric(session: Session) -> RubricSet:
@@ -112,16 +107,23 @@ def settle_rubric(session: Session) -> RubricSet:
 
 def make_judges(session: Session, rubric: RubricSet, names: Sequence[str]) -> list[Judge]:
     """Make judges by name with the configured settings."""
-    from safetyqc.judge.table import JudgeSettings, make_judge
+    from safetyqc.judge.local.judge import LocalJudge
+    from safetyqc.judge.rubric import RubricJudge
 
     section = session.config.judge
-    settings = JudgeSettings(
-        per_criterion=section.per_criterion,
-        votes=section.votes,
-        fallback_model=section.fallback,
-        max_tokens=section.max_tokens,
-    )
-    return [make_judge(name, rubric, session.open_models, settings) for name in names]
+    return [
+        LocalJudge(rubric)
+        if name == EMBEDDED
+        else RubricJudge(
+            session.client,
+            name,
+            rubric,
+            per_criterion=section.per_criterion,
+            votes=section.votes,
+            fallback_model=section.fallback,
+        )
+        for name in names
+    ]
 
 
 async def judge_all(session: Session, only: Sequence[str] | None = None) -> list[Tally]:
@@ -141,7 +143,7 @@ async def mend(session: Session) -> Tally:
     from safetyqc.rewrite import Rewriter
 
     rewriter = Rewriter(session.client, rewriter_model(session.config) or author_model(session.config))
-    return await mending.rewrite_run(session, rewriter, _referees(session), filter_settings(session))
+    return await mending.rewrite_run(session, rewriter, _referees(session), filter_settings(session.config))
 
 
 async def augment(session: Session, wanted: Mapping[str, int]) -> Tally:
@@ -153,7 +155,7 @@ async def augment(session: Session, wanted: Mapping[str, int]) -> Tally:
     from safetyqc.rewrite import Augmenter
 
     augmenter = Augmenter(session.client, rewriter_model(session.config) or author_model(session.config))
-    return await mending.augment_run(session, augmenter, _referees(session), filter_settings(session), wanted)
+    return await mending.augment_run(session, augmenter, _referees(session), filter_settings(session.config), wanted)
 
 
 def _referees(session: Session) -> mending.Referees:
@@ -167,24 +169,31 @@ def _referees(session: Session) -> mending.Referees:
     return mending.Referees(*make_judges(session, rubric, names))
 
 
-@dataclass(frozen=True)
-class Finished:
-    """What a whole run ended with."""
+async def try_rubric(session: Session) -> list[Trial]:
+    """Have the configured judge score the examples that stand in the configured rubric."""
+    from safetyqc.rubrics import load_rubric_set, test_rubric
 
-    exported: Exported | None
-    kept: int
+    rubric = load_rubric_set(session.config.judge.rubric)
+    judge = make_judges(session, rubric, judge_models(session.config)[:1])[0]
+    return await test_rubric(judge, rubric.criteria)
 
 
-async def run_all(session: Session, inputs: Sequence[tuple[str, ReadResult]], tell: Tell) -> Finished:
+async def run_all(
+    session: Session, inputs: Sequence[tuple[str, ReadResult]], tell: Tell, *, write: bool | None = None
+) -> Exported | None:
     """Do everything in order; what earlier calls have done is not done again.
 
     Args:
-        inputs: files (name, content) to quality-control; none to generate by the plan.
+        inputs: files (name, content) to quality-control.
         tell: called with what each stage did.
+        write: also generate by the plan; None for only when there are no inputs.
+
+    Returns:
+        What was exported; None when nothing is kept.
     """
     for name, read in inputs:
         tell(import_conversations(session, name, read)[0])
-    if not inputs:
+    if write or (write is None and not inputs):
         tell(await generate(session))
     tell(filter_conversations(session))
     for tally in await judge_all(session):
@@ -193,5 +202,6 @@ async def run_all(session: Session, inputs: Sequence[tuple[str, ReadResult]], te
     if session.config.rewrite.rounds and rewriter_model(session.config):
         tell(await mend(session))
         tell(stages.dedup_run(session))  # a rewrite may say what another conversation says
-    exported = export_run(session.store, session.config, force=True, default=session.store.folder / "export")
-    return Finished(exported, exported.count)
+    if not any(standing.status == "kept" for standing in read_standings(session.store).values()):
+        return None
+    return export_run(session.store, session.config, folder=session.store.folder / "export", force=True)

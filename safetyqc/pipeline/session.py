@@ -78,9 +78,7 @@ class Session:
         self.store.close()
 
 
-def open_session(
-    config: Config, *, create: bool = False, quiet: bool = False, client: Client | None = None
-) -> Session:
+def open_session(config: Config, *, create: bool = False, quiet: bool = False, client: Client | None = None) -> Session:
     """Open the configured run for writing.
 
     Args:

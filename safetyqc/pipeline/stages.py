@@ -113,7 +113,7 @@ class _Drawer:
             reason=error.reason,
             category=scenario.category,
             attempt=scenario.draw,
-            model=self._author.name,
+            model=self._author.model,
         )
         self._session.store.add_failures([failure]).result()
 
@@ -208,4 +208,3 @@ def rank(judgment: Judgment | None) -> tuple[int, float]:
     values = [s.value for s in judgment.scores if s.value is not None]
     verdict = {True: 2, None: 1, False: 0}[judgment.passed]
     return (verdict, sum(values) / len(values) if values else 0.0)
-
