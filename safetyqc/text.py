@@ -109,3 +109,8 @@ def mask(text: str, words: int = 3) -> str:
     spans = list(re.finditer(rf"{CJK.pattern}|[^\s{CJK.pattern[1:-1]}]+", text))
     start = spans[words - 1].end() if 0 < words <= len(spans) else len(text) if words else 0
     return text[:start] + _MASKABLE.sub("▒", text[start:])
+
+
+def reveal(text: str) -> str:
+    """Show each character that `printable` would remove as its code, such as ⟨U+202E⟩: harmless, but not hidden."""
+    return _UNPRINTABLE.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text.replace("\r\n", "\n").replace("\r", "\n"))

@@ -1,0 +1,122 @@
+"""Draws a run as one HTML file that opens offline and asks the network for nothing.
+
+Every string of the run is hostile. Text in the page goes through jinja's autoescape; the conversations travel
+compressed (see `browser`) and reach the page as text nodes only; a content security policy names the hashes of our own
+styles and scripts, so that nothing else runs even if something slipped through. The surprising thing: with the policy
+in force no element may carry a style attribute, so bars are SVG rectangles. Needs jinja2, imported to write a page.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from safetyqc.reports import wording
+from safetyqc.reports.browser import browser_data, pack
+from safetyqc.reports.diff import moves_to_show
+from safetyqc.reports.snapshot import read_snapshot
+from safetyqc.text import reveal
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from safetyqc.reports.diff import Difference
+    from safetyqc.reports.schema import Summary
+    from safetyqc.store import Store
+
+_SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "charts.js", "browser.js")
+
+
+def render_html(store: Store, summary: Summary, difference: Difference | None = None) -> str:
+    """Render the page of a summary, with all conversations that it was narrowed to.
+
+    About half a megabyte for the charts' library and a third of the conversations' JSON.
+    """
+    snapshot = read_snapshot(store, summary.run.judge, summary.run.category, bars={})
+    style, scripts = _asset("page.css"), [_asset(name) for name in _SCRIPTS]
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            summary=summary,
+            difference=difference,
+            moves=moves_to_show(difference) if difference else [],
+            policy=_policy([style, plot_style()], scripts),
+            style=style,
+            scripts=scripts,
+            charts=pack(_chart_data(summary)),
+            conversations=pack(browser_data(snapshot)),
+            count=len(snapshot.conversations),
+            goals={b.name: b.bar for b in summary.verdict.bars},
+        )
+    )
+
+
+def plot_style() -> str:
+    """The one style sheet that the chart library puts into every chart, as it will write it for the class `chart`."""
+    library = _asset("vendor/plot.umd.min.js")
+    found = re.search(r"`(:where\(\.\$\{\w+\}\) \{\\n  --plot-background.*?)`", library)
+    if found is None:
+        raise LookupError("the embedded chart library writes another style sheet than the content policy expects")
+    return re.sub(r"\$\{\w+\}", "chart", found[1]).replace("\\n", "\n")
+
+
+def _chart_data(summary: Summary) -> dict[str, Any]:
+    return summary.model_dump(mode="json", include={"funnel", "balance", "criteria", "verdict", "judges"})
+
+
+def _policy(styles: list[str], scripts: list[str]) -> str:
+    """Nothing may load; only these very styles and scripts may act; strings may not become markup."""
+    return "; ".join(
+        [
+            "default-src 'none'",
+            f"style-src {' '.join(map(_source, styles))}",
+            f"script-src {' '.join(map(_source, scripts))}",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "require-trusted-types-for 'script'",
+        ]
+    )
+
+
+def _source(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files("safetyqc.reports") / "page" / name).read_text(encoding="utf-8")
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("safetyqc.reports", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: reveal(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        name: getattr(wording, name) for name in ("percent", "number", "money", "duration", "counted")
+    }
+    environment.globals |= {"interval": wording.interval, "heat": heat}
+    return environment
+
+
+def heat(rate: float | None, bar: float | None = None) -> str:
+    """Class of a rate's colour: against the user's bar where there is one, else by what usually is good enough."""
+    if rate is None:
+        return "none"
+    if bar is not None:
+        return "full" if rate >= bar else "bad"
+    return next(
+        (name for least, name in ((0.95, "full"), (0.9, "good"), (0.8, "fair"), (0.5, "poor")) if rate >= least), "bad"
+    )
