@@ -153,3 +153,14 @@ def _show_rates(session: Session, only: list[str] | None) -> None:
 
     summary = summarise(session.store, only=only, bars=session.config.bars)
     show(render_report(summary, sections=["headline", "rates", "reasons"]))
+    if session.config.judge.canaries:
+        _show_canaries(session)
+
+
+def _show_canaries(session: Session) -> None:
+    from safetyqc.judge.canaries import check_canaries
+
+    for found in check_canaries(session.store.judgments()):
+        caught = f"caught {found.caught} of {found.must_fail} planted flaws"
+        alarms = f"{found.false_alarms} false alarms on {found.must_pass} sound answers"
+        typer.echo(f"canaries, {found.judge}: {caught}, {alarms}, {found.unscored} unscored")

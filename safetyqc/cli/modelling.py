@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import next_step, show, show_json
+from safetyqc.cli.output import next_step, show_json
 from safetyqc.config import load_config
 
 if TYPE_CHECKING:
@@ -50,7 +50,29 @@ def check(
     if as_json:
         show_json(report.model_dump(mode="json"))
     else:
-        from safetyqc.reports.models import render_model
-
-        show(render_model(report))
+        for line in _told(report):
+            typer.echo(line)
+    if not report.usable:
+        raise typer.Exit(3)
     next_step(f"safetyqc generate -n 18 -m {model}")
+
+
+def _told(report: ModelReport) -> list[str]:
+    price = (
+        f"${report.input_usd:g} in, ${report.output_usd:g} out per million tokens"
+        if report.input_usd is not None
+        else "unknown"
+    )
+    limits = [f"{report.requests_per_minute:g} requests/min"] if report.requests_per_minute else []
+    limits += [f"{report.tokens_per_minute:g} tokens/min"] if report.tokens_per_minute else []
+    facts = {
+        "model": report.model,
+        "lane": report.lane + (f" ({report.api_base})" if report.api_base else ""),
+        "key": report.key,
+        "answers": f"yes, in {report.latency_s:.1f} s" if report.answered and report.latency_s is not None else "no",
+        "schema": report.format or "not followed",
+        "limits": ", ".join(limits) or "not told",
+        "price": price,
+    }
+    lines = [f"{name:<8} {value}" for name, value in facts.items()]
+    return lines + ([f"error    {report.error}"] if report.error else []) + [f"fix      {fix}" for fix in report.fixes]

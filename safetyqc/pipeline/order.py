@@ -135,7 +135,18 @@ async def judge_all(session: Session, only: Sequence[str] | None = None) -> list
     rubric = settle_rubric(session)
     judges = make_judges(session, rubric, judge_models(session.config))
     session.store.set_meta("deciding_judge", judges[0].name)
+    planted = _plant_canaries(session) if session.config.judge.canaries else []
+    only = [*only, *planted] if only is not None else None
     return [await stages.judge_run(session, judge, only) for judge in judges]
+
+
+def _plant_canaries(session: Session) -> list[str]:
+    """Add known good and known bad conversations; their origin keeps them out of every rate and export."""
+    from safetyqc.judge.canaries import slip_in
+
+    canaries = slip_in([], session.config.generate.seed)
+    session.store.add_conversations(canaries)
+    return [c.id for c in canaries]
 
 
 async def mend(session: Session) -> Tally:
