@@ -7,20 +7,22 @@ the very model that rewrote, a second judge (where one was named) has to agree, 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
-from safetyqc.errors import ModelError
+from safetyqc.errors import ModelError, UserError, choose_from
+from safetyqc.pipeline.known import Known
 from safetyqc.pipeline.stages import Tally
 from safetyqc.records import Conversation, Failure, Judgment, Rewrite
 from safetyqc.standing import read_standings
 
 if TYPE_CHECKING:
-    from safetyqc.rewrite import Rewriter
-
     from safetyqc.filters import FilterSettings
     from safetyqc.judge.base import Judge
     from safetyqc.pipeline.session import Session
+    from safetyqc.rewrite import Augmenter, Rewriter
 
 _ATTEMPTS_PER_VARIANT = 3
 
@@ -80,16 +82,15 @@ class _Bench:
             child = await self._rewriter.rewrite(parent, judgment, attempt=attempt)
         except ModelError as error:
             if error.kind == "provider_error":
-                self._fail(parent, error)
+                self._session.store.add_failures([_failure("rewrite", parent, error, self._rewriter.model)]).result()
                 raise
             self._settle(parent, attempt, None, kept=False, reason=f"{error.kind}: {error.reason}")
             return error.kind
         return await self._decide(parent, child, attempt, judgment)
 
     async def _decide(self, parent: Conversation, child: Conversation, attempt: int, before: Judgment) -> str:
-        from safetyqc.rewrite import accept
-
         from safetyqc.filters import apply_filters
+        from safetyqc.rewrite import accept
 
         store = self._session.store
         store.add_conversations([child])
@@ -139,13 +140,102 @@ class _Bench:
         )
         self._session.store.put_rewrite(rewrite)
 
-    def _fail(self, parent: Conversation, error: ModelError) -> None:
-        failure = Failure(
-            stage="rewrite",
-            record_id=parent.id,
-            kind=error.kind,
-            reason=error.reason,
-            category=parent.category,
-            model=self._rewriter.model,
-        )
-        self._session.store.add_failures([failure]).result()
+
+async def augment_run(
+    session: Session,
+    augmenter: Augmenter,
+    referees: Referees,
+    settings: FilterSettings,
+    wanted: Mapping[str, int],
+) -> Tally:
+    """Write variants of kept conversations until `wanted` more of each category passed, in at most three tries each.
+
+    Returns:
+        `done` counts variants that passed, `failed` the others by why: a failure's kind, `filtered`, `duplicate` or
+        `not_passed`.
+
+    Raises:
+        UserError: a category of which nothing is kept.
+    """
+    studio = _Studio(session, augmenter, referees, settings)
+    outcomes: Counter[str] = Counter()
+    kept = studio.kept_by_category()
+    _refuse_unknown(wanted, kept)
+    queues = {name: _attempts(kept[name], studio.written) for name in wanted}
+    missing = {name: count for name, count in wanted.items() if count > 0}
+    for _ in range(_ATTEMPTS_PER_VARIANT):
+        wave = [next(queues[name]) for name, count in missing.items() for _ in range(count)]
+        async for (source, _), outcome in session.map("augment", wave, studio.vary):
+            word = outcome.kind if isinstance(outcome, ModelError) else outcome
+            outcomes[word] += 1
+            if word == "kept" and source.category:
+                missing[source.category] -= 1
+    return Tally("augment", 0, outcomes.pop("kept", 0), outcomes)
+
+
+def _refuse_unknown(wanted: Mapping[str, int], kept: Mapping[str, list[Conversation]]) -> None:
+    for name in wanted:
+        if name not in kept:
+            fix = choose_from(name, kept) if kept else "run `safetyqc judge` first: only what passed is varied"
+            raise UserError(f"nothing of category {name!r} is kept", where="--more", fix=fix)
+
+
+def _attempts(sources: list[Conversation], written: Counter[str]) -> Iterator[tuple[Conversation, int]]:
+    """Sources in turn, each with the number of its next variant, for ever."""
+    for turn in count():
+        for source in sources:
+            yield source, written[source.id] + turn
+
+
+class _Studio:
+    """Writes one variant at a time; what passes joins the run."""
+
+    def __init__(self, session: Session, augmenter: Augmenter, referees: Referees, settings: FilterSettings) -> None:
+        self._session, self._augmenter, self._referees, self._settings = session, augmenter, referees, settings
+        conversations = list(session.store.conversations())
+        self._known = Known(session.config, conversations)
+        self.written = Counter(c.parent_id for c in conversations if c.origin == "augmented" and c.parent_id)
+
+    def kept_by_category(self) -> dict[str, list[Conversation]]:
+        """What variants may be made of: kept conversations that are no variants themselves."""
+        standings = read_standings(self._session.store, self._referees.deciding.name)
+        found: dict[str, list[Conversation]] = {}
+        for c in self._session.store.conversations():
+            if standings[c.id].status == "kept" and c.category and c.origin != "augmented":
+                found.setdefault(c.category, []).append(c)
+        return found
+
+    async def vary(self, attempt: tuple[Conversation, int]) -> str:
+        """Write, filter, compare and judge one variant; returns what became of it."""
+        from safetyqc.filters import apply_filters
+
+        source, number = attempt
+        store = self._session.store
+        try:
+            variant = await self._augmenter.augment(source, number)
+        except ModelError as error:
+            store.add_failures([_failure("augment", source, error, self._augmenter.model)]).result()
+            raise
+        if hits := apply_filters(variant, self._settings):
+            store.add_conversations([variant])
+            store.put_rejections(hits, [variant.id])
+            return "filtered"
+        if near := self._known.add(variant):
+            copy = ModelError("duplicate", f"similarity {near.similarity:.2f} with {near.conversation_id}")
+            store.add_failures([_failure("augment", source, copy, self._augmenter.model)]).result()
+            return "duplicate"
+        judgment = await self._referees.deciding.judge(variant)
+        store.add_conversations([variant])
+        store.put_judgments([judgment]).result()
+        return "kept" if judgment.passed else "not_passed"
+
+
+def _failure(stage: str, conversation: Conversation, error: ModelError, model: str) -> Failure:
+    return Failure(
+        stage=stage,
+        record_id=conversation.id,
+        kind=error.kind,
+        reason=error.reason,
+        category=conversation.category,
+        model=model,
+    )

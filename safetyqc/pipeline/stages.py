@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from safetyqc.errors import ModelError
+from safetyqc.pipeline.known import Known
 from safetyqc.records import Conversation, Failure, FailureKind, Judgment, Scenario
 from safetyqc.standing import read_standings
 
@@ -84,6 +85,7 @@ class _Drawer:
     ) -> None:
         self._session, self._author, self._taxonomy = session, author, taxonomy
         self._redraws, self._failed_draws = redraws, failed_draws
+        self._known = Known(session.config, session.store.conversations())
 
     async def write(self, scenario: Scenario) -> Conversation:
         from safetyqc.generate.scenarios import redraw
@@ -95,6 +97,7 @@ class _Drawer:
         for last in [False] * self._redraws + [True]:
             try:
                 conversation = await self._author.write(scenario)
+                self._refuse_copy(conversation)
             except ModelError as error:
                 self._record(scenario, error)
                 if last or error.kind not in _REDRAW_HELPS:
@@ -104,6 +107,10 @@ class _Drawer:
                 self._session.store.add_conversations([conversation])
                 return conversation
         raise AssertionError("unreachable: the last draw returns or raises")
+
+    def _refuse_copy(self, conversation: Conversation) -> None:
+        if near := self._known.add(conversation):
+            raise ModelError("duplicate", f"similarity {near.similarity:.2f} with {near.conversation_id}")
 
     def _record(self, scenario: Scenario, error: ModelError) -> None:
         failure = Failure(
