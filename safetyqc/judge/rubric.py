@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 TOKENS_PER_CRITERION = 200
 """Room for one criterion's reason, quote and level; an answer that is cut off is asked again with twice as much."""
+CONVERSATION_TOKENS = 12_000
+"""Longer conversations are cut; a conversation of training data hardly ever is."""
 VOTING_TEMPERATURE = 0.7
 """Votes at temperature 0 would all be the same vote."""
 _FACTS: tuple[Fact, ...] = ("category", "intent")
@@ -59,7 +61,7 @@ class RubricJudge:
         temperature: float | None = None,
         api_base: str | None = None,
         max_tokens: int | None = None,
-        max_conversation_tokens: int = 12_000,
+        max_conversation_tokens: int = CONVERSATION_TOKENS,
         max_reason_chars: int | None = None,
         with_examples: bool = True,
     ) -> None:
