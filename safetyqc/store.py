@@ -65,6 +65,10 @@ CREATE TABLE timings (seq INTEGER PRIMARY KEY, stage TEXT NOT NULL, at REAL NOT 
 """
 
 
+_LEDGER_FIELDS = ("model", "messages", "temperature", "max_tokens", "seed", "format", "api_base", "repeat")
+"""Of a request, for people who look into the ledger; the key covers the schema too, which the rubric's hash names."""
+
+
 @dataclass(frozen=True)
 class Spending:
     """What the calls of one stage and model took; `unpriced` counts calls whose price is unknown."""
@@ -166,9 +170,12 @@ class Store:
     # ---- writing ------------------------------------------------------------------------------------------------
 
     def _write(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> Future[int]:
+        return self._open_writer().put(sql, list(rows))
+
+    def _open_writer(self) -> _Writer:
         if self._writer is None:
             raise RunError("the run is open for reading only", where=str(self.path))
-        return self._writer.put(sql, list(rows))
+        return self._writer
 
     def set_meta(self, key: str, value: Any) -> None:
         """Remember a JSON value under a name."""
@@ -228,7 +235,7 @@ class Store:
 
         `history` holds the reason of every failed attempt before the answer.
         """
-        body = {"model": request.model, "messages": [dict(m) for m in request.messages], "repeat": request.repeat}
+        body = {name: getattr(request, name) for name in _LEDGER_FIELDS}
         answer = {"text": reply.text, "finish_reason": reply.finish_reason, "refusal": reply.refusal}
         row = (
             request.key,
@@ -241,14 +248,14 @@ class Store:
             reply.latency_s,
             json.dumps(history),
             time.time(),
-            json.dumps(body, ensure_ascii=False),
-            json.dumps(answer, ensure_ascii=False),
+            _dump(body),
+            _dump(answer),
         )
         sql = (
             "INSERT INTO calls (key, stage, model, good, prompt_tokens, completion_tokens, cost_usd, latency_s, "
             "history, at, request, reply) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
-        await asyncio.wrap_future(self._write(sql, [row]))
+        await self._open_writer().write(sql, row)
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
@@ -365,20 +372,36 @@ class Store:
             yield kind.model_validate_json(body)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """One statement to run, and who is told how it went: a thread that waits, or a coroutine."""
+
+    sql: str
+    rows: list[tuple[Any, ...]]
+    done: Future[int] | asyncio.Future[int]
+
+
 class _Writer:
     """One thread, one connection: takes everything that has queued up, commits it together, resolves the futures."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._queue: queue.SimpleQueue[tuple[str, list[tuple[Any, ...]], Future[int]] | None] = queue.SimpleQueue()
+        self._connection = _connect(path)  # here, not in the thread: nobody would see it fail there
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="safetyqc-store", daemon=True)
         self._thread.start()
 
     def put(self, sql: str, rows: list[tuple[Any, ...]]) -> Future[int]:
         """Queue one statement; the future holds the number of changed rows once they are durable."""
         future: Future[int] = Future()
-        self._queue.put((sql, rows, future))
+        self._queue.put(_Job(sql, rows, future))
         return future
+
+    async def write(self, sql: str, row: tuple[Any, ...]) -> int:
+        """Write one row; returns when it is durable."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._queue.put(_Job(sql, [row], future))
+        return await future
 
     def close(self) -> None:
         """Finish what is queued and end the thread."""
@@ -386,27 +409,58 @@ class _Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        with contextlib.closing(_connect(self._path)) as connection:
+        with contextlib.closing(self._connection) as connection:
             open_for_more = True
             while open_for_more:
                 batch = [self._queue.get()]
                 while not self._queue.empty():
                     batch.append(self._queue.get())
                 open_for_more = None not in batch
-                self._commit(connection, [job for job in batch if job is not None])
+                _tell(self._commit(connection, [job for job in batch if job is not None]))
 
-    def _commit(
-        self, connection: sqlite3.Connection, jobs: list[tuple[str, list[tuple[Any, ...]], Future[int]]]
-    ) -> None:
+    def _commit(self, connection: sqlite3.Connection, jobs: list[_Job]) -> list[tuple[_Job, int | Exception]]:
+        """Commit all jobs together; when that fails, each alone, so that one bad row fails only itself."""
         try:
             with connection:
-                counts = [connection.executemany(sql, rows).rowcount for sql, rows, _ in jobs]
-        except sqlite3.Error as error:
-            for _, _, future in jobs:
-                future.set_exception(_explain(error, self._path))
-            return
-        for (_, _, future), count in zip(jobs, counts, strict=True):
-            future.set_result(max(count, 0))
+                counts = [connection.executemany(job.sql, job.rows).rowcount for job in jobs]
+        except (sqlite3.Error, ValueError, OverflowError) as error:
+            if len(jobs) > 1:
+                return [outcome for job in jobs for outcome in self._commit(connection, [job])]
+            return [(job, _explain(error, self._path)) for job in jobs]
+        return [(job, max(count, 0)) for job, count in zip(jobs, counts, strict=True)]
+
+
+def _tell(outcomes: list[tuple[_Job, int | Exception]]) -> None:
+    """Resolve the futures; those of one event loop in one go, because waking a loop costs more than a write."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Job, int | Exception]]] = {}
+    for job, outcome in outcomes:
+        if isinstance(job.done, asyncio.Future):
+            by_loop.setdefault(job.done.get_loop(), []).append((job, outcome))
+        else:
+            _resolve([(job, outcome)])
+    for loop, own in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(_resolve, own)
+
+
+def _resolve(outcomes: list[tuple[_Job, int | Exception]]) -> None:
+    for job, outcome in outcomes:
+        if job.done.done():
+            continue  # cancelled meanwhile; the row is written all the same
+        if isinstance(outcome, Exception):
+            job.done.set_exception(outcome)
+        else:
+            job.done.set_result(outcome)
+
+
+def _dump(value: Any) -> str:
+    """JSON in readable characters, or escaped where a model wrote half a character, which UTF-8 cannot hold."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text
 
 
 def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -460,7 +514,9 @@ def _lock_run(folder: Path) -> Any:
     return handle
 
 
-def _explain(error: sqlite3.Error, path: Path) -> RunError:
+def _explain(error: Exception, path: Path) -> RunError:
     text = str(error)
+    if "not a database" in text:
+        return RunError(f"not a safetyqc run: {text}", where=str(path), fix="give another --run")
     fix = "free some space and run the same command again" if "full" in text or "disk" in text else None
     return RunError(f"the run cannot be written or read: {text}", where=str(path), fix=fix)

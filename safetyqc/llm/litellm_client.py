@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from functools import cache
@@ -19,8 +21,10 @@ from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm.client import Reply, Request
 from safetyqc.llm.hosts import base_of, key_of, wire_name
 from safetyqc.llm.wire import explain_error, read_allowance, read_reply, redact, response_format
+from safetyqc.text import shorten
 
 _HEADER_PREFIX = "llm_provider-"
+_WRAPPING = re.compile(r"^(?:(?:litellm\.)?\w+(?:Error|Exception): |\w+Exception - )+")
 
 
 @cache
@@ -130,19 +134,21 @@ class LitellmClient:
     def _explain(self, litellm: Any, request: Request, error: Exception) -> ModelError:
         key = self._api_key or key_of(request.model)
         said = _said(error)
+        reason = redact(f"{request.model}: {shorten(str(said), 300)}", key)
         if isinstance(error, litellm.ContentPolicyViolationError):
-            return ModelError("filtered_by_provider", redact(f"{request.model}: {said}", key))
+            return ModelError("filtered_by_provider", reason)
         if isinstance(error, litellm.Timeout):
             reason = f"{request.model}: no whole answer within {self._timeout_s:g} s"
             return ModelError("provider_error", reason, retryable=True)
-        if isinstance(error, litellm.APIConnectionError):
-            return ModelError("provider_error", redact(f"{request.model}: {said}", key), retryable=True)
-        if "LLM Provider NOT provided" in said:
+        if "LLM Provider NOT provided" in str(said):
             fix = "name the provider first, like openai/gpt-4o-mini or openrouter/..., or give --api-base URL"
             return FatalModelError(f"no provider is known for the model {request.model!r}", fix=fix)
         status = getattr(error, "status_code", None)
+        if isinstance(error, litellm.APIConnectionError) or (isinstance(status, int) and status < 400):
+            # A status of 200 here is an answer that litellm could not read: a proxy's page, or a broken body
+            return ModelError("provider_error", reason, retryable=True)
         if not isinstance(status, int):
-            return ModelError("provider_error", redact(f"{request.model}: {type(error).__name__}: {said}", key))
+            return ModelError("provider_error", f"{type(error).__name__}: {reason}")
         base = base_of(request.model, request.api_base) or ""
         return explain_error(status, said, model=request.model, base=base, headers=_error_headers(error), key=key)
 
@@ -153,12 +159,13 @@ class LitellmClient:
             await load_litellm().close_litellm_async_clients()
 
 
-def _said(error: Exception) -> str:
-    """The provider's words without litellm's wrapping of class names around them."""
-    text = str(getattr(error, "message", None) or error)
-    while text.startswith("litellm.") and ": " in text:
-        text = text.split(": ", 1)[1]
-    return text
+def _said(error: Exception) -> Any:
+    """The provider's own words, parsed where they are JSON, without litellm's class names and tracebacks around."""
+    text = _WRAPPING.sub("", str(getattr(error, "message", None) or error)).partition("Traceback (most")[0].strip()
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _error_headers(error: Exception) -> Mapping[str, str]:

@@ -293,7 +293,8 @@ def _checker(schema: str) -> Callable[[Any], str | None]:
         try:
             validate(value)
         except JsonSchemaValueException as error:
-            return shorten(str(error.message).removeprefix("data").lstrip("."), 300)
+            place, _, problem = str(error.message).partition(" ")
+            return shorten(f"{place.removeprefix('data').lstrip('.') or 'the object'} {problem}", 300)
         return None
 
     return check

@@ -41,6 +41,7 @@ _MODERATED = re.compile(r"(?i)content[_ ](?:policy|filter|management)|moderation
 _NO_FORMAT = re.compile(
     r"(?i)response_format|json_schema|json_object|json mode|structured output|guided|grammar|\bschema\b"
 )
+_BUSY = re.compile(r"(?i)overload|capacity|busy|too many|queue|throttl")
 _TOO_LONG = re.compile(r"(?i)context[_ ](?:length|window)|maximum context|too many tokens|prompt is too long|too long")
 _NO_MODEL = re.compile(
     r"(?i)model.{0,80}(?:not found|not exist|unknown|no such|not a valid|decommissioned)|model_not_found"
@@ -154,13 +155,10 @@ def explain_error(
         return FormatRefused(said)
     if status in (408, 409, 425, 429) or status >= 500:
         wait_s = read_retry_after(headers or {})
-        return ModelError(
-            "provider_error",
-            said,
-            retryable=True,
-            retry_after_s=wait_s,
-            overload=status in (429, 529) or (status == 503),
-        )
+        # A bare 503 may be a server that is gone, and must be able to break the circuit
+        busy = status == 503 and (wait_s is not None or _BUSY.search(message) is not None)
+        overload = status in (429, 529) or busy
+        return ModelError("provider_error", said, retryable=True, retry_after_s=wait_s, overload=overload)
     return ModelError("provider_error", said)
 
 

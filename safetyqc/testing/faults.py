@@ -7,6 +7,7 @@ have no entry: stop the server for that.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class Asked:
     Args:
         text: the good answer.
         number: counts the requests of this server, for ids.
+        stopped: set when the server stops.
     """
 
     http: web.Request
@@ -32,6 +34,7 @@ class Asked:
     text: str
     retry_after_s: float
     number: int
+    stopped: asyncio.Event
 
     def completion(self, text: str | None = None, **changes: Any) -> dict[str, Any]:
         """A chat completion that says the good answer, or another text."""
@@ -105,17 +108,20 @@ async def _reset(asked: Asked) -> web.StreamResponse:
     return web.Response()
 
 
-async def _hang(_: Asked) -> web.StreamResponse:
-    await asyncio.Event().wait()
+async def _hang(asked: Asked) -> web.StreamResponse:
+    await asked.stopped.wait()
     return web.Response()
 
 
 async def _trickle(asked: Asked) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(asked.http)
-    for byte in json.dumps(asked.completion()).encode():
-        await response.write(bytes([byte]))
-        await asyncio.sleep(1)
+    with contextlib.suppress(ConnectionError):
+        for byte in json.dumps(asked.completion()).encode():
+            await response.write(bytes([byte]))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asked.stopped.wait(), 1)
+                break
     return response
 
 

@@ -89,6 +89,7 @@ class FaultServer:
         self.base_url = ""
         self._in_flight = 0
         self._runner: web.AppRunner | None = None
+        self._stopped = asyncio.Event()
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen; port 0 takes a free one."""
@@ -104,6 +105,7 @@ class FaultServer:
 
     async def stop(self) -> None:
         """Close every connection and stop listening."""
+        self._stopped.set()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -146,7 +148,7 @@ class FaultServer:
             self.witness.faults["rate_limited"] += 1
             return error_response(429, "too many requests at once", "rate_limit_exceeded")
         text = answer(body, random.Random(f"{self.seed} {name}"))
-        asked = Asked(http, body, text, self.retry_after_s, self.witness.received.total())
+        asked = Asked(http, body, text, self.retry_after_s, self.witness.received.total(), self._stopped)
         fault = self._choose(name, attempt)
         if fault is None:
             response: web.StreamResponse = web.json_response(asked.completion(), headers=self.headers)

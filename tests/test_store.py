@@ -1,0 +1,208 @@
+"""A run is one file: durable, resumable, readable while it is written, and never half of something."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from safetyqc import store as store_module
+from safetyqc.errors import RunError
+from safetyqc.llm.client import Reply, Request
+from safetyqc.records import Judgment, Score, Usage
+from safetyqc.store import FILE_NAME, Store, Timing
+from safetyqc.testing import conversation
+
+REQUEST = Request(model="m", messages=({"role": "user", "content": "你好 \ud83d hi"},), stage="judge")
+REPLY = Reply(text="yes", usage=Usage(prompt_tokens=7, completion_tokens=3), cost_usd=0.25, latency_s=1.5, model="m")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.create(tmp_path / "run") as store:
+        yield store
+
+
+def judgment(conversation_id: str, passed: bool = True) -> Judgment:
+    score = Score(criterion="c", outcome="pass" if passed else "fail")
+    return Judgment(
+        conversation_id=conversation_id, judge="j", rubric="r", rubric_hash="h", scores=(score,), passed=passed
+    )
+
+
+async def test_a_recorded_answer_is_found_again_with_all_that_was_known(store: Store) -> None:
+    await store.record_call(REQUEST, REPLY, good=True, history=["500", "429"])
+    found = store.find_reply(REQUEST.key)
+    assert found is not None
+    assert found.reused
+    assert (found.text, found.usage, found.cost_usd, found.latency_s) == ("yes", REPLY.usage, 0.25, 1.5)
+    assert store.history(REQUEST.key) == ("500", "429")
+
+
+async def test_bad_answers_count_as_spending_and_are_never_found(store: Store) -> None:
+    await store.record_call(REQUEST, REPLY, good=False)
+    assert store.find_reply(REQUEST.key) is None
+    [spent] = store.spending()
+    assert (spent.calls, spent.cost_usd, spent.prompt_tokens, spent.unpriced) == (1, 0.25, 7, 0)
+    assert store.spent_usd() == 0.25
+
+
+async def test_an_unknown_cost_is_counted_as_unknown(store: Store) -> None:
+    await store.record_call(REQUEST, Reply(text="x"), good=True)
+    [spent] = store.spending()
+    assert (spent.cost_usd, spent.unpriced) == (0.0, 1)
+
+
+async def test_a_write_is_seen_by_other_readers_when_it_returns(store: Store) -> None:
+    await store.record_call(REQUEST, REPLY, good=True)
+    with Store.read(store.folder) as reader:
+        assert reader.find_reply(REQUEST.key) is not None
+
+
+async def test_many_writes_share_commits_and_none_is_lost(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = []
+    commit = store_module._Writer._commit
+
+    def counting(writer: object, connection: sqlite3.Connection, jobs: list[object]) -> object:
+        batches.append(len(jobs))
+        return commit(writer, connection, jobs)  # type: ignore[arg-type,return-value]
+
+    monkeypatch.setattr(store_module._Writer, "_commit", counting)
+    requests = [Request(model="m", messages=(), seed=i) for i in range(500)]
+    await asyncio.gather(*(store.record_call(r, REPLY, good=True) for r in requests))
+    assert all(store.find_reply(r.key) for r in requests)
+    assert len(batches) < 250
+
+
+async def test_a_cancelled_writer_of_one_record_does_not_disturb_the_others(store: Store) -> None:
+    other = Request(model="m", messages=(), seed=1)
+    first = asyncio.create_task(store.record_call(REQUEST, REPLY, good=True))
+    second = asyncio.create_task(store.record_call(other, REPLY, good=True))
+    await asyncio.sleep(0)
+    first.cancel()
+    await second
+    assert store.find_reply(other.key) is not None
+
+
+async def test_a_row_that_cannot_be_written_fails_only_itself(store: Store) -> None:
+    poisoned = Request(model="half a character \ud83d", messages=())
+    outcomes = await asyncio.gather(
+        store.record_call(poisoned, REPLY, good=True),
+        store.record_call(REQUEST, REPLY, good=True),
+        return_exceptions=True,
+    )
+    assert isinstance(outcomes[0], RunError)
+    assert outcomes[1] is None
+    assert store.find_reply(REQUEST.key) is not None
+
+
+def test_a_disk_that_is_full_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = store_module._connect
+
+    def small(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+        connection = connect(path, read_only=read_only)
+        connection.execute("PRAGMA max_page_count = 40")
+        return connection
+
+    monkeypatch.setattr(store_module, "_connect", small)
+    with Store.create(tmp_path) as store:
+        stored = store.add_conversations([conversation("hi", "hello")])
+        more = (store.add_conversations([conversation(f"q {i}", "x" * 10_000)]) for i in range(100))
+        with pytest.raises(RunError, match="full") as caught:
+            sum(more)
+        assert "free some space" in (caught.value.fix or "")
+        kept = sum(store.count_conversations().values())
+    assert stored == 1
+    assert kept > 1
+    with Store.open(tmp_path) as store:
+        assert sum(store.count_conversations().values()) == kept
+
+
+async def test_a_store_that_became_read_only_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = store_module._connect
+
+    def frozen(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+        connection = connect(path, read_only=read_only)
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    monkeypatch.setattr(store_module, "_connect", frozen)
+    with Store.create(tmp_path) as store, pytest.raises(RunError, match="readonly"):
+        await store.record_call(REQUEST, REPLY, good=True)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunError, match="cannot make a run"):
+        Store.create(tmp_path / "file" / "run")
+
+
+def test_one_writer_at_a_time_and_readers_any_time(tmp_path: Path) -> None:
+    with Store.create(tmp_path):
+        with pytest.raises(RunError, match="another safetyqc"):
+            Store.open(tmp_path)
+        Store.read(tmp_path).close()
+    Store.open(tmp_path).close()
+
+
+def test_a_reader_cannot_write(tmp_path: Path) -> None:
+    Store.create(tmp_path).close()
+    with Store.read(tmp_path) as store, pytest.raises(RunError, match="reading only"):
+        store.set_meta("a", 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database at all" * 100])
+def test_a_file_that_is_no_run_is_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE_NAME).write_bytes(content)
+    with pytest.raises(RunError, match="not a safetyqc run"):
+        Store.read(tmp_path)
+
+
+def test_a_run_of_another_format_is_told(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        store.set_meta("format", 99)
+    with pytest.raises(RunError, match="format 99"):
+        Store.open(tmp_path)
+
+
+def test_no_run_is_told_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no run here"):
+        Store.open(tmp_path)
+
+
+def test_conversations_are_added_once_in_order(store: Store) -> None:
+    first, second = conversation("a", "b"), conversation("c", "d")
+    assert store.add_conversations([first, second]) == 2
+    assert store.add_conversations([second, first]) == 0
+    assert [c.id for c in store.conversations()] == [first.id, second.id]
+    assert store.conversation(second.id) == second
+    assert store.conversation("c_none") is None
+
+
+def test_a_judgment_of_the_same_judge_replaces_the_one_before(store: Store) -> None:
+    done: Future[int] = store.put_judgments([judgment("x"), judgment("y")])
+    assert done.result() == 2
+    store.put_judgments([judgment("x", passed=False)]).result()
+    assert {j.conversation_id: j.passed for j in store.judgments("j", "h")} == {"y": True, "x": False}
+    assert store.judged("j", "h") == {"x", "y"}
+    assert store.judged("j", "other") == set()
+
+
+def test_timings_add_up_over_invocations(store: Store) -> None:
+    for seconds in (1.0, 2.0):
+        store.add_timing(Timing("judge", seconds, 10))
+    assert store.timings() == [Timing("judge", 3.0, 20)]
+
+
+def test_what_was_queued_is_durable_when_the_store_closes(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    for i in range(200):
+        store.put_judgments([judgment(str(i))])
+    store.close()
+    store.close()
+    with Store.read(tmp_path) as reader:
+        assert len(reader.judged("j", "h")) == 200
