@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 _TURN = re.compile(r"^\[(\d+)\] (?:user|assistant):\n((?:    .*\n?)+)", re.MULTILINE)
-_MESSAGES_WANTED = re.compile(r"exactly (\d+) messages")
+_MESSAGES_WANTED = re.compile(r"exactly (\d+) messages", re.IGNORECASE)
 _GOOD_LEVEL_SHARE = 0.8
 
 
