@@ -41,11 +41,17 @@ _PACKAGING = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _WILL_NOT_WRITE = re.compile(
-    r"\b(?:can(?:no|')?t|won't|will not|unable to|not able to|must decline to)\b[^.!?\n]{0,60}"
-    r"\b(?:(?:re)?writ|creat|generat|produc|continu|rephras)\w*\b[^.!?\n]{0,60}\b(?:conversation|dialog(?:ue)?|scenario)"
-    r"|(?:无法|不能|拒绝)[^。！？\n]{0,20}(?:生成|编写|改写|撰写|创作)[^。！？\n]{0,20}(?:对话|场景)",
+    r"\b(?:can(?:no|')?t|won't|will not|unable to|not able to|not comfortable|must decline to)\b[^.!?\n]{0,60}"
+    r"\b(?:(?:re)?writ|creat|generat|produc|simulat|continu|rephras|play|complet|role[- ]?play)\w*\b[^.!?\n]{0,60}"
+    r"\b(?:conversation|dialog(?:ue)?|scenario|role|user'?s? (?:message|turn)s?|(?:next|first|this) message)"
+    r"|(?:无法|不能|不会|拒绝)[^。！？\n]{0,20}(?:生成|编写|改写|撰写|创作|扮演|续写)[^。！？\n]{0,20}(?:对话|角色|场景|消息)",
     re.IGNORECASE,
 )
+
+
+def declines_to_write(text: str) -> bool:
+    """Whether a model declines to write the conversation, rather than declining inside of it."""
+    return bool(_WILL_NOT_WRITE.search(text[:400].replace("’", "'")))
 
 
 def read_messages(value: dict[str, Any]) -> tuple[Message, ...]:
@@ -56,7 +62,7 @@ def read_messages(value: dict[str, Any]) -> tuple[Message, ...]:
         ModelError: `refused_by_model`, when the first message declines to write a conversation.
     """
     raw = value["messages"]
-    if raw and _WILL_NOT_WRITE.search(raw[0]["content"][:400].replace("’", "'")):
+    if raw and declines_to_write(raw[0]["content"]):
         raise ModelError("refused_by_model", shorten(raw[0]["content"], 200))
     if len(raw) < 2 or len(raw) % 2:
         raise ValueError(f"{len(raw)} messages; it takes an even number, 2 or more, the last by the assistant")

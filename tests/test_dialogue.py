@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from safetyqc.dialogue import read_messages
+from safetyqc.dialogue import declines_to_write, read_messages
 from safetyqc.errors import ModelError
 
 
@@ -51,3 +51,29 @@ def test_a_model_that_will_not_write_is_told_from_an_assistant_that_declines(tex
 
 def test_ordinary_colons_are_no_packaging() -> None:
     assert len(read_messages(written(("user", "The user: who is it?"), ("assistant", "Two things: a and b")))) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I cannot write this conversation.",
+        "I'm sorry, but I can’t create a dialogue about this topic.",
+        "I won't role-play that scenario.",
+        "I am not comfortable continuing this conversation as the user.",
+        "我无法生成这样的对话。",
+    ],
+)
+def test_declining_to_write_is_recognised(text: str) -> None:
+    assert declines_to_write(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I can't help you hurt somebody, but I can listen.",
+        "I can't sleep and my conversation with her keeps coming back.",
+        "我不能帮你伤害别人。",
+    ],
+)
+def test_declining_inside_the_conversation_is_not_declining_to_write(text: str) -> None:
+    assert not declines_to_write(text)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal, get_args
 
+from safetyqc.dialogue import SCHEMA
 from safetyqc.errors import ConfigError, ModelError, choose_from
 from safetyqc.generate.taxonomy import Language, Taxonomy
 from safetyqc.generate.turns import clean, read_conversation, why_not_a_user_turn
@@ -26,25 +27,6 @@ Mode = Literal["oneshot", "dialogue"]
 
 STAGE = "generate"
 
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "messages": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "role": {"type": "string", "enum": ["user", "assistant"]},
-                    "content": {"type": "string"},
-                },
-                "required": ["role", "content"],
-                "additionalProperties": False,
-            },
-        }
-    },
-    "required": ["messages"],
-    "additionalProperties": False,
-}
 _PROMPTS = {
     "oneshot": ("author_oneshot", "author_rules"),
     "dialogue": ("author_assistant", "author_rules", "author_small", "author_user", "author_next"),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from safetyqc.errors import ModelError
+from safetyqc.dialogue import declines_to_write, read_messages
 from safetyqc.generate.taxonomy import Language
 from safetyqc.records import Message, Role
 from safetyqc.text import CJK, fold_to_ascii, guess_language, normalise, printable, shorten
@@ -44,13 +44,6 @@ _REMARK_LINE = re.compile(
     r"^\s*(?:\((?:note|ooc|the user)[^)\n]*\)|\[(?:note|ooc)[^\]\n]*\])\s*$", re.IGNORECASE | re.MULTILINE
 )
 _QUOTED = ('"', '"'), ("“", "”"), ("'", "'"), ("「", "」"), ("‘", "’"), ("`", "`")
-_WILL_NOT_WRITE = re.compile(
-    r"\b(?:can(?:no|')?t|won't|will not|unable to|not able to|not comfortable|must decline to)\b[^.!?\n]{0,60}"
-    r"\b(?:(?:writ|creat|generat|produc|simulat|continu|play|complet)\w*|role[- ]?play\w*)\b[^.!?\n]{0,60}"
-    r"\b(?:conversation|dialog(?:ue)?|scenario|role|user'?s? (?:message|turn)s?|(?:next|first|this) message)"
-    r"|(?:无法|不能|不会|拒绝)[^。！？\n]{0,20}(?:生成|编写|撰写|创作|扮演|续写)[^。！？\n]{0,20}(?:对话|角色|场景|消息)",
-    re.IGNORECASE,
-)
 _AS_ASSISTANT = re.compile(
     r"\bas an ai\b|\bi'?m (?:just )?an ai\b|\bhow (?:can|may) i (?:help|assist) you\b"
     r"|\A\W*i'?m (?:really |very |so )?sorry,? (?:but|to hear)"
@@ -87,17 +80,12 @@ def _unquote(text: str) -> str:
     return text
 
 
-def refuses_to_write(text: str) -> bool:
-    """Whether a model declines to write the conversation, rather than declining inside of it."""
-    return bool(_WILL_NOT_WRITE.search(text[:400].replace("’", "'")))
-
-
 def why_not_a_user_turn(text: str, before: Sequence[Message], language: Language) -> str | None:
     """Say why a cleaned text cannot be what the user says next, or None when it can."""
     plain = text.replace("’", "'")
     if not text:
         return "empty"
-    if refuses_to_write(plain):
+    if declines_to_write(plain):
         return "the author refused to write it"
     if len(text) > LONGEST_USER_TURN:
         return f"{len(text)} characters long"
@@ -129,25 +117,6 @@ def _units(text: str) -> list[str]:
 
 
 def read_conversation(value: dict[str, Any], language: Language) -> tuple[Message, ...]:
-    """Turn `{"messages": [...]}` into cleaned messages that alternate from the user to a last answer.
-
-    Raises:
-        ValueError: fewer than 2 messages, an odd number, a role out of turn, or a text that is empty once cleaned.
-        ModelError: `refused_by_model`, when the model declines to write inside the object it was asked for.
-    """
-    raw = value["messages"]
-    # Only the first message: an assistant that will not play a role later on does what it should
-    if raw and refuses_to_write(raw[0]["content"]):
-        raise ModelError("refused_by_model", shorten(raw[0]["content"], 200))
-    if len(raw) < 2 or len(raw) % 2:
-        raise ValueError(f"{len(raw)} messages; it takes an even number, 2 or more, the last by the assistant")
-    messages = []
-    for index, turn in enumerate(raw):
-        role: Role = "user" if index % 2 == 0 else "assistant"
-        if turn["role"] != role:
-            raise ValueError(f"messages[{index}] is by {turn['role']!r}; roles alternate, here it is the {role}'s turn")
-        content = clean(turn["content"], role, language)
-        if not content:
-            raise ValueError(f"messages[{index}] has no text")
-        messages.append(Message(role=role, content=content))
-    return tuple(messages)
+    """Turn `{"messages": [...]}` into cleaned messages, with the errors of `dialogue.read_messages`."""
+    turns = [{**turn, "content": clean(turn["content"], turn["role"], language)} for turn in value["messages"]]
+    return read_messages({"messages": turns})

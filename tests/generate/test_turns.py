@@ -8,7 +8,7 @@ import pytest
 
 from safetyqc.errors import ModelError
 from safetyqc.generate.taxonomy import Language
-from safetyqc.generate.turns import LONGEST_USER_TURN, clean, read_conversation, refuses_to_write, why_not_a_user_turn
+from safetyqc.generate.turns import LONGEST_USER_TURN, clean, read_conversation, why_not_a_user_turn
 from safetyqc.records import Message
 
 EN = Language(name="en", title="English", ascii=True)
@@ -61,32 +61,6 @@ def test_wording_is_left_alone(role: Any, text: str) -> None:
 def test_only_languages_that_ask_for_ascii_are_folded() -> None:
     assert clean("“你好”…真的", "user", ZH) == "“你好”…真的"
     assert clean("Grüße 你好", "user", EN) == "Grusse 你好", "what has no plain form stays for a filter to see"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I cannot write this conversation.",
-        "I'm sorry, but I can’t create a dialogue about this topic.",
-        "I won't role-play that scenario.",
-        "I am not comfortable continuing this conversation as the user.",
-        "我无法生成这样的对话。",
-    ],
-)
-def test_declining_to_write_is_recognised(text: str) -> None:
-    assert refuses_to_write(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I can't help you hurt somebody, but I can listen.",
-        "I can't sleep and my conversation with her keeps coming back.",
-        "我不能帮你伤害别人。",
-    ],
-)
-def test_declining_inside_the_conversation_is_not_declining_to_write(text: str) -> None:
-    assert not refuses_to_write(text)
 
 
 BEFORE = (
