@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from safetyqc.dedup import kernels
+from safetyqc.dedup.plain import compact_lists
 from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Tails, bounds_of
 from safetyqc.dedup.tokens import LONE, character_class, foldable
 
@@ -65,6 +66,15 @@ class Table:
         """In how many texts each feature stands, by number."""
         return self._frequencies[: self._used]
 
+    def state(self) -> dict[str, Array]:
+        """The arrays that `restore` makes the table from again, without filling it anew."""
+        return {"slots": self._slots, "ids": self._ids, "frequencies": self.frequencies()}
+
+    def restore(self, state: dict[str, Array]) -> None:
+        """Take over stored arrays, which may be mapped from files (copy on write)."""
+        self._slots, self._ids, self._frequencies = state["slots"], state["ids"], state["frequencies"]
+        self._used = len(self._frequencies)
+
 
 class Compiled:
     """The numba backend."""
@@ -110,17 +120,27 @@ class Compiled:
         kernels.split_rows(rows.bounds, rows.weights, low, tails.starts, tails.heads)
         return tails
 
-    def lists(self, rows: Rows, tails: Tails, first: int, last: int, high: float) -> Lists:
-        """Index the tails of the rows first..last; every rank gets a list."""
-        lengths = np.zeros(int(rows.ranks.max(initial=0)) + 1, np.int64)
+    def lists(self, rows: Rows, tails: Tails, first: int, last: int, high: float, *, every_rank: bool = True) -> Lists:
+        """Index the tails of the rows first..last; every rank gets a list, or only those that have entries."""
+        highest = int(rows.ranks.max(initial=0))
+        if not every_rank and 8 * len(rows.ranks) < highest:  # too few entries to walk over all ranks for
+            few = compact_lists(rows, tails, first, last, high)
+            entries = np.empty(len(few.rows), _ENTRY)
+            entries["row"], entries["weight"] = few.rows, few.weights
+            return Lists(few.ranks, few.bounds, entries["row"], entries["weight"])
+        lengths = np.zeros(highest + 1, np.int64)
         kernels.count_lists(first, last, rows.bounds, rows.ranks, tails.starts, lengths)
         bounds = bounds_of(lengths)
-        lists = Lists(np.empty(0, np.uint32), bounds, np.empty(bounds[-1], np.int32), np.empty(bounds[-1], np.float32))
+        entries = np.empty(bounds[-1], _ENTRY)
         kernels.fill_lists(
             first, last, rows.bounds, rows.ranks, rows.weights, tails.starts, tails.heads, high,
-            bounds[:-1].copy(), lists.rows, lists.weights,
+            bounds[:-1].copy(), entries["row"], entries["weight"],
         )  # fmt: skip
-        return lists
+        ranks = np.empty(0, np.uint32)
+        if not every_rank:
+            ranks = np.flatnonzero(lengths).astype(np.uint32)
+            bounds = bounds_of(lengths[ranks])
+        return Lists(ranks, bounds, entries["row"], entries["weight"])
 
     def probe(
         self, rows: Rows, tails: Tails, first: int, last: int, lists: Lists, others: Rows, other_tails: Tails,
@@ -129,7 +149,7 @@ class Compiled:
         """Find the indexed rows (base..base + size of `others`) near each of the rows first..last."""
         return Found(
             *kernels.probe(
-                first, last, (rows.bounds, rows.ranks, rows.weights, rows.squares), (tails.starts, tails.heads),
+                first, last, (rows.bounds, rows.ranks, rows.weights, rows.squares), tails.starts,
                 (lists.ranks, lists.bounds, lists.rows, lists.weights),
                 (others.bounds, others.ranks, others.weights, others.squares), other_tails.heads[base : base + size],
                 base, own, least, high, most,
@@ -137,4 +157,6 @@ class Compiled:
         )  # fmt: skip
 
 
+# side by side, so that reaching a list costs one cache miss and not two
+_ENTRY = np.dtype([("row", np.int32), ("weight", np.float32)])
 _DAMPED = np.concatenate([[0.0], 1.0 + np.log(np.arange(1, 1024))])

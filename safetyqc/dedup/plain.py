@@ -26,13 +26,13 @@ class Table:
 
     def number(self, counted: Counted, copies: Array) -> Array:
         """Return the number of each feature of the texts; text r counts `copies[r]` times."""
-        hashes, inverse = np.unique(counted.features, return_inverse=True)
+        hashes, firsts, inverse = np.unique(counted.features, return_index=True, return_inverse=True)
         places = np.searchsorted(self._keys, hashes)
         known = places < len(self._keys)
         known[known] = self._keys[places[known]] == hashes[known]
         numbers = np.empty(len(hashes), np.uint32)
         numbers[known] = self._ids[places[known]]
-        numbers[~known] = np.arange(len(self), len(self) + np.count_nonzero(~known), dtype=np.uint32)
+        numbers[~known] = len(self) + np.argsort(np.argsort(firsts[~known]))
         self._keys = np.insert(self._keys, places[~known], hashes[~known])
         self._ids = np.insert(self._ids, places[~known], numbers[~known])
         out: Array = numbers[inverse]
@@ -50,6 +50,14 @@ class Table:
     def frequencies(self) -> Array:
         """In how many texts each feature stands, by number."""
         return self._frequencies
+
+    def state(self) -> dict[str, Array]:
+        """The arrays that `restore` makes the table from again."""
+        return {"keys": self._keys, "ids": self._ids, "frequencies": self._frequencies}
+
+    def restore(self, state: dict[str, Array]) -> None:
+        """Take over stored arrays."""
+        self._keys, self._ids, self._frequencies = state["keys"], state["ids"], state["frequencies"]
 
 
 class Plain:
@@ -112,16 +120,18 @@ class Plain:
         heads[inside] = before[starts[inside]]
         return Tails(starts, np.sqrt(heads))
 
-    def lists(self, rows: Rows, tails: Tails, first: int, last: int, high: float) -> Lists:
+    def lists(
+        self,
+        rows: Rows,
+        tails: Tails,
+        first: int,
+        last: int,
+        high: float,
+        *,
+        every_rank: bool = True,  # noqa: ARG002 - naming the ranks costs this backend nothing
+    ) -> Lists:
         """Index the tails of the rows first..last."""
-        entries = _spans(tails.starts[first:last], rows.bounds[first + 1 : last + 1])
-        owners = np.repeat(np.arange(last - first), rows.bounds[first + 1 : last + 1] - tails.starts[first:last])
-        order = np.argsort(rows.ranks[entries], kind="stable")
-        entries, owners = entries[order], owners[order]
-        ranks, lengths = np.unique(rows.ranks[entries], return_counts=True)
-        may_start = _running_squares(rows)[1][entries] >= high * high
-        weights = np.where(may_start, rows.weights[entries], -rows.weights[entries])
-        return Lists(ranks, bounds_of(lengths), owners.astype(np.int32), weights)
+        return compact_lists(rows, tails, first, last, high)
 
     def probe(
         self, rows: Rows, tails: Tails, first: int, last: int, lists: Lists, others: Rows, other_tails: Tails,
@@ -171,6 +181,18 @@ class Plain:
             first, _, second = feature.partition(" ")
             self._hashes[feature] = pair_hash(self._hash(first), self._hash(second)) if second else word_hash(first)
         return self._hashes[feature]
+
+
+def compact_lists(rows: Rows, tails: Tails, first: int, last: int, high: float) -> Lists:
+    """Index the tails of the rows first..last; only ranks that have entries get a list."""
+    entries = _spans(tails.starts[first:last], rows.bounds[first + 1 : last + 1])
+    owners = np.repeat(np.arange(last - first), rows.bounds[first + 1 : last + 1] - tails.starts[first:last])
+    order = np.argsort(rows.ranks[entries], kind="stable")
+    entries, owners = entries[order], owners[order]
+    ranks, lengths = np.unique(rows.ranks[entries], return_counts=True)
+    may_start = _running_squares(rows)[1][entries] >= high * high
+    weights = np.where(may_start, rows.weights[entries], -rows.weights[entries])
+    return Lists(ranks, bounds_of(lengths), owners.astype(np.int32), weights)
 
 
 def _running_squares(rows: Rows) -> tuple[Array, Array]:

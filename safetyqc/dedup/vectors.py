@@ -43,6 +43,12 @@ class Table(Protocol):
     def frequencies(self) -> Array:
         """In how many texts each feature stands, by number."""
 
+    def state(self) -> dict[str, Array]:
+        """The arrays that `restore` makes the table from again."""
+
+    def restore(self, state: dict[str, Array]) -> None:
+        """Take over stored arrays."""
+
 
 class Backend(Protocol):
     """One way to do the work; all give the same result. `plain.py` and `compiled.py` hold the two there are."""
@@ -64,8 +70,8 @@ class Backend(Protocol):
     def tails(self, rows: Rows, low: float) -> Tails:
         """Find the indexed part of each row."""
 
-    def lists(self, rows: Rows, tails: Tails, first: int, last: int, high: float) -> Lists:
-        """Index the tails of the rows first..last."""
+    def lists(self, rows: Rows, tails: Tails, first: int, last: int, high: float, *, every_rank: bool = True) -> Lists:
+        """Index the tails of the rows first..last; without `every_rank` only ranks that have entries get a list."""
 
     def probe(
         self, rows: Rows, tails: Tails, first: int, last: int, lists: Lists, others: Rows, other_tails: Tails,
