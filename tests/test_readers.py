@@ -375,3 +375,10 @@ def test_real_files_are_read_whole(shared_data: Path, name: str, count: int) -> 
     result = read_conversations(shared_data / f"{name}.jsonl")
     assert len({c.id for c in result.conversations}) == count
     assert result.skipped == ()
+
+
+def test_the_documented_tables_are_those_of_the_code() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")
+    for table in (CATEGORY_OF_RISK, INTENT_OF_SCENARIO_TYPE):
+        for word, meaning in table.items():
+            assert re.search(rf"^\|.*`{word}`.*\| `?{meaning}`? \|$", text, re.MULTILINE), word

@@ -139,15 +139,17 @@ class PatternSet:
         replaced = {*file.drop, *(p.name for p in file.patterns)}
         patterns = [*(p for p in base.patterns if p.name not in replaced), *file.patterns]
         self.finders = tuple(Finder.of(p, words) for p in patterns)
+        self._of: dict[tuple[PatternFilter, Role], list[Finder]] = {}
+        for finder in self.finders:
+            for role in finder.pattern.roles:
+                self._of.setdefault((finder.pattern.filter, role), []).append(finder)
         self._stock = [_compile(x, words, ()) for x in (*base.stock_refusals, *file.stock_refusals)]
 
     def find(self, filter_name: PatternFilter, message: Message) -> Hit | None:
         """Return the first hit of one filter's patterns in a message, or None."""
-        folded = fold(message.content)
-        for finder in self.finders:
-            pattern = finder.pattern
-            if pattern.filter == filter_name and message.role in pattern.roles and (text := finder.find(folded)):
-                return Hit(pattern.name, text, pattern.why)
+        for finder in self._of.get((filter_name, message.role), ()):
+            if text := finder.find(fold(message.content)):
+                return Hit(finder.pattern.name, text, finder.pattern.why)
         return None
 
     def is_template(self, answer: str) -> bool:

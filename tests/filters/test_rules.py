@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from safetyqc.errors import ConfigError
-from safetyqc.filters import FILTERS, FilterSettings, apply_filters, check_filter_names
+from safetyqc.filters import FILTERS, FilterSettings, apply_filters, check_filter_names, load_patterns
 from safetyqc.filters.rules import count_words, language_of
 from safetyqc.labels import read_labels
 from safetyqc.readers import read_conversations
@@ -182,3 +183,17 @@ def test_labelled_safe_answers_are_hardly_ever_dropped(shared_data: Path) -> Non
     assert len(safe) == 164
     assert dangerous == []
     assert len(safe & hits.keys()) <= 2
+
+
+def test_every_filter_stands_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "filters.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == list(FILTERS)
+
+
+def test_the_documented_patterns_are_accepted(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "filters.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(words:.*?)```", text, re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(block, encoding="utf-8")
+    names = [f.pattern.name for f in load_patterns(tmp_path / "mine.yaml").finders]
+    assert "internal_project" in names
+    assert "unfilled_blank" not in names
