@@ -7,6 +7,7 @@ thing: no model is ever chosen silently when a provider's key is set; only witho
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -89,7 +90,14 @@ class JudgeSettings(Record):
     votes: int = Field(default=1, ge=1)
     fallback: str | None = None
     canaries: bool = False
-    max_tokens: int = Field(default=1200, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Room for an answer; None for 200 tokens a criterion."""
+    labels: tuple[Path, ...] = ()
+    """Label files that a cascade chooses its thresholds on."""
+    min_agreement: Share = 0.9
+    confidence: Share = 0.95
+    people: bool = False
+    """Leave to people what a cascade's last judge is not sure of."""
 
 
 class DedupSettings(Record):
@@ -160,11 +168,13 @@ def load_config(path: Path | None = None, flags: Mapping[str, Any] | None = None
 
 
 def _flag_error(error: ValidationError) -> ConfigError:
+    """Say it of the flag: what stands in the file was found wrong before, when it was read."""
     first = error.errors(include_url=False)[0]
-    name = ".".join(str(part) for part in first["loc"])
-    expected = first.get("ctx", {}).get("expected")
-    fix = f"valid: {expected}" if expected else None
-    return ConfigError(f"{first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}", where=name, fix=fix)
+    flag = "--" + str(first["loc"][-1]).replace("_", "-")
+    value, choices = first["input"], re.findall(r"'([^']*)'", first.get("ctx", {}).get("expected", ""))
+    if choices:
+        return ConfigError(f"unknown value {value!r}", where=flag, fix=choose_from(str(value), choices))
+    return ConfigError(f"{first['msg'][0].lower()}{first['msg'][1:]}, got {value!r}", where=flag)
 
 
 def choose_model(named: str | None) -> str:

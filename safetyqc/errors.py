@@ -107,6 +107,9 @@ class FatalModelError(ModelError):
         self.fix = fix
         super().__init__("provider_error", reason)
 
+    def __str__(self) -> str:
+        return self.reason + (f"\n  fix: {self.fix}" if self.fix else "")
+
 
 class BudgetReached(SafetyqcError):
     """`--max-cost` was reached; what was answered is saved and the same command goes on later."""

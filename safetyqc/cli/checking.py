@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import in_run, next_step, note, read, say, show, show_json
+from safetyqc.cli.output import in_run, next_step, note, read, say, show, show_json, typed
 from safetyqc.cli.session import in_session
 from safetyqc.config import load_config
 
@@ -86,7 +86,7 @@ def check(
     from safetyqc.reports.check import render_check
 
     show(render_check(report))
-    next_step(f"safetyqc judge {file}", f"safetyqc dedup {file} --show-pairs 10")
+    next_step(f"safetyqc judge {typed(file)}", f"safetyqc dedup {typed(file)} --show-pairs 10")
 
 
 def filter_conversations(
@@ -105,7 +105,7 @@ def filter_conversations(
     config = load_config(config_file, flags)
 
     async def work(session: Session) -> None:
-        say(filter_stage(session), "conversations pass")
+        say(filter_stage(session))
 
     in_session(config, work)
     next_step(f"safetyqc judge{in_run(config)}", f"safetyqc report{in_run(config)} --section filters")
@@ -165,7 +165,7 @@ def dedup(
 
     async def work(session: Session) -> None:
         nonlocal conversations, groups
-        say(dedup_run(session), "conversations stay")
+        say(dedup_run(session))
         conversations, groups = list(session.store.conversations()), session.store.duplicate_groups()
 
     if file is not None:
@@ -180,7 +180,7 @@ def dedup(
         write_lines(jsonl, (json.dumps(_group_line(group, index)) for group in groups))
         note(f"wrote {len(groups):,} groups to {jsonl}")
     show(render_duplicates(groups, conversations, show_pairs))
-    next_step(f"safetyqc report{in_run(config)}" if file is None else f"safetyqc judge {file}")
+    next_step(f"safetyqc report{in_run(config)}" if file is None else f"safetyqc judge {typed(file)}")
 
 
 def _group_line(group: DuplicateGroup, index: dict[str, int]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from safetyqc.config import load_config
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command()(compare)
+    app.command("train-judge")(train_judge)
 
 
 def compare(
@@ -71,3 +72,20 @@ def compare(
         write_text(html, comparison_page(gathered.comparison, gathered.disagreements(None)))
         note(f"wrote {html}")
     next_step(f"safetyqc compare{in_run(config)} --show 10", f"safetyqc report{in_run(config)} --judge NAME")
+
+
+def train_judge(
+    labels: Annotated[list[Path], typer.Argument(metavar="LABELS...", help="Conversations with labels in their lines.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the weights go.")] = Path("judge-weights.json"),
+    fresh: Annotated[bool, typer.Option("--from-scratch", help="Do not start from the shipped weights.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+) -> None:
+    """Refit the embedded judge on your own labels; says how well it does on what it was not trained on.
+
+    Example: safetyqc train-judge labels.jsonl --out my-judge.json
+    """
+    from safetyqc.pipeline.training import train_on_files
+
+    for line in train_on_files(labels, out, from_scratch=fresh, force=force):
+        typer.echo(line)
+    next_step(f"safetyqc judge FILE -m trained:{out}", f"safetyqc compare --labels {labels[0]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,11 +11,14 @@ import typer
 
 from safetyqc.cli import options as o
 from safetyqc.cli.groups import DefaultGroup
-from safetyqc.cli.output import in_run, next_step, note, read, say, show
+from safetyqc.cli.output import in_run, next_step, note, read, say, show, show_json
 from safetyqc.cli.session import in_session
 from safetyqc.config import load_config
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from safetyqc.judge.attack import AttackRow
     from safetyqc.pipeline.session import Session
     from safetyqc.records import Conversation, Judgment
 
@@ -48,6 +52,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     judges = typer.Typer(cls=DefaultGroup, rich_markup_mode=None, help="Score conversations by a rubric.")
     judges.command("run")(judge)
+    judges.command("attack")(attack)
     app.add_typer(judges, name="judge")
 
 
@@ -73,6 +78,18 @@ def judge(
         bool | None,
         typer.Option("--canaries", help="Slip in known good and bad ones; never exported.", show_default=False),
     ] = None,
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option("--labels", metavar="FILE", help="Labels that a cascade chooses its thresholds on.", show_default=False),
+    ] = None,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option("--min-agreement", min=0, max=1, help="What a cascade promises (default: 0.9).", show_default=False),
+    ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option("--confidence", min=0, max=1, help="How surely it promises (default: 0.95).", show_default=False),
+    ] = None,
     skip_bad_lines: o.SkipBadLines = False,
     run: o.Run = None,
     config_file: o.ConfigFile = None,
@@ -89,7 +106,8 @@ def judge(
 
     See also: safetyqc judge attack
     """
-    from safetyqc.pipeline.order import import_conversations, judge_all
+    from safetyqc.pipeline.choices import check_settings
+    from safetyqc.pipeline.order import family_warnings, import_conversations, judge_all
 
     flags: dict[str, Any] = {
         "run": run,
@@ -99,10 +117,16 @@ def judge(
         "judge.per_criterion": per_criterion,
         "judge.fallback": fallback,
         "judge.canaries": canaries,
+        "judge.labels": tuple(labels) if labels else None,
+        "judge.min_agreement": min_agreement,
+        "judge.confidence": confidence,
     }
     settings = o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane, fresh=fresh)
     config = load_config(config_file, flags | settings)
+    check_settings(config, judges=True)
     result = read(file, skip_bad_lines=skip_bad_lines) if file is not None else None
+    for warning in family_warnings(config):
+        note(f"warning: {warning}")
 
     async def work(session: Session) -> None:
         conversations = None
@@ -118,6 +142,48 @@ def judge(
 
     in_session(config, work, create=result is not None, quiet=quiet)
     next_step(f"safetyqc report{in_run(config)}", f"safetyqc compare{in_run(config)}  (with two judges or labels)")
+
+
+def attack(
+    models: JudgeModels = None,
+    attacks: Annotated[
+        list[str] | None, typer.Option("--attack", metavar="NAME", help="Only this one; repeatable.", show_default=False)
+    ] = None,
+    rubric: o.Rubric = None,
+    run: o.Run = None,
+    config_file: o.ConfigFile = None,
+    api_base: o.ApiBase = None,
+    lane: o.Lane = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Try to talk a judge round: forged verdicts, closed fences, orders, authority, padding, unicode, role names.
+
+    Example: safetyqc judge attack -m local -m openai/gpt-4o-mini
+    """
+    from safetyqc.pipeline.order import attack_judges
+
+    flags = {"run": run, "judge.models": tuple(models) if models else None, "judge.rubric": rubric}
+    config = load_config(config_file, flags | o.model_flags(api_base=api_base, lane=lane))
+    rows: list[AttackRow] = []
+
+    async def work(session: Session) -> None:
+        rows.extend(await attack_judges(session, attacks))
+
+    in_session(config, work, create=True)
+    if as_json:
+        show_json([asdict(row) for row in rows])
+    else:
+        show(_attack_table(rows))
+    next_step(f"safetyqc judge{in_run(config)} --canaries", f"safetyqc compare{in_run(config)} --labels FILE")
+
+
+def _attack_table(rows: list[AttackRow]) -> Table:
+    from safetyqc.reports.drawing import table
+
+    drawn = table("judge", "attack", "tried", "flipped", "silenced", numbers=(2, 3, 4))
+    for row in rows:
+        drawn.add_row(row.judge, row.attack, str(row.tried), str(row.flipped), str(row.silenced))
+    return drawn
 
 
 def _write_verdicts(session: Session, path: Path, conversations: list[Conversation]) -> None:

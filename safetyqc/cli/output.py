@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -36,14 +37,27 @@ def next_step(*commands: str) -> None:
     note("next:  " + "\n       ".join(commands))
 
 
-def say(tally: Tally, noun: str = "conversations") -> None:
+_DONE = {"filter": "pass", "dedup": "stay", "rewrite": "kept", "augment": "kept", "import": "new"}
+"""What became of the conversations that a stage counts as done; any other stage just did them."""
+_LEFT = {
+    "filter": "rejected",
+    "judge": "verdicts open",
+    "dedup": "dropped",
+    "rewrite": "not kept",
+    "augment": "not kept",
+}
+"""What a stage counts as failed: a judge leaves single criteria open, not whole conversations."""
+
+
+def say(tally: Tally) -> None:
     """Tell one line of what a stage did."""
-    parts = [f"{tally.done:,} {noun}"]
+    stage = tally.stage.split()[0]
+    parts = [f"{tally.done:,} {_DONE.get(stage, 'done')}"]
     if tally.already:
-        parts.append(f"{tally.already:,} already done")
+        parts.append(f"{tally.already:,} already {'there' if stage == 'import' else 'done'}")
     if tally.failed:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(tally.failed.items(), key=lambda x: -x[1]))
-        parts.append(f"{tally.missing:,} without a result ({kinds})")
+        parts.append(f"{tally.missing:,} {_LEFT.get(stage, 'without a result')} ({kinds})")
     note(f"{tally.stage}: " + "; ".join(parts))
 
 
@@ -51,7 +65,12 @@ def in_run(config: Config) -> str:
     """The `--run` flag that a follow-up command needs: nothing for the default run."""
     from safetyqc.config import DEFAULT_RUN
 
-    return "" if str(config.run) == DEFAULT_RUN else f" --run {config.run}"
+    return "" if str(config.run) == DEFAULT_RUN else f" --run {shlex.quote(str(config.run))}"
+
+
+def typed(file: str) -> str:
+    """A file as it is typed in a follow-up command; what came from stdin is gone, so there it is only named."""
+    return "FILE" if file == "-" else shlex.quote(file)
 
 
 def read(name: str, *, skip_bad_lines: bool) -> ReadResult:
@@ -60,7 +79,9 @@ def read(name: str, *, skip_bad_lines: bool) -> ReadResult:
 
     result = read_conversations(name, skip_bad_lines=skip_bad_lines)
     if result.skipped:
-        note(f"skipped {len(result.skipped):,} bad lines of {name}:")
+        note(f"{name}: skipped {len(result.skipped):,} of {len(result.skipped) + len(result.conversations):,} lines")
         for bad in result.skipped[:5]:
-            note(f"  {bad}")
+            note(f"  {bad.path}:{bad.line}: {bad.what}")
+        if len(result.skipped) > 5:
+            note(f"  and {len(result.skipped) - 5:,} more: safetyqc check {typed(name)} --skip-bad-lines")
     return result

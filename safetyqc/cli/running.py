@@ -108,6 +108,9 @@ def do_all(
     quiet: bool = False,
 ) -> None:
     """Estimate, run everything, report; shared by `run` and `demo`."""
+    from safetyqc.pipeline.choices import check_settings
+
+    check_settings(config, writes=write or not files, judges=True)
     inputs = [(name, read(name, skip_bad_lines=skip_bad_lines)) for name in files]
 
     async def work(session: Session) -> None:
@@ -135,9 +138,12 @@ def _introduce(config: Config) -> None:
     """Say who works, and plainly so when it is the model that is only for trying."""
     from safetyqc.local import TRY_OUT_NOTE
     from safetyqc.pipeline.choices import EMBEDDED
+    from safetyqc.pipeline.order import family_warnings
 
     if EMBEDDED in (config.generate.model, config.rewrite.model):
         note(TRY_OUT_NOTE)
+    for warning in family_warnings(config):
+        note(f"warning: {warning}")
 
 
 def _report(session: Session) -> None:

@@ -10,7 +10,7 @@ import typer
 from safetyqc.cli import options as o
 from safetyqc.cli.output import in_run, next_step, note, say
 from safetyqc.cli.session import in_session
-from safetyqc.config import choose_model, load_config, parse_shares
+from safetyqc.config import load_config, parse_shares
 
 if TYPE_CHECKING:
     from safetyqc.pipeline.session import Session
@@ -75,6 +75,7 @@ def generate(
 
     Example: safetyqc generate -n 600 -m openrouter/meta-llama/llama-3.3-70b-instruct
     """
+    from safetyqc.pipeline.choices import check_settings
     from safetyqc.pipeline.order import generate as generate_stage
 
     flags: dict[str, Any] = {
@@ -90,7 +91,7 @@ def generate(
     }
     models = o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane, fresh=fresh)
     config = load_config(config_file, flags | models)
-    choose_model(config.generate.model)
+    check_settings(config, writes=True)
     wanted = {name: int(number) for name, number in parse_shares(top_up or [], "--top-up").items()}
 
     async def work(session: Session) -> None:
@@ -136,7 +137,7 @@ def rewrite(
     )
 
     async def work(session: Session) -> None:
-        say(await mend(session), "kept")
+        say(await mend(session))
 
     in_session(config, work, quiet=quiet)
     next_step(f"safetyqc report{in_run(config)} --section rewrites", f"safetyqc export{in_run(config)}")
@@ -176,7 +177,7 @@ def augment(
     counts = {name: int(number) for name, number in parse_shares(wanted, "--more").items()}
 
     async def work(session: Session) -> None:
-        say(await augment_stage(session, counts), "kept")
+        say(await augment_stage(session, counts))
 
     in_session(config, work, quiet=quiet)
     next_step(f"safetyqc report{in_run(config)}", f"safetyqc export{in_run(config)}")

@@ -63,3 +63,26 @@ def filter_settings(config: Config) -> FilterSettings:
         skip=section.skip,
         patterns=load_patterns(section.patterns),
     )
+
+
+def check_settings(config: Config, *, writes: bool = False, judges: bool = False) -> None:
+    """Find what is wrong with the files and names in the settings, before anything is asked, paid or written.
+
+    Raises:
+        UserError: a mistake in the rubric, taxonomy or patterns, or a model file that cannot be used.
+    """
+    from safetyqc.generate.taxonomy import load_taxonomy
+    from safetyqc.local import find_weights
+    from safetyqc.rubrics import load_rubric_set
+
+    models: list[str | None] = [rewriter_model(config)]
+    filter_settings(config)
+    if judges:
+        load_rubric_set(config.judge.rubric)
+        models += [*judge_models(config), config.judge.fallback]
+    if writes:
+        load_taxonomy(config.generate.taxonomy)
+        models += [author_model(config), config.generate.assistant]
+    for model in models:
+        if model is not None and model.startswith(f"{EMBEDDED}:"):
+            find_weights(model, download=False)
