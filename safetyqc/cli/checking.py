@@ -113,7 +113,7 @@ def filter_conversations(
 
 def dedup(
     file: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="A file instead of the run; - for stdin.", show_default=False)
+        str | None, typer.Argument(metavar="FILE", help="A file instead of the run; - for stdin.", show_default=False)
     ] = None,
     min_similarity: o.MinSimilarity = None,
     on: Annotated[

@@ -22,7 +22,7 @@ def compare(
     file: Annotated[
         str | None,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             help="Conversations with recorded verdicts or labels; without it: the run.",
             show_default=False,
         ),
@@ -75,8 +75,12 @@ def compare(
 
 
 def train_judge(
-    labels: Annotated[list[Path], typer.Argument(metavar="LABELS...", help="Conversations with labels in their lines.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the weights go.")] = Path("judge-weights.json"),
+    labels: Annotated[
+        list[Path], typer.Argument(metavar="LABELS...", help="Conversations with labels in their lines.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the weights go.")] = Path(
+        "judge-weights.json"
+    ),
     fresh: Annotated[bool, typer.Option("--from-scratch", help="Do not start from the shipped weights.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:

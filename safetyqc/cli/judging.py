@@ -60,7 +60,7 @@ def judge(
     file: Annotated[
         str | None,
         typer.Argument(
-            metavar="[FILE]", help="Brought into the run first; - for stdin. Without it: the run.", show_default=False
+            metavar="FILE", help="Brought into the run first; - for stdin. Without it: the run.", show_default=False
         ),
     ] = None,
     models: JudgeModels = None,
@@ -80,11 +80,15 @@ def judge(
     ] = None,
     labels: Annotated[
         list[Path] | None,
-        typer.Option("--labels", metavar="FILE", help="Labels that a cascade chooses its thresholds on.", show_default=False),
+        typer.Option(
+            "--labels", metavar="FILE", help="Labels that a cascade chooses its thresholds on.", show_default=False
+        ),
     ] = None,
     min_agreement: Annotated[
         float | None,
-        typer.Option("--min-agreement", min=0, max=1, help="What a cascade promises (default: 0.9).", show_default=False),
+        typer.Option(
+            "--min-agreement", min=0, max=1, help="What a cascade promises (default: 0.9).", show_default=False
+        ),
     ] = None,
     confidence: Annotated[
         float | None,
@@ -147,7 +151,8 @@ def judge(
 def attack(
     models: JudgeModels = None,
     attacks: Annotated[
-        list[str] | None, typer.Option("--attack", metavar="NAME", help="Only this one; repeatable.", show_default=False)
+        list[str] | None,
+        typer.Option("--attack", metavar="NAME", help="Only this one; repeatable.", show_default=False),
     ] = None,
     rubric: o.Rubric = None,
     run: o.Run = None,

@@ -96,7 +96,7 @@ def _render(summary: Summary, sections: list[str] | None, against: Path | None, 
 
 def export(
     path: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="Where to (nanochat has a default).", show_default=False)
+        Path | None, typer.Argument(metavar="FILE", help="Where to (nanochat has a default).", show_default=False)
     ] = None,
     format_name: Annotated[
         str | None,

@@ -15,7 +15,7 @@ from safetyqc.config import load_config
 if TYPE_CHECKING:
     from safetyqc.pipeline.session import Session
 
-Name = Annotated[str, typer.Argument(metavar="[NAME|PATH]", help="A bundled set or criterion, or a file or folder.")]
+Name = Annotated[str, typer.Argument(metavar="NAME|PATH", help="A bundled set or criterion, or a file or folder.")]
 
 
 def register(app: typer.Typer) -> None:

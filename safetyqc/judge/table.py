@@ -1,6 +1,7 @@
 """Judges by name: what may stand after `-m`, and how each kind is made.
 
     local                       the embedded scikit-learn judge
+    trained:FILE                the embedded judge with weights of one's own (`safetyqc train-judge`)
     recorded:FILE               verdicts from a file (own lines, or a .yaml map of another judge's)
     panel:A,B,C                 majority of several judges; `any-fail:` and `mean:` likewise
     anything else               the rubric judge with that model (`local:PATH.gguf` runs in-process)
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetyqc.errors import UserError
@@ -52,6 +54,12 @@ class Making:
     settings: JudgeSettings
 
 
+def _trained(argument: str, making: Making) -> Judge:
+    from safetyqc.judge.local.judge import LocalJudge
+
+    return LocalJudge(making.rubric_set, argument, name=f"trained:{Path(argument).stem}")
+
+
 def _recorded(argument: str, making: Making) -> Judge:
     from safetyqc.judge.recorded import RecordedJudge
 
@@ -74,6 +82,7 @@ def _cascade(argument: str, _: Making) -> Judge:
 
 
 JUDGES: dict[str, Callable[[str, Making], Judge]] = {
+    "trained": _trained,
     "recorded": _recorded,
     "panel": _panel("majority"),
     "any-fail": _panel("any-fail"),

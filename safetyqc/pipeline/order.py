@@ -27,7 +27,10 @@ from safetyqc.records import Conversation, conversation_id
 from safetyqc.standing import read_standings
 
 if TYPE_CHECKING:
+    from safetyqc.config import Config
+    from safetyqc.judge.attack import AttackRow
     from safetyqc.judge.base import Judge
+    from safetyqc.judge.table import JudgeSettings
     from safetyqc.pipeline.session import Session
     from safetyqc.readers import ReadResult
     from safetyqc.rubrics import RubricSet, Trial
@@ -105,25 +108,48 @@ def settle_rubric(session: Session) -> RubricSet:
     return rubric
 
 
-def make_judges(session: Session, rubric: RubricSet, names: Sequence[str]) -> list[Judge]:
-    """Make judges by name with the configured settings."""
-    from safetyqc.judge.local.judge import LocalJudge
-    from safetyqc.judge.rubric import RubricJudge
+async def make_judges(session: Session, rubric: RubricSet, names: Sequence[str]) -> list[Judge]:
+    """Make judges by name with the configured settings; a cascade judges its labelled conversations to be made.
+
+    Raises:
+        UserError: a judge that cannot be made, such as a cascade without labels.
+    """
+    from safetyqc.judge.table import JudgeSettings, make_judge
 
     section = session.config.judge
+    settings = JudgeSettings(
+        per_criterion=section.per_criterion,
+        votes=section.votes,
+        fallback_model=section.fallback,
+        max_tokens=section.max_tokens,
+    )
     return [
-        LocalJudge(rubric)
-        if name == EMBEDDED
-        else RubricJudge(
-            session.client,
-            name,
-            rubric,
-            per_criterion=section.per_criterion,
-            votes=section.votes,
-            fallback_model=section.fallback,
-        )
+        await _fit_cascade(session, rubric, name, settings)
+        if name.startswith("cascade:") and section.labels
+        else make_judge(name, rubric, lambda: session.client, settings)
         for name in names
     ]
+
+
+async def _fit_cascade(session: Session, rubric: RubricSet, name: str, settings: JudgeSettings) -> Judge:
+    from safetyqc.judge.table import make_cascade
+    from safetyqc.labels import read_labels
+    from safetyqc.readers import read_conversations
+
+    section = session.config.judge
+    labelled = [c for path in section.labels for c in read_conversations(path).conversations]
+    labels = [label for path in section.labels for label in read_labels(path, labelled)]
+    return await make_cascade(
+        name,
+        rubric,
+        lambda: session.client,
+        settings,
+        labelled=labelled,
+        labels=labels,
+        min_agreement=section.min_agreement,
+        confidence=section.confidence,
+        people=section.people,
+    )
 
 
 async def judge_all(session: Session, only: Sequence[str] | None = None) -> list[Tally]:
@@ -133,7 +159,7 @@ async def judge_all(session: Session, only: Sequence[str] | None = None) -> list
         only: ids to restrict it to; None for all that no filter rejected.
     """
     rubric = settle_rubric(session)
-    judges = make_judges(session, rubric, judge_models(session.config))
+    judges = await make_judges(session, rubric, judge_models(session.config))
     session.store.set_meta("deciding_judge", judges[0].name)
     planted = _plant_canaries(session) if session.config.judge.canaries else []
     only = [*only, *planted] if only is not None else None
@@ -154,7 +180,7 @@ async def mend(session: Session) -> Tally:
     from safetyqc.rewrite import Rewriter
 
     rewriter = Rewriter(session.client, rewriter_model(session.config) or author_model(session.config))
-    return await mending.rewrite_run(session, rewriter, _referees(session), filter_settings(session.config))
+    return await mending.rewrite_run(session, rewriter, await _referees(session), filter_settings(session.config))
 
 
 async def augment(session: Session, wanted: Mapping[str, int]) -> Tally:
@@ -166,10 +192,12 @@ async def augment(session: Session, wanted: Mapping[str, int]) -> Tally:
     from safetyqc.rewrite import Augmenter
 
     augmenter = Augmenter(session.client, rewriter_model(session.config) or author_model(session.config))
-    return await mending.augment_run(session, augmenter, _referees(session), filter_settings(session.config), wanted)
+    return await mending.augment_run(
+        session, augmenter, await _referees(session), filter_settings(session.config), wanted
+    )
 
 
-def _referees(session: Session) -> mending.Referees:
+async def _referees(session: Session) -> mending.Referees:
     """The deciding judge, and another one to confirm it where the deciding judge is the rewriter itself."""
     rubric = settle_rubric(session)
     deciding = session.store.meta("deciding_judge") or judge_models(session.config)[0]
@@ -177,7 +205,26 @@ def _referees(session: Session) -> mending.Referees:
     names = [deciding]
     if deciding == rewriter_model(session.config) and (second := second_judge(session.config)):
         names.append(second)
-    return mending.Referees(*make_judges(session, rubric, names))
+    return mending.Referees(*await make_judges(session, rubric, names))
+
+
+async def attack_judges(session: Session, attacks: Sequence[str] | None = None) -> list[AttackRow]:
+    """Try to talk the configured judges round with known-bad conversations; none of them joins the run."""
+    from safetyqc.judge.attack import attack_judge
+    from safetyqc.rubrics import load_rubric_set
+
+    rubric = load_rubric_set(session.config.judge.rubric)
+    judges = await make_judges(session, rubric, judge_models(session.config))
+    return [row for judge in judges for row in await attack_judge(judge, rubric, attacks=attacks)]
+
+
+def family_warnings(config: Config) -> list[str]:
+    """Say which judges would judge the work of their own model family."""
+    from safetyqc.judge.family import family_warning
+
+    others = {"author": config.generate.model, "rewriter": rewriter_model(config)}
+    found = [family_warning(judge, others) for judge in judge_models(config) if judge != EMBEDDED]
+    return [warning for warning in found if warning]
 
 
 async def try_rubric(session: Session) -> list[Trial]:
@@ -185,8 +232,8 @@ async def try_rubric(session: Session) -> list[Trial]:
     from safetyqc.rubrics import load_rubric_set, test_rubric
 
     rubric = load_rubric_set(session.config.judge.rubric)
-    judge = make_judges(session, rubric, judge_models(session.config)[:1])[0]
-    return await test_rubric(judge, rubric.criteria)
+    judges = await make_judges(session, rubric, judge_models(session.config)[:1])
+    return await test_rubric(judges[0], rubric.criteria)
 
 
 async def run_all(
