@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 
 def import_file(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Conversation files; - for stdin.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Conversation files; - for stdin.")],
     skip_bad_lines: o.SkipBadLines = False,
     run: o.Run = None,
     config_file: o.ConfigFile = None,

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def run(
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FILE...", help="Quality-control these instead of generating.", show_default=False),
+        typer.Argument(metavar="FILE", help="Quality-control these instead of generating.", show_default=False),
     ] = None,
     count: Annotated[
         int | None,
