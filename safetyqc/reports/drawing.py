@@ -7,7 +7,6 @@ never the only sign: a mark or a number says the same. The surprising thing: eve
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,10 +19,10 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from safetyqc.reports.wording import split_quotes
 from safetyqc.text import mask, shorten
 
 GOOD, WARN, BAD, ACCENT, FAINT = "#22995f", "#b7791f", "#d64545", "#2f7fd6", "#7d7d7d"
-_QUOTED = re.compile(r'"[^"]+"|“[^”]+”|「[^」]+」|(?<!\w)\'[^\']+\'(?!\w)')
 MARKS = {"good": ("✓", GOOD), "warning": ("!", WARN), "bad": ("✗", BAD), "hint": ("›", ACCENT), "none": ("·", FAINT)}
 
 
@@ -41,7 +40,7 @@ def masked(text: str, *, unmask: bool, width: int = 160) -> Text:
 def reasoned(text: str, *, unmask: bool, width: int = 150) -> Text:
     """A judge's reason; what it quotes may be as harmful as its source, so quotes are masked like it."""
     line = shorten(text, width)
-    return Text(line if unmask else _QUOTED.sub(lambda found: mask(found[0]), line))
+    return Text("".join(mask(part) if quoted and not unmask else part for part, quoted in split_quotes(line)))
 
 
 def mark(kind: str) -> Text:

@@ -105,7 +105,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        name: getattr(wording, name) for name in ("percent", "number", "money", "duration", "counted")
+        name: getattr(wording, name) for name in ("percent", "number", "money", "duration", "counted", "split_quotes")
     }
     environment.globals |= {"interval": wording.interval, "heat": heat}
     return environment

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+_QUOTED = re.compile(r'("[^"]+"|“[^”]+”|「[^」]+」|(?<!\w)\'[^\']+\'(?!\w)|`[^`]+`)')
+
 
 def percent(share: float | None, digits: int = 1) -> str:
     """`97.4%`, or a dash where nothing can be said; only exactly everything is 100, only exactly nothing 0."""
@@ -46,3 +50,8 @@ def duration(seconds: float) -> str:
 def counted(n: int, noun: str) -> str:
     """`1 group`, `2,345 groups`."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def split_quotes(text: str) -> list[tuple[str, bool]]:
+    """Cut a reason at what it quotes: (part, is a quote). Quotes may be as harmful as their source."""
+    return [(part, index % 2 == 1) for index, part in enumerate(_QUOTED.split(text)) if part]

@@ -10,6 +10,7 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,8 @@ def _spend(store: Store) -> None:
         request = Request(model="openai/author", messages=({"role": "user", "content": str(i)},), stage="generate")
         usage = Usage(prompt_tokens=100, completion_tokens=50)
         reply = Reply(text="ok", usage=usage, cost_usd=0.001, latency_s=0.5, model="openai/author")
-        asyncio.run(store.record_call(request, reply, good=True))
+        with ThreadPoolExecutor(1) as thread:  # a test that drives a browser has an event loop running in its own
+            thread.submit(asyncio.run, store.record_call(request, reply, good=True)).result()
     for stage, wall_s, items in (("generate", 12.5, 36), ("judge", 3.0, 34), ("dedup", 0.2, 34)):
         store.add_timing(Timing(stage, wall_s, items))
 

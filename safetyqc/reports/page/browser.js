@@ -153,7 +153,7 @@ function select(conversation) {
 
 function heading(c) {
   const facts = [label(c.category), c.intent, c.language, c.origin, c.author, c.source].filter(Boolean).join(" · ");
-  const why = make("p", {}, make("span", { class: `status status-${c.status}` }, c.status), " ", make("span", { class: "note hostile" }, c.reason));
+  const why = make("p", {}, make("span", { class: `status status-${c.status}` }, c.status), " ", make("span", { class: "note" }, ...reasoned(c.reason)));
   return [make("h3", {}, c.id), make("p", { class: "note" }, facts), why];
 }
 
@@ -199,12 +199,18 @@ function verdicts(c) {
       make("th", { scope: "row" }, label(s.criterion)),
       make("td", { class: s.outcome }, s.outcome),
       make("td", { class: "n" }, s.probability === undefined ? "" : s.probability.toFixed(2)),
-      make("td", {}, make("span", { class: "hostile", dir: "auto" }, s.reason || ""), ...labelsOn(c, s.criterion))));
-    const head = make("tr", {}, ...["criterion", "outcome", "P(pass)", "reason"].map((name) => make("th", { scope: "col" }, name)));
+      make("td", { dir: "auto" }, ...reasoned(s.reason || ""), ...labelsOn(c, s.criterion))));
+    const head = make("tr", {}, ...["criterion", "outcome", "P(pass)", "reason"].map((name) => make("th", { scope: "col", class: name === "P(pass)" ? "n" : null }, name)));
     const outcome = outcomeOf(verdict.passed);
     return [make("h3", {}, judge.name, " ", make("span", { class: outcome }, outcome), judge.deciding ? make("span", { class: "note" }, "  decides") : null),
       make("table", { class: "scores" }, make("thead", {}, head), make("tbody", {}, ...rows))];
   });
+}
+
+// What a judge or filter says: only what it quotes is blurred (as split_quotes in wording.py).
+function reasoned(text) {
+  const parts = text.split(/("[^"]+"|“[^”]+”|「[^」]+」|(?<![\p{L}\p{N}_])'[^']+'(?![\p{L}\p{N}_])|`[^`]+`)/u);
+  return parts.map((part, i) => (i % 2 ? make("span", { class: "hostile" }, part) : part));
 }
 
 function labelsOn(c, criterion) {
@@ -272,7 +278,13 @@ function changed() {
 
 function readAddress() {
   const [name, rest] = location.hash.split("?");
-  if (name !== "#browse" || rest === undefined) return;
+  if (name !== "#browse") return;
+  if (rest !== undefined) applyAddress(rest);
+  // charts above take their height only after they were drawn
+  requestAnimationFrame(() => setTimeout(() => $("browse").scrollIntoView(), 60));
+}
+
+function applyAddress(rest) {
   const wanted = new URLSearchParams(rest);
   state.query = "";
   $("query").value = "";
@@ -286,7 +298,6 @@ function readAddress() {
   if (chosen) state.selected = chosen;
   refresh();
   if (chosen) { select(chosen); moveTo(state.matched.indexOf(chosen)); }
-  $("browse").scrollIntoView();
 }
 
 function listen() {

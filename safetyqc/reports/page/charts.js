@@ -29,7 +29,7 @@ function place(id, draw) {
 function intervalChart(rows, label, ticks) {
   const longest = Math.max(...rows.map((r) => r.name.length), 4);
   return (width) => {
-    const left = Math.min(longest * 7 + 16, width * 0.45);
+    const left = Math.min(longest * 7 + 20, width * 0.45);
     const letters = Math.floor((left - 16) / 7);
     const least = Math.min(...rows.map((r) => Math.min(r.low, r.worst)), 0.9);
     return Plot.plot({
@@ -48,13 +48,13 @@ function intervalChart(rows, label, ticks) {
   };
 }
 
-function barChart(rows, label, unit) {
+function barChart(rows, label, unit, what) {
   return (width) =>
     Plot.plot({
-      className: "chart", width, height: 190, marginLeft: 46, ariaLabel: label,
+      className: "chart", width, height: 200, marginLeft: 46, marginBottom: 40, ariaLabel: label,
       ariaDescription: rows.map((r) => `${r.name}: ${r.count}`).join("; "),
       x: { domain: rows.map((r) => r.name), label: unit, tickSize: 0, tickFormat: (v) => v },
-      y: { grid: true, label: "conversations", ticks: 4, tickFormat: (v) => (Number.isInteger(v) ? v.toLocaleString("en") : "") },
+      y: { grid: true, label: what, ticks: 4, tickFormat: (v) => (Number.isInteger(v) ? v.toLocaleString("en") : "") },
       marks: [Plot.barY(rows, { x: "name", y: "count", fill: "var(--plain)", insetLeft: 1, insetRight: 1 }), Plot.ruleY([0])],
     });
 }
@@ -95,7 +95,7 @@ function drawShapes(conversations) {
     exchanges.set(n, (exchanges.get(n) || 0) + 1);
   }
   const rows = [...exchanges].sort((a, b) => a[0] - b[0]).map(([n, count]) => ({ name: n === 12 ? "12+" : String(n), count }));
-  place("chart-exchanges", barChart(rows, "Exchanges in a conversation", "exchanges"));
+  place("chart-exchanges", barChart(rows, "Exchanges in a conversation", "exchanges", "conversations"));
   const lengths = counted.flatMap((c) => c.turns.filter(([role]) => role === "assistant").map(([, text]) => text.length));
-  if (lengths.length) place("chart-lengths", barChart(lengthRows(lengths), "Characters of an answer", "characters, from"));
+  if (lengths.length) place("chart-lengths", barChart(lengthRows(lengths), "Characters of an answer", "characters, from", "answers"));
 }
