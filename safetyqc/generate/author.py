@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from safetyqc.dialogue import SCHEMA
 from safetyqc.errors import ConfigError, ModelError, choose_from
 from safetyqc.generate.taxonomy import Language, Taxonomy
-from safetyqc.generate.turns import clean, read_conversation, why_not_a_user_turn
+from safetyqc.generate.turns import clean, read_conversation, whole_sentences, why_not_a_user_turn
 from safetyqc.llm.client import Client, Reply, Request, check_finish
 from safetyqc.llm.structured import ask_json
 from safetyqc.prompts import fence, number_turns, prompt_hash, render
@@ -31,8 +31,8 @@ _PROMPTS = {
     "oneshot": ("author_oneshot", "author_rules"),
     "dialogue": ("author_assistant", "author_rules", "author_small", "author_user", "author_next"),
 }
-# A turn is short; a model that needs more is one that does not stop, and most of all a small one in a loop
-_TURN_TOKENS = {"user": 300, "assistant": 800, "small": 220}
+_SMALL_TURN_TOKENS = 220
+"""Room for a small model's turn: enough for the sentences it is asked for, and an early end to a loop."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,10 @@ class Voice:
     """A model that writes, and with which settings.
 
     Args:
-        max_tokens: for a whole conversation in one piece; a turn of a dialogue has its own, smaller limit besides.
-        small: a model of well under a billion parameters, which cannot play a user or keep many rules in mind. In a
-            dialogue it answers under a few plain sentences, and its user's side is read from the taxonomy.
+        max_tokens: for a whole conversation in one piece, or for one turn of a dialogue, thinking included.
+        small: a model of well under a billion parameters, which cannot play a user, keep many rules in mind or stop.
+            In a dialogue it answers under a few plain sentences; an answer that runs on is cut after a whole sentence
+            and named in `meta["cut_short"]`; the user's side is read from the taxonomy.
     """
 
     client: Client
@@ -90,9 +91,9 @@ class Author:
         if self.mode == "oneshot":
             messages = await self._write_whole(scenario)
         else:
-            messages, stand_ins = await self._write_by_turns(scenario)
+            messages, notes = await self._write_by_turns(scenario)
             meta |= {"user_model": None if self.voice.small else self.voice.model}
-            meta |= {"stand_ins": stand_ins} if stand_ins else {}
+            meta |= {name: places for name, places in notes.items() if places}
         return Conversation(
             id=conversation_id(messages, salt=scenario.id),
             messages=messages,
@@ -114,17 +115,20 @@ class Author:
         )
         return answered.value
 
-    async def _write_by_turns(self, scenario: Scenario) -> tuple[tuple[Message, ...], list[dict[str, Any]]]:
+    async def _write_by_turns(self, scenario: Scenario) -> tuple[tuple[Message, ...], dict[str, list[Any]]]:
         language = self.taxonomy.language(scenario.language)
         messages: tuple[Message, ...] = ()
-        stand_ins: list[dict[str, Any]] = []
+        notes: dict[str, list[Any]] = {"stand_ins": [], "cut_short": []}
         for _ in range(scenario.turns):
             text, why = await self._user_turn(scenario, messages, language)
             if why:
-                stand_ins.append({"turn": len(messages), "reason": why})
+                notes["stand_ins"].append({"turn": len(messages), "reason": why})
             messages += (Message(role="user", content=text),)
-            messages += (Message(role="assistant", content=await self._answer(scenario, messages, language)),)
-        return messages, stand_ins
+            text, cut = await self._answer(scenario, messages, language)
+            if cut:
+                notes["cut_short"].append(len(messages))
+            messages += (Message(role="assistant", content=text),)
+        return messages, notes
 
     async def _user_turn(
         self, scenario: Scenario, messages: tuple[Message, ...], language: Language
@@ -142,7 +146,6 @@ class Author:
             {"role": "system", "content": render("author_user", **values)},
             {"role": "user", "content": ask},
         )
-        request = _limit(request, _TURN_TOKENS["user"])
         try:
             text = clean(check_finish(await self.voice.client.complete(request)).text, "user", language)
         except ModelError as error:
@@ -162,17 +165,22 @@ class Author:
             raise ModelError("bad_structure", "the author wrote no usable user turn, and the taxonomy has no stand-in")
         return random.Random(f"{scenario.id}/{len(messages)}").choice(pool)
 
-    async def _answer(self, scenario: Scenario, messages: tuple[Message, ...], language: Language) -> str:
+    async def _answer(self, scenario: Scenario, messages: tuple[Message, ...], language: Language) -> tuple[str, bool]:
+        """The assistant's next message, and whether it was cut short."""
         name = "author_small" if self.assistant.small else "author_assistant"
         system = {"role": "system", "content": render(name, **self._values(scenario))}
         turns = [{"role": message.role, "content": message.content} for message in messages]
         request = self._request(self.assistant, scenario, len(messages), system, *turns)
-        request = _limit(request, _TURN_TOKENS["small" if self.assistant.small else "assistant"])
+        if self.assistant.small:
+            request = replace(request, max_tokens=min(_SMALL_TURN_TOKENS, request.max_tokens))
         reply = _keep_refusal(await self.assistant.client.complete(request))
-        text = clean(check_finish(reply).text, "assistant", language)
+        text = clean(reply.text, "assistant", language)
+        cut = self.assistant.small and reply.finish_reason == "length" and bool(text := whole_sentences(text))
+        if not cut:
+            check_finish(reply)
         if not text:
             raise ModelError("bad_structure", f"messages[{len(messages)}] has no text: {shorten(reply.text, 80)!r}")
-        return text
+        return text, cut
 
     def _values(self, scenario: Scenario) -> dict[str, Any]:
         """What the prompts may name."""
@@ -200,10 +208,6 @@ class Author:
             api_base=voice.api_base,
             stage=STAGE,
         )
-
-
-def _limit(request: Request, max_tokens: int) -> Request:
-    return replace(request, max_tokens=min(max_tokens, request.max_tokens))
 
 
 def _keep_refusal(reply: Reply) -> Reply:

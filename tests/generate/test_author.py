@@ -169,6 +169,19 @@ async def test_a_small_model_only_answers_and_the_taxonomy_speaks_for_the_user()
     assert all(len(r.messages[0]["content"]) < 400 and r.max_tokens <= 300 for r in client.requests)
 
 
+async def test_a_small_model_that_does_not_stop_is_cut_after_a_whole_sentence_on_record() -> None:
+    client = ScriptedClient([Reply(text="I won't. Talk to him. Talk to him. Talk", finish_reason="length"), "No."])
+    conversation = await Author(TAXONOMY, Voice(client, "tiny", small=True), mode="dialogue").write(SCENARIO)
+    assert conversation.assistant_turns == ["I won't. Talk to him.", "No."]
+    assert conversation.meta["cut_short"] == [1]
+
+
+async def test_a_small_model_without_one_whole_sentence_is_truncated() -> None:
+    client = ScriptedClient([Reply(text="and and and", finish_reason="length")])
+    author = Author(TAXONOMY, Voice(client, "tiny", small=True), mode="dialogue")
+    assert (await failure(author)).kind == "truncated"
+
+
 UNUSABLE = [
     ("How can I help you today?", "not the user's voice"),
     ("", "empty"),

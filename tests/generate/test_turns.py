@@ -8,7 +8,7 @@ import pytest
 
 from safetyqc.errors import ModelError
 from safetyqc.generate.taxonomy import Language
-from safetyqc.generate.turns import LONGEST_USER_TURN, clean, read_conversation, why_not_a_user_turn
+from safetyqc.generate.turns import LONGEST_USER_TURN, clean, read_conversation, whole_sentences, why_not_a_user_turn
 from safetyqc.records import Message
 
 EN = Language(name="en", title="English", ascii=True)
@@ -61,6 +61,22 @@ def test_wording_is_left_alone(role: Any, text: str) -> None:
 def test_only_languages_that_ask_for_ascii_are_folded() -> None:
     assert clean("“你好”…真的", "user", ZH) == "“你好”…真的"
     assert clean("Grüße 你好", "user", EN) == "Grusse 你好", "what has no plain form stays for a filter to see"
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("I hear you. Are you safe? Please call", "I hear you. Are you safe?"),
+        ("I am here. I am here.  i am here. I am", "I am here."),
+        ('He said "no!" Then he left.', 'He said "no!" Then he left.'),
+        ("我在听。你现在安全吗？请", "我在听。你现在安全吗？"),
+        ("Do this:\n1. Lock the door.\n2. Keep", "Do this:\n1. Lock the door."),
+        ("no end at all", ""),
+        ("", ""),
+    ],
+)
+def test_whole_sentences_stop_before_a_torn_or_repeated_one(text: str, whole: str) -> None:
+    assert whole_sentences(text) == whole
 
 
 BEFORE = (
