@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,13 @@ def test_a_copy_does_not_overwrite_without_force(tmp_path: Path) -> None:
 def test_an_empty_folder_is_told() -> None:
     with pytest.raises(UserError, match="no rubric"):
         validate_rubrics("/nowhere/at/all.yaml")
+
+
+def test_the_files_in_the_documentation_are_flawless(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "rubrics.md").read_text(encoding="utf-8")
+    criterion, rubric_set = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "calm.yaml").write_text(criterion)
+    (tmp_path / "mine.yaml").write_text(rubric_set)
+    told = [str(p) for p in validate_rubrics(tmp_path) if p.severity == "error"]
+    assert told == []
+    assert [c.id for c in load_rubric_set(tmp_path).criteria] == ["calm", "no_dangerous_steps"]
