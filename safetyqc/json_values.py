@@ -124,8 +124,8 @@ def _read_document(
             else:
                 end = yield from _read_elements(text, inside, lines)
         except (ValueError, RecursionError) as error:
-            yield _explain(error, text[at:].encode("utf-8", "replace"), lines.at(at))
             end = text.find("\n", at) + 1 or len(text)
+            yield _explain(error, text[at:end].encode("utf-8", "replace"), lines.at(at))
         at = _skip(_BLANK, text, end)
 
 

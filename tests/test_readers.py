@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from safetyqc.errors import InputError
 from safetyqc.readers import (
@@ -368,6 +370,46 @@ def test_records_stream(tmp_path: Path) -> None:
     *_, last = records
     assert isinstance(last, BadLine)
     assert last.line == 5001
+
+
+TURN_LIKE = st.fixed_dictionaries(
+    {},
+    optional={
+        "role": st.sampled_from(["user", "assistant", "system", "", None, 1]),
+        "from": st.sampled_from(["human", "gpt", []]),
+        "content": st.text(max_size=3) | st.none() | st.lists(st.just({"type": "text", "text": "x"}), max_size=2),
+        "value": st.text(max_size=3),
+        "tool_calls": st.just([{}]),
+    },
+)
+TURN_LISTS = st.lists(TURN_LIKE | st.none() | st.text(max_size=2), max_size=4) | st.just(TURNS)
+FIELDS = {
+    "messages": TURN_LISTS | st.text(max_size=2) | st.none(),
+    "conversations": TURN_LISTS,
+    "meta": st.none() | st.integers() | st.dictionaries(st.sampled_from(["id", "intent", "x"]), st.text(max_size=2)),
+    "id": st.none() | st.text(max_size=2) | st.integers(0, 2) | st.lists(st.none(), max_size=1),
+    "intent": st.none() | st.sampled_from(["harmful", "x", 1, []]),
+    "language": st.none() | st.sampled_from(["en", 3, {}]),
+    "category": st.none() | st.sampled_from(["a", 3, {}]),
+    "origin": st.sampled_from(["imported", 1]),
+    "revision": st.sampled_from([0, "x"]),
+}
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(records=st.lists(TURN_LISTS | st.fixed_dictionaries({}, optional=FIELDS), min_size=1, max_size=4))
+def test_any_record_becomes_a_sound_conversation_or_a_bad_line(write: Write, records: list[Any]) -> None:
+    ids = []
+    for found in iter_conversations(write(*records)):
+        if isinstance(found, Conversation):
+            assert structure_problem(found.as_messages()) is None
+            assert Conversation.model_validate_json(found.model_dump_json()) == found
+            ids.append(found.id)
+        else:
+            assert found.what
+            assert found.fix
+    assert len(set(ids)) == len(ids)
+    assert "" not in ids
 
 
 @pytest.mark.parametrize(("name", "count"), [("gold_dev", 190), ("bilingual_conversations", 360), ("xstest_dev", 1317)])
