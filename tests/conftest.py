@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from safetyqc.testing.server import FaultServer
 
 SHARED_DATA = Path(os.environ.get("SAFETYQC_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -28,3 +39,69 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no labelled data at {SHARED_DATA} (set SAFETYQC_SHARED_DATA to run this test)")
     return SHARED_DATA
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left: its exit code and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Iterator[Callable[..., Ended]]:
+    """Run a command line in this process and in an empty folder, as typed in a shell: `cli("check", "a.jsonl")`.
+
+    `stdin=b"..."` is what is piped into it. No provider's key is set unless the test sets one.
+    """
+    from safetyqc.cli import main
+    from safetyqc.config import PROVIDER_KEYS
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.chdir(tmp_path)
+    for key in PROVIDER_KEYS:
+        monkeypatch.delenv(key, raising=False)
+
+    def run(*arguments: object, stdin: bytes | None = None) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["safetyqc", *map(str, arguments)])
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        return Ended(code if isinstance(code, int) else int(code is not None), *capfd.readouterr())
+
+    yield run
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., FaultServer]]:
+    """Start fault servers on a loop of their own: `serve(latency_s=0.01)`; each stops with the test."""
+    from safetyqc.testing.server import FaultServer
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    servers: list[FaultServer] = []
+
+    def start(**settings: Any) -> FaultServer:
+        async def make() -> FaultServer:
+            server = FaultServer(**settings)
+            await server.start()
+            return server
+
+        servers.append(asyncio.run_coroutine_threadsafe(make(), loop).result())
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
