@@ -191,7 +191,7 @@ def test_ctrl_c_saves_what_is_in_flight_and_says_how_to_go_on(cli: Cli, serve: S
     process = start(tmp_path, *line)
     assert wait_for(process, lambda: server.witness.received.total() >= 6)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate()
+    _, err = process.communicate()
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "safetyqc " + " ".join(line) in err
