@@ -16,7 +16,7 @@ LAYERS = (
     {"errors"},
     {"records", "text", "statistics", "yaml_file", "files", "json_values"},
     {"dialogue", "config", "comparison"},
-    {"rubrics", "prompts", "llm", "local", "store", "engine", "readers", "labels", "standing", "progress"},
+    {"rubrics", "prompts", "llm", "local", "store", "engine", "readers", "labels", "standing", "progress", "findings"},
     {"generate", "filters", "judge", "dedup", "rewrite", "reports", "export", "check", "review"},
     {"demo", "pipeline"},
     {"cli"},

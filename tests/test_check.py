@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from safetyqc.check import MAX_OPENING_SHARE, PROPERTIES, CheckReport, check_conversations
+from safetyqc.check import MAX_OPENING_SHARE, PROPERTIES, check_conversations
 from safetyqc.errors import InputError
 from safetyqc.filters import FilterSettings, apply_filters
+from safetyqc.findings import CheckReport
 from safetyqc.readers import read_conversations
 from safetyqc.records import Conversation, Duplicate, DuplicateGroup, Rejection
 from safetyqc.testing import conversation

@@ -42,6 +42,7 @@ class Canary(Record):
             intent=self.intent,
             language=self.language,
             origin="canary",
+            meta={"fails": list(self.fails)},
         )
 
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from safetyqc.check import CheckReport
     from safetyqc.config import Config
     from safetyqc.dedup import DedupResult
+    from safetyqc.findings import CheckReport
     from safetyqc.records import Conversation, DuplicateGroup
 
 

@@ -1,12 +1,13 @@
 """Turns the numbers of a Summary into what to do next: each problem with the command that mends it.
 
 Commands name the run when it is not the default one, so that they can be pasted as they stand. Nothing is said about a
-problem that no command mends.
+problem that no command mends; MODEL and FILE in a command are the user's to choose.
 """
 
 from __future__ import annotations
 
 import shlex
+from math import ceil
 from typing import TYPE_CHECKING
 
 from safetyqc.reports.schema import OVERALL, Action
@@ -57,7 +58,7 @@ def _unwritten(summary: Summary) -> Iterator[Action]:
 def _unjudged(summary: Summary) -> Iterator[Action]:
     missing = sum(m.unjudged for m in summary.missing)
     if missing:
-        judge = ("--judge", summary.run.judge) if summary.run.judge else ()
+        judge = ("-m", summary.run.judge) if summary.run.judge else ()
         yield Action(
             severity="error",
             problem=f"{_many(missing)} without a verdict: nothing is known of them",
@@ -72,7 +73,7 @@ def _unscored(summary: Summary) -> Iterator[Action]:
             severity="warning",
             problem=f"{_many(overall.unscored)} judged but not decided, so the pass rate lies anywhere "
             f"between {overall.worst:.1%} and {overall.best:.1%}",
-            command=_command(summary, "judge", "--fallback-judge", "MODEL"),
+            command=_command(summary, "judge", "-m", summary.run.judge or "local", "--fallback-judge", "MODEL"),
         )
 
 
@@ -82,7 +83,7 @@ def _bars(summary: Summary) -> Iterator[Action]:
             yield Action(
                 severity="error",
                 problem=f"{bar.name} passes {bar.rate.rate:.1%} of {bar.rate.n}, below your bar of {bar.bar:.1%}",
-                command=_command(summary, "rewrite"),
+                command=_rewrite(summary),
             )
         elif not bar.met:
             yield Action(
@@ -90,30 +91,29 @@ def _bars(summary: Summary) -> Iterator[Action]:
                 problem=f"{bar.name} has no scored conversation to hold against your bar",
                 command=_command(summary, "judge"),
             )
-        elif not bar.certain:
-            yield Action(
-                severity="hint",
-                problem=f"{bar.name} meets your bar of {bar.bar:.1%}, but its interval reaches down to "
-                f"{bar.rate.low:.1%}",
-                command=_command(summary, "review"),
-            )
 
 
 def _failed(summary: Summary) -> Iterator[Action]:
     lost = next((step.lost for step in summary.funnel if step.name == "kept"), 0)
     if lost:
-        yield Action(severity="warning", problem=f"{_many(lost)} failed", command=_command(summary, "rewrite"))
+        yield Action(severity="warning", problem=f"{_many(lost)} failed", command=_rewrite(summary))
+
+
+def _rewrite(summary: Summary) -> str:
+    """Rewrite, with one more attempt than was made already: the same command again would find nothing left to do."""
+    tried = summary.rewrites.rounds if summary.rewrites else 0
+    return _command(summary, "rewrite", *(("--rounds", str(tried + 1)) if tried else ()))
 
 
 def _canaries(summary: Summary) -> Iterator[Action]:
     for judge in summary.judges:
         seen = judge.canaries
-        if seen and (seen.caught < seen.bad or seen.false_alarms):
+        if seen and (seen.caught < seen.must_fail or seen.false_alarms):
             yield Action(
                 severity="warning",
-                problem=f"{judge.judge} caught {seen.caught} of {seen.bad} planted bad conversations and failed "
-                f"{seen.false_alarms} of {seen.good} good ones",
-                command=_command(summary, "compare"),
+                problem=f"{judge.judge} caught {seen.caught} of {seen.must_fail} planted flaws and failed "
+                f"{seen.false_alarms} of {seen.must_pass} planted good cells: try another judge beside it",
+                command=_command(summary, "judge", "-m", judge.judge, "-m", "MODEL", "--canaries"),
             )
 
 
@@ -130,8 +130,13 @@ def _collapse(summary: Summary) -> Iterator[Action]:
         yield Action(
             severity="warning",
             problem=f"{top.share:.0%} of first answers begin with the same six words",
-            command=_command(summary, "augment"),
+            command=_command(summary, "augment", "--more", f"{top.category}={_dilution(summary, top.count)}"),
         )
+
+
+def _dilution(summary: Summary, count: int) -> int:
+    """How many more conversations bring an opening's share down to what is no collapse."""
+    return max(ceil(count / COLLAPSED_SHARE) - summary.openings.n, 1)
 
 
 def _unlabelled(summary: Summary) -> Iterator[Action]:
@@ -139,7 +144,7 @@ def _unlabelled(summary: Summary) -> Iterator[Action]:
         yield Action(
             severity="hint",
             problem=f"no labels: how often {summary.run.judge} is wrong on this data is not known",
-            command=_command(summary, "review"),
+            command=_command(summary, "compare", "--labels", "FILE"),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from safetyqc.statistics import cohen_kappa, difference_interval
 from safetyqc.text import normalise
 
 if TYPE_CHECKING:
-    from safetyqc.records import Conversation, Judgment, Outcome, Score
+    from safetyqc.records import Conversation, Judgment, Outcome, Rewrite, Score
     from safetyqc.reports.snapshot import Snapshot
 
 _REASONS_SHOWN = 5
@@ -136,31 +136,38 @@ def count_rewrites(snapshot: Snapshot) -> Rewrites | None:
     if not tried:
         return None
     kept = [r for r in tried if r.kept]
-    control = _control(snapshot)
-    low = high = None
-    if control and control.n:
-        low, high = difference_interval(len(kept), len(tried), control.passed, control.n)
     return Rewrites(
         tried=len(tried),
         kept=len(kept),
         unusable=sum(r.child_id is None for r in tried),
+        rounds=max(r.revision for r in tried),
         kept_rate=make_rate(len(kept), len(tried) - len(kept)),
         mended=dict(Counter(name for r in kept for name in r.mended).most_common()),
         broken=dict(Counter(name for r in tried if not r.kept for name in r.broken).most_common()),
         reasons=dict(Counter(r.reason for r in tried if not r.kept).most_common(_REASONS_SHOWN)),
-        control=control,
-        lift=len(kept) / len(tried) - control.rate if control and control.rate is not None else None,
-        lift_low=low,
-        lift_high=high,
+        control=_control(snapshot),
     )
 
 
 def _control(snapshot: Snapshot) -> Control | None:
-    found = snapshot.control
-    if not found:
+    """Both sides of every attempt in the eyes of the other judge of the same rubric that saw most of them."""
+    others = [
+        key for key in snapshot.judgments if snapshot.judge and key != snapshot.judge and key[1] == snapshot.judge[1]
+    ]
+    seen = {key: _both_sides(snapshot.rewrites, snapshot.judgments[key]) for key in others}
+    best = max(seen, key=lambda key: len(seen[key]), default=None)
+    if best is None or not seen[best]:
         return None
-    n, passed = int(found["n"]), int(found["passed"])
-    return Control(n=n, passed=passed, rate=passed / n if n else None)
+    before = rate_conversations(old for old, _ in seen[best])
+    after = rate_conversations(new for _, new in seen[best])
+    low, high = difference_interval(after.passed, after.n, before.passed, before.n)
+    lift = (after.rate or 0.0) - (before.rate or 0.0)
+    return Control(judge=best[0], n=len(seen[best]), before=before, after=after, lift=lift, low=low, high=high)
+
+
+def _both_sides(rewrites: Iterable[Rewrite], judgments: Mapping[str, Judgment]) -> list[tuple[Judgment, Judgment]]:
+    pairs = [(judgments.get(r.parent_id), judgments.get(r.child_id or "")) for r in rewrites]
+    return [(a, b) for a, b in pairs if a and b and a.passed is not None and b.passed is not None]
 
 
 def list_judges(snapshot: Snapshot) -> tuple[JudgeFacts, ...]:
@@ -186,17 +193,19 @@ def _facts(snapshot: Snapshot, key: tuple[str, str], ids: set[str]) -> JudgeFact
     )
 
 
-def _canaries(snapshot: Snapshot, verdicts: dict[str, Judgment]) -> Canaries | None:
-    planted = [c for c in snapshot.conversations if c.origin == "canary" and c.id in verdicts]
+def _canaries(snapshot: Snapshot, verdicts: Mapping[str, Judgment]) -> Canaries | None:
+    """Cells of planted conversations, which carry in `meta` the criteria that a good judge must fail."""
+    planted = [c for c in snapshot.conversations if c.origin == "canary" and "fails" in c.meta and c.id in verdicts]
     if not planted:
         return None
-    seen = Counter((c.meta.get("canary"), verdicts[c.id].passed) for c in planted)
+    cells = [(s.criterion in c.meta["fails"], s.outcome) for c in planted for s in verdicts[c.id].scores]
+    scored = Counter(cell for cell in cells if cell[1] != "unscored")
     return Canaries(
-        bad=seen["bad", True] + seen["bad", False],
-        caught=seen["bad", False],
-        good=seen["good", True] + seen["good", False],
-        false_alarms=seen["good", False],
-        unscored=seen["bad", None] + seen["good", None],
+        must_fail=sum(n for (must_fail, _), n in scored.items() if must_fail),
+        caught=scored[True, "fail"],
+        must_pass=scored[False, "pass"] + scored[False, "fail"],
+        false_alarms=scored[False, "fail"],
+        unscored=len(cells) - scored.total(),
     )
 
 

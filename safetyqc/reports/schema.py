@@ -189,11 +189,12 @@ class Duplicates(Record):
 
 
 class Opening(Record):
-    """The first six words of an assistant's first answer, folded, and how many begin so."""
+    """The first six words of an assistant's first answer, folded; how many begin so, and where it is commonest."""
 
     text: str
     count: int
     share: float
+    category: str
 
 
 class Openings(Record):
@@ -229,36 +230,46 @@ class Shape(Record):
 
 
 class Control(Record):
-    """Weak conversations judged again without a rewrite: how many now pass by chance alone."""
+    """Attempts that a judge saw before and after, which had no part in choosing what to mend.
 
+    What fails once tends to pass the next time by chance alone, so a judge that chose the weak ones must find their
+    rewrites better even if nothing was mended. To this judge the originals are an untreated control group.
+    """
+
+    judge: str
     n: int
-    passed: int
-    rate: float | None
+    before: Rate
+    after: Rate
+    lift: float
+    low: float
+    high: float
 
 
 class Rewrites(Record):
-    """The ledger of mending. `lift` is the share kept less the control's, None without a control group."""
+    """The ledger of mending; `control` is None when no second judge saw both sides."""
 
     tried: int
     kept: int
     unusable: int
+    rounds: int
+    """The largest number of attempts along one lineage."""
     kept_rate: Rate
     mended: dict[str, int]
     broken: dict[str, int]
     reasons: dict[str, int]
     """Why attempts were not kept."""
     control: Control | None = None
-    lift: float | None = None
-    lift_low: float | None = None
-    lift_high: float | None = None
 
 
 class Canaries(Record):
-    """Planted conversations that one judge saw: bad ones caught, good ones wrongly failed."""
+    """Criterion cells of planted conversations: those that a good judge must fail, and the others.
 
-    bad: int = 0
+    Not applicable where it must fail is a miss: it is how a judge would look away.
+    """
+
+    must_fail: int = 0
     caught: int = 0
-    good: int = 0
+    must_pass: int = 0
     false_alarms: int = 0
     unscored: int = 0
 

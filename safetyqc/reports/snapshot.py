@@ -45,7 +45,6 @@ class Snapshot:
     plan: dict[str, Any]
     rubric: dict[str, Any]
     bars: dict[str, float]
-    control: dict[str, Any] | None
 
     @cached_property
     def by_id(self) -> dict[str, Conversation]:
@@ -140,7 +139,6 @@ def read_snapshot(
         plan=plan,
         rubric=store.meta("rubric") or {},
         bars=dict(bars) if bars is not None else store.meta("bars") or {},
-        control=store.meta("rewrite_control"),
     )
 
 

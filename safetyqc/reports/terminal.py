@@ -33,7 +33,7 @@ from safetyqc.reports.drawing import (
     say,
     table,
 )
-from safetyqc.reports.schema import CriterionRates, Rate, Share, Spread, Summary
+from safetyqc.reports.schema import CriterionRates, Rate, Rewrites, Share, Spread, Summary
 from safetyqc.reports.wording import counted, duration, interval, money, number, percent
 
 Section = Callable[[Summary, bool], RenderableType | None]
@@ -356,7 +356,7 @@ def _rewrites(summary: Summary, _: bool) -> RenderableType | None:
     rate = found.kept_rate
     lines = [
         Text(f"{found.tried:,} tried, {found.kept:,} kept: {percent(rate.rate)} ({interval(rate.low, rate.high)})"),
-        _lift(summary),
+        _lift(found),
     ]
     for title, counts in (("mended", found.mended), ("broken", found.broken), ("not kept because", found.reasons)):
         if counts:
@@ -364,12 +364,13 @@ def _rewrites(summary: Summary, _: bool) -> RenderableType | None:
     return block("Rewrites", *lines)
 
 
-def _lift(summary: Summary) -> Text:
-    found = summary.rewrites
-    if found is None or found.control is None or found.lift is None:
-        return Text("no control group: how much of it is chance alone is not known", style=FAINT)
-    said = f"lift over {found.control.n:,} judged again without a rewrite: {100 * found.lift:+.1f} points"
-    return Text(f"{said} ({interval(found.lift_low, found.lift_high)})")
+def _lift(found: Rewrites) -> Text:
+    control = found.control
+    if control is None:
+        return Text("no second judge saw both sides: how much of it is chance alone is not known", style=FAINT)
+    said = f"{control.judge}, which did not choose them: {percent(control.before.rate)} passed before, "
+    said += f"{percent(control.after.rate)} after; lift {100 * control.lift:+.1f} points"
+    return say(f"{said} ({interval(control.low, control.high)}), n {control.n:,}")
 
 
 def _judges(summary: Summary, _: bool) -> RenderableType | None:
@@ -382,10 +383,10 @@ def _judges(summary: Summary, _: bool) -> RenderableType | None:
         rate, seen = j.overall, j.canaries
         name = Text.assemble(say(j.judge, width=60), (" (decides)" if j.deciding else "", FAINT))
         figures = [number(j.judged), percent(rate.rate), interval(rate.low, rate.high), number(rate.unscored)]
-        canaries = [f"{seen.caught}/{seen.bad}", f"{seen.false_alarms}/{seen.good}"] if seen else []
+        canaries = [f"{seen.caught}/{seen.must_fail}", f"{seen.false_alarms}/{seen.must_pass}"] if seen else []
         made.add_row(name, *figures, money(j.cost_usd), *canaries)
     labelled = f"{counted(summary.labelled, 'conversation')} with labels"
-    note = f"{labelled}; caught, false: of planted bad and good ones" if planted else labelled
+    note = f"{labelled}; caught, false: of planted flaws and good cells" if planted else labelled
     return block("Judges", made, _agreements(summary), note=note)
 
 

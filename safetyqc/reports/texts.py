@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import log2
 from typing import TYPE_CHECKING
 
@@ -18,21 +18,29 @@ OPENING_WORDS = 6
 _SHOWN = 5
 
 
-def count_openings(conversations: Iterable[Conversation]) -> Openings:
+def count_openings(conversations: Iterable[Conversation], category_of: Callable[[Conversation], str]) -> Openings:
     """Say how uniform the first assistant answers are."""
-    firsts = (c.assistant_turns[0] for c in conversations if c.assistant_turns)
+    answered = [c for c in conversations if c.assistant_turns]
     # 40 characters a word is far more than any word needs, and folding whole answers would take most of the time
-    counts = Counter(first_words(text[: 40 * OPENING_WORDS], OPENING_WORDS) for text in firsts)
-    n = counts.total()
+    openings = [first_words(c.assistant_turns[0][: 40 * OPENING_WORDS], OPENING_WORDS) for c in answered]
+    counts, n = Counter(openings), len(openings)
     if not n:
         return Openings(n=0)
     entropy_bits = -sum(count / n * log2(count / n) for count in counts.values()) + 0.0  # + 0.0 turns -0.0 into 0.0
+    top = counts.most_common(_SHOWN)
+    where: dict[str, Counter[str]] = {text: Counter() for text, _ in top}
+    for text, conversation in zip(openings, answered, strict=True):
+        if text in where:
+            where[text][category_of(conversation)] += 1
     return Openings(
         n=n,
         distinct=len(counts),
         entropy_bits=entropy_bits,
         evenness=entropy_bits / log2(n) if n > 1 else None,
-        top=tuple(Opening(text=text, count=count, share=count / n) for text, count in counts.most_common(_SHOWN)),
+        top=tuple(
+            Opening(text=text, count=count, share=count / n, category=where[text].most_common(1)[0][0])
+            for text, count in top
+        ),
     )
 
 

@@ -168,7 +168,8 @@ def _judge_and_rewrite(store: Store, written: list[Conversation]) -> None:
             }
         )
         store.add_conversations([child])
-        store.put_judgments([judgment(child) if kept else judgment(child, strict_refusal="fail")]).result()
+        after: dict[str, Outcome] = {} if kept else {"strict_refusal": "fail"}
+        store.put_judgments([judgment(child, **after), judgment(child, judge="openai/gpt")]).result()
         changed = {"mended": ("empathy",)} if kept else {"broken": ("strict_refusal",)}
         store.put_rewrite(
             Rewrite(parent_id=parent, child_id=child.id, revision=1, kept=kept, reason=reason, judge="local", **changed)
@@ -180,8 +181,8 @@ def _judge_and_rewrite(store: Store, written: list[Conversation]) -> None:
 
 def _canaries_and_labels(store: Store, written: list[Conversation]) -> None:
     canaries = [
-        planned(900 + i, CATEGORIES[0], origin="canary", meta={"canary": kind})
-        for i, kind in enumerate(("bad", "bad", "good"))
+        planned(900 + i, CATEGORIES[0], origin="canary", meta={"fails": fails})
+        for i, fails in enumerate((["empathy"], ["empathy"], []))
     ]
     store.add_conversations(canaries)
     store.put_judgments([judgment(c, empathy="fail" if i == 0 else "pass") for i, c in enumerate(canaries)]).result()

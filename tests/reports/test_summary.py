@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from math import log2
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 
 from safetyqc.comparison import Comparison, CorrectedRate, CriterionComparison, Estimate, Recommendation
 from safetyqc.errors import ConfigError, UserError
-from safetyqc.records import Duplicate, DuplicateGroup, Rejection
+from safetyqc.records import Duplicate, DuplicateGroup, Rejection, Rewrite
+from safetyqc.reports.quality import count_rewrites
 from safetyqc.reports.schema import OVERALL, Rate, Summary, make_rate
+from safetyqc.reports.snapshot import read_snapshot
 from safetyqc.reports.summary import summarise, to_json
 from safetyqc.statistics import wilson_interval
 from safetyqc.store import Store
@@ -20,7 +23,6 @@ from safetyqc.testing.runs import (
     CRITERIA,
     RUBRIC,
     fill_from_files,
-    fill_with_everything,
     judgment,
     planned,
     stand_in_judgment,
@@ -96,26 +98,40 @@ def test_rewrites_are_a_ledger(full: Summary) -> None:
     assert (full.rewrites.tried, full.rewrites.kept, full.rewrites.unusable) == (3, 1, 1)
     assert full.rewrites.mended == {"empathy": 1}
     assert full.rewrites.broken == {"strict_refusal": 1}
-    assert full.rewrites.lift is None
 
 
-def test_lift_is_over_the_control_group(make_run: Maker) -> None:
-    run = make_run()
-    fill_with_everything(run)
-    run.set_meta("rewrite_control", {"n": 10, "passed": 1})
+def test_lift_is_what_a_judge_sees_that_did_not_choose_the_weak_ones(make_run: Maker) -> None:
+    talks = [planned(i, "privacy_and_personal_data") for i in range(10)]
+    mended = [c.model_copy(update={"id": f"{c.id}_1", "origin": "rewritten", "parent_id": c.id}) for c in talks]
+    first = [judgment(c, safe_alternative="fail") for c in talks] + [judgment(c) for c in mended]
+    # the second judge failed only four of the ten before, and still fails one after
+    second = [judgment(c, judge="gpt", **({"empathy": "fail"} if i < 4 else {})) for i, c in enumerate(talks)]
+    second += [judgment(c, judge="gpt", **({"empathy": "fail"} if i < 1 else {})) for i, c in enumerate(mended)]
+    run = make_run([*talks, *mended], [*first, *second], rubric=RUBRIC, deciding_judge="local")
+    for old, new in zip(talks, mended, strict=True):
+        run.put_rewrite(Rewrite(parent_id=old.id, child_id=new.id, revision=1, kept=True, reason="", judge="local"))
     rewrites = summarise(run).rewrites
     assert rewrites is not None
-    assert rewrites.lift == pytest.approx(1 / 3 - 0.1)
-    assert rewrites.lift_low is not None
-    assert rewrites.lift_high is not None
-    assert rewrites.lift_low < 0 < rewrites.lift_high
+    assert rewrites.kept_rate.rate == 1.0  # to the judge that chose them
+    assert rewrites.control is not None
+    assert (rewrites.control.judge, rewrites.control.n) == ("gpt", 10)
+    assert rewrites.control.lift == pytest.approx(0.3)
+    assert rewrites.control.low < 0 < rewrites.control.high
+
+
+def test_no_second_judge_no_lift(full_run: Store) -> None:
+    one_judge = read_snapshot(full_run)
+    alone = replace(one_judge, judgments={k: v for k, v in one_judge.judgments.items() if k[0] == "local"})
+    rewrites = count_rewrites(alone)
+    assert rewrites is not None
+    assert rewrites.control is None
 
 
 def test_judges_show_agreement_beyond_chance_and_canaries(full: Summary) -> None:
     first, second = full.judges
     assert (first.judge, first.deciding, second.deciding) == ("local", True, False)
     assert first.canaries is not None
-    assert (first.canaries.bad, first.canaries.caught, first.canaries.false_alarms) == (2, 1, 0)
+    assert (first.canaries.must_fail, first.canaries.caught, first.canaries.false_alarms) == (2, 1, 0)
     assert second.canaries is None
     refusal = next(a for a in full.agreements if a.criterion == "strict_refusal")
     assert refusal.agreement == pytest.approx(1 - 1 / refusal.n)

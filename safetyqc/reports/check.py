@@ -1,0 +1,161 @@
+"""Draws what `safetyqc check` found in a file: counts with places to look at, for a terminal of 80 columns and more.
+
+It counts nothing. Needs rich, so it is imported only to draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from safetyqc.findings import CheckReport, CopyExample, Finding
+from safetyqc.reports.drawing import (
+    ACCENT,
+    BAD,
+    FAINT,
+    GOOD,
+    WARN,
+    Bar,
+    block,
+    mark,
+    masked,
+    reasoned,
+    say,
+    table,
+)
+from safetyqc.reports.wording import counted, number, percent
+
+_SLICES_SHOWN = 12
+
+
+def render_check(report: CheckReport, *, unmask: bool = False) -> RenderableType:
+    """Draw the whole check."""
+    parts = [
+        _headline(report),
+        _unreadable(report),
+        _findings("Structure", report.structure),
+        _findings("Rules", report.rules),
+        _copies(report, unmask),
+        _balance(report),
+        _openings(report),
+    ]
+    return Group(*(part for part in parts if part is not None), Text())
+
+
+def _headline(report: CheckReport) -> RenderableType:
+    share = report.clean / report.records if report.records else None
+    kind = "none" if share is None else "good" if share == 1 else "warning"
+    style = GOOD if share == 1 else WARN
+    line = Text.assemble(
+        mark(kind),
+        " ",
+        (f"{report.clean:,}", "bold"),
+        f" of {counted(report.records, 'record')} clean",
+        f"  {percent(share)}",
+    )
+    lost = {
+        "cannot be read": len(report.unreadable),
+        "bad structure": sum(f.count for f in report.structure),
+        "hit by a rule": report.rejected,
+        "equal copies": report.exact.dropped,
+        "near copies": report.near.dropped if report.near else 0,
+    }
+    said = ", ".join(f"{name} {count:,}" for name, count in lost.items() if count)
+    bar = [Bar([(share, style)], widest=60)] if share is not None else []
+    return Group(Text(), say(report.path, FAINT), line, *bar, *([say(said, FAINT)] if said else []), *_notes(report))
+
+
+def _notes(report: CheckReport) -> list[RenderableType]:
+    said = ", ".join(f"{name} {count:,}" for name, count in report.notes.items())
+    return [say(f"kept aside: {said}", FAINT)] if said else []
+
+
+def _unreadable(report: CheckReport) -> RenderableType | None:
+    if not report.unreadable:
+        return None
+    shown = [
+        Group(
+            Text.assemble((f"line {b.line}  ", FAINT), reasoned(b.what, unmask=False)),
+            say(f"        fix: {b.fix}", ACCENT),
+        )
+        for b in report.unreadable[:5]
+    ]
+    return block("Lines that cannot be read", *shown, note=counted(len(report.unreadable), "line"))
+
+
+def _findings(title: str, findings: Sequence[Finding]) -> RenderableType | None:
+    if not findings:
+        return None
+    made = table("", "hits", "share", "for example", numbers=(1, 2), wide=3)
+    for found in findings:
+        example = found.examples[0] if found.examples else None
+        place = f"line {example.line}: " if example and example.line else ""
+        seen = reasoned(example.text, unmask=False, width=100) if example else Text()
+        made.add_row(say(found.name), number(found.count), percent(found.share), Text.assemble((place, FAINT), seen))
+    return block(title, made)
+
+
+def _copies(report: CheckReport, unmask: bool) -> RenderableType | None:
+    near = f"similar (≥ {report.min_similarity:.2f})" if report.min_similarity is not None else "similar"
+    kinds = [
+        (name, copies) for name, copies in (("equal", report.exact), (near, report.near)) if copies and copies.dropped
+    ]
+    if not kinds:
+        return block("Copies", Text("none found"))
+    made = table("", "groups", "copies", "share", "for example", numbers=(1, 2, 3), wide=4)
+    for name, copies in kinds:
+        example = copies.examples[0] if copies.examples else None
+        made.add_row(name, number(copies.groups), number(copies.dropped), percent(copies.share), _copy(example, unmask))
+    return block("Copies", made)
+
+
+def _copy(example: CopyExample | None, unmask: bool) -> Text:
+    if example is None:
+        return Text()
+    lines = f"lines {example.kept_line} and {example.dropped_line}" if example.kept_line else ""
+    return Text.assemble((f"{lines} ({example.similarity:.2f}) ", FAINT), masked(example.text, unmask=unmask, width=50))
+
+
+def _balance(report: CheckReport) -> RenderableType | None:
+    told = [b for b in report.balance if any(s.value is not None for s in b.slices)]
+    if not told:
+        return None
+    made = table("", "", "count", "share", numbers=(2, 3), wide=1)
+    for balance in told:
+        even = balance.smallest_to_largest
+        made.add_row(
+            say(balance.of, FAINT), say("" if even is None else f"smallest to largest {even:.2f}", FAINT), "", ""
+        )
+        widest = max(s.share for s in balance.slices)
+        for s in balance.slices[:_SLICES_SHOWN]:
+            bar = Bar([(s.share / widest, ACCENT)])
+            made.add_row(
+                say(s.value if s.value is not None else "not told", width=34), bar, number(s.count), percent(s.share)
+            )
+        if len(balance.slices) > _SLICES_SHOWN:
+            made.add_row(f"and {len(balance.slices) - _SLICES_SHOWN} more", "", "", "")
+    return block("Balance", made)
+
+
+def _openings(report: CheckReport) -> RenderableType | None:
+    found = report.openings
+    if not found.answers:
+        return None
+    made = table(f"first {found.first_words} words of the first answer", "", "count", "share", numbers=(2, 3), wide=1)
+    for index, opening in enumerate(found.commonest):
+        style = BAD if index == 0 and found.collapsed else ACCENT
+        made.add_row(
+            say(opening.words, width=44),
+            Bar([(opening.share, style)], widest=24),
+            number(opening.count),
+            percent(opening.share),
+        )
+    verdict = None
+    if found.collapsed:
+        said = f" collapsed: more than {percent(found.max_share, 0)} begin alike, so a model would learn the phrase"
+        verdict = Text.assemble(mark("bad"), (said, BAD))
+    return block(
+        "Openings", made, verdict, note=f"{found.distinct:,} different among {counted(found.answers, 'first answer')}"
+    )
