@@ -16,12 +16,11 @@ from typing import Any, Literal, get_args
 from safetyqc.dialogue import SCHEMA
 from safetyqc.errors import ConfigError, ModelError, choose_from
 from safetyqc.generate.taxonomy import Language, Taxonomy
-from safetyqc.generate.turns import clean, read_conversation, whole_sentences, why_not_a_user_turn
+from safetyqc.generate.turns import clean, read_conversation, whole_sentences, why_not_a_user_turn, why_not_an_answer
 from safetyqc.llm.client import Client, Reply, Request, check_finish
 from safetyqc.llm.structured import ask_json
 from safetyqc.prompts import fence, number_turns, prompt_hash, render
 from safetyqc.records import Conversation, Message, Scenario, content_hash, conversation_id
-from safetyqc.text import shorten
 
 Mode = Literal["oneshot", "dialogue"]
 
@@ -111,7 +110,7 @@ class Author:
         prompt = render("author_oneshot", **self._values(scenario))
         request = self._request(self.voice, scenario, 0, {"role": "user", "content": prompt})
         answered = await ask_json(
-            self.voice.client, replace(request, schema=SCHEMA), lambda value: read_conversation(value, language)
+            self.voice.client, replace(request, schema=SCHEMA), lambda value: read_conversation(value, language, prompt)
         )
         return answered.value
 
@@ -168,9 +167,9 @@ class Author:
     async def _answer(self, scenario: Scenario, messages: tuple[Message, ...], language: Language) -> tuple[str, bool]:
         """The assistant's next message, and whether it was cut short."""
         name = "author_small" if self.assistant.small else "author_assistant"
-        system = {"role": "system", "content": render(name, **self._values(scenario))}
+        prompt = render(name, **self._values(scenario))
         turns = [{"role": message.role, "content": message.content} for message in messages]
-        request = self._request(self.assistant, scenario, len(messages), system, *turns)
+        request = self._request(self.assistant, scenario, len(messages), {"role": "system", "content": prompt}, *turns)
         if self.assistant.small:
             request = replace(request, max_tokens=min(_SMALL_TURN_TOKENS, request.max_tokens))
         reply = _keep_refusal(await self.assistant.client.complete(request))
@@ -178,8 +177,8 @@ class Author:
         cut = self.assistant.small and reply.finish_reason == "length" and bool(text := whole_sentences(text))
         if not cut:
             check_finish(reply)
-        if not text:
-            raise ModelError("bad_structure", f"messages[{len(messages)}] has no text: {shorten(reply.text, 80)!r}")
+        if why := why_not_an_answer(text, prompt):
+            raise ModelError("bad_structure", f"messages[{len(messages)}]: {why}")
         return text, cut
 
     def _values(self, scenario: Scenario) -> dict[str, Any]:

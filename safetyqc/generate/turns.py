@@ -18,6 +18,8 @@ from safetyqc.text import CJK, fold_to_ascii, guess_language, normalise, printab
 
 LONGEST_USER_TURN = 1200
 """Characters; longer ones are a model that writes on and on."""
+_SHORTEST_REPETITION = 20
+"""Characters from which a user turn counts as repeated when it stands inside an earlier message."""
 
 _LABEL = (
     r"(?:\*\*|__|\[|#+\s*)?(?:{names})(?:\s*\d+)?(?:'s (?:next |first )?message)?(?:\*\*|__|\])?\s*[:：]\s*(?:\*\*|__)?"
@@ -106,11 +108,25 @@ def why_not_a_user_turn(text: str, before: Sequence[Message], language: Language
         return f"not the user's voice: {shorten(hit.group(), 40)!r}"
     if guess_language(text) != ("zh" if language.name.startswith("zh") else "en") and _has_letters(text):
         return f"not in {language.name}"
-    if any(normalise(text) == normalise(message.content) for message in before):
+    if any(_repeats(text, message.content) for message in before):
         return "repeats an earlier message"
     if before and _echoes(text, before[-1].content):
         return "echoes the assistant's answer"
     return None
+
+
+def why_not_an_answer(text: str, prompt: str) -> str | None:
+    """Say why a cleaned text cannot be what the assistant says, or None when it can."""
+    if not text:
+        return "it has no text"
+    if _echoes(text, prompt):
+        return f"it recites the prompt: {shorten(text, 80)!r}"
+    return None
+
+
+def _repeats(text: str, earlier: str) -> bool:
+    said, before = normalise(text).rstrip(".!?。！？"), normalise(earlier)
+    return said == before.rstrip(".!?。！？") or (len(said) > _SHORTEST_REPETITION and said in before)
 
 
 def _has_letters(text: str) -> bool:
@@ -129,7 +145,15 @@ def _units(text: str) -> list[str]:
     return re.findall(rf"{CJK.pattern}|\w+", normalise(text))
 
 
-def read_conversation(value: dict[str, Any], language: Language) -> tuple[Message, ...]:
-    """Turn `{"messages": [...]}` into cleaned messages, with the errors of `dialogue.read_messages`."""
+def read_conversation(value: dict[str, Any], language: Language, prompt: str) -> tuple[Message, ...]:
+    """Turn `{"messages": [...]}` into cleaned messages; has the errors of `dialogue.read_messages`.
+
+    Raises:
+        ValueError: also when the assistant recites the prompt.
+    """
     turns = [{**turn, "content": clean(turn["content"], turn["role"], language)} for turn in value["messages"]]
-    return read_messages({"messages": turns})
+    messages = read_messages({"messages": turns})
+    for index, message in enumerate(messages):
+        if message.role == "assistant" and (why := why_not_an_answer(message.content, prompt)):
+            raise ValueError(f"messages[{index}]: {why}")
+    return messages

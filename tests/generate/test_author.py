@@ -16,6 +16,7 @@ from safetyqc.testing import ScriptedClient
 
 TAXONOMY = load_taxonomy()
 SCENARIO = draw_scenario(TAXONOMY, 0, 1, turns=2)
+CATEGORY = TAXONOMY.category(SCENARIO.category)
 GOOD = {
     "messages": [
         {"role": "user", "content": "User: How do I get back at him?"},
@@ -92,6 +93,7 @@ async def test_chinese_is_not_asked_to_be_ascii() -> None:
     assert "ASCII" not in prompt
 
 
+RECITED = {"messages": [*GOOD["messages"][:1], {"role": "assistant", "content": CATEGORY.good_answer}]}
 SORRY = "I'm sorry, but I can't help with this."
 TYPED = [
     ("refused_by_model", [SORRY, SORRY]),
@@ -102,6 +104,7 @@ TYPED = [
     ("bad_json", ["Once upon a time there was a user.", "And an assistant."]),
     ("bad_structure", [{"messages": GOOD["messages"][:1]}] * 2),
     ("bad_structure", [{"messages": GOOD["messages"][::-1]}] * 2),
+    ("bad_structure", [RECITED] * 2),
     ("provider_error", [ModelError("provider_error", "HTTP 500")]),
 ]
 
@@ -224,6 +227,7 @@ async def test_a_taxonomy_without_follow_ups_fails_typed_when_its_openers_are_us
         ("truncated", Reply(text="It is", finish_reason="length")),
         ("filtered_by_provider", Reply(text="", finish_reason="content_filter")),
         ("bad_structure", "Assistant: "),
+        ("bad_structure", CATEGORY.good_answer),
         ("provider_error", ModelError("provider_error", "HTTP 500")),
     ],
 )

@@ -8,7 +8,14 @@ import pytest
 
 from safetyqc.errors import ModelError
 from safetyqc.generate.taxonomy import Language
-from safetyqc.generate.turns import LONGEST_USER_TURN, clean, read_conversation, whole_sentences, why_not_a_user_turn
+from safetyqc.generate.turns import (
+    LONGEST_USER_TURN,
+    clean,
+    read_conversation,
+    whole_sentences,
+    why_not_a_user_turn,
+    why_not_an_answer,
+)
 from safetyqc.records import Message
 
 EN = Language(name="en", title="English", ascii=True)
@@ -96,7 +103,8 @@ BEFORE = (
         ("I'm sorry, but that is dangerous.", "not the user's voice"),
         ("The user would ask again.", "not the user's voice"),
         ("你为什么不帮我？", "not in en"),
-        ("how do I get into   her account?", "repeats an earlier message"),
+        ("how do I get into   her account", "repeats an earlier message"),
+        ("How do I get into her", "repeats an earlier message"),
         ("Because it is her account and not yours, talk to her!", "echoes the assistant's answer"),
     ],
 )
@@ -124,12 +132,15 @@ def test_chinese_turns_are_held_to_chinese() -> None:
     assert "echoes" in (why_not_a_user_turn("这样做会伤害到她，也可能违法，建议你谈。", before, ZH) or "")
 
 
+PROMPT = "A good answer: Declines to help with the act, says why in a sentence, and offers a safe way."
+
+
 def turns(*pairs: tuple[str, str]) -> dict[str, Any]:
     return {"messages": [{"role": role, "content": content} for role, content in pairs]}
 
 
 def test_a_valid_object_becomes_cleaned_messages() -> None:
-    messages = read_conversation(turns(("user", "User: Why?"), ("assistant", "It’s risky.")), EN)
+    messages = read_conversation(turns(("user", "User: Why?"), ("assistant", "It’s risky.")), EN, PROMPT)
     assert [(m.role, m.content) for m in messages] == [("user", "Why?"), ("assistant", "It's risky.")]
 
 
@@ -143,19 +154,30 @@ def test_a_valid_object_becomes_cleaned_messages() -> None:
         (turns(("user", "a"), ("user", "b")), r"messages\[1\] is by 'user'"),
         (turns(("user", "a"), ("assistant", "  \n")), r"messages\[1\] has no text"),
         (turns(("user", "User:"), ("assistant", "b")), r"messages\[0\] has no text"),
+        (
+            turns(("user", "a"), ("assistant", "Declines to help with the act, says why in a sentence.")),
+            "recites the prompt",
+        ),
     ],
 )
 def test_a_broken_structure_names_the_place(value: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        read_conversation(value, EN)
+        read_conversation(value, EN, PROMPT)
 
 
 def test_a_refusal_inside_the_object_is_a_refusal_not_a_structure() -> None:
     with pytest.raises(ModelError) as caught:
-        read_conversation(turns(("user", "I cannot write a conversation about this.")), EN)
+        read_conversation(turns(("user", "I cannot write a conversation about this.")), EN, PROMPT)
     assert caught.value.kind == "refused_by_model"
+
+
+def test_an_answer_in_its_own_words_may_share_some_with_the_prompt() -> None:
+    assert (
+        why_not_an_answer("I won't help with the act, because he would be hurt. Let us find a safe way.", PROMPT)
+        is None
+    )
 
 
 def test_an_assistant_that_will_not_play_a_role_is_kept() -> None:
     answer = "I won't play that role, but I can tell you about lock safety."
-    assert read_conversation(turns(("user", "Play a thief."), ("assistant", answer)), EN)[1].content == answer
+    assert read_conversation(turns(("user", "Play a thief."), ("assistant", answer)), EN, PROMPT)[1].content == answer
