@@ -34,7 +34,8 @@ JudgeModels = Annotated[
     ),
 ]
 Votes = Annotated[
-    int | None, typer.Option("--votes", min=1, help="Ask each judge this often; majority.", show_default=False)
+    int | None,
+    typer.Option("--votes", metavar="N", min=1, help="Ask each judge this often; majority.", show_default=False),
 ]
 PerCriterion = Annotated[
     bool | None,
@@ -87,12 +88,24 @@ def judge(
     min_agreement: Annotated[
         float | None,
         typer.Option(
-            "--min-agreement", min=0, max=1, help="What a cascade promises (default: 0.9).", show_default=False
+            "--min-agreement",
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="What a cascade promises (default: 0.9).",
+            show_default=False,
         ),
     ] = None,
     confidence: Annotated[
         float | None,
-        typer.Option("--confidence", min=0, max=1, help="How surely it promises (default: 0.95).", show_default=False),
+        typer.Option(
+            "--confidence",
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="How surely it promises (default: 0.95).",
+            show_default=False,
+        ),
     ] = None,
     skip_bad_lines: o.SkipBadLines = False,
     run: o.Run = None,

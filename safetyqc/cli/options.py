@@ -46,7 +46,8 @@ ApiBase = Annotated[
     ),
 ]
 Concurrency = Annotated[
-    int | None, typer.Option("--concurrency", min=1, help="Requests in flight (default: 16).", show_default=False)
+    int | None,
+    typer.Option("--concurrency", metavar="N", min=1, help="Requests in flight (default: 16).", show_default=False),
 ]
 MaxCost = Annotated[
     float | None,
@@ -72,13 +73,22 @@ SkipBadLines = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="The same seed gives the same plan.", show_default=False)]
+Seed = Annotated[
+    int | None, typer.Option("--seed", metavar="N", help="The same seed gives the same plan.", show_default=False)
+]
 Languages = Annotated[
     str | None, typer.Option("--language", metavar="en,zh", help="Languages to mix, evenly.", show_default=False)
 ]
 MinSimilarity = Annotated[
     float | None,
-    typer.Option("--min-similarity", min=0, max=1, help="Cosine from which two say the same.", show_default=False),
+    typer.Option(
+        "--min-similarity",
+        metavar="SHARE",
+        min=0,
+        max=1,
+        help="Cosine from which two say the same.",
+        show_default=False,
+    ),
 ]
 
 

@@ -106,7 +106,14 @@ def export(
     ] = None,
     val_share: Annotated[
         float | None,
-        typer.Option("--val-share", min=0, max=0.9, help="Share held out, by duplicate group.", show_default=False),
+        typer.Option(
+            "--val-share",
+            metavar="SHARE",
+            min=0,
+            max=0.9,
+            help="Share held out, by duplicate group.",
+            show_default=False,
+        ),
     ] = None,
     oversample: Annotated[
         list[str] | None,

@@ -32,7 +32,9 @@ def run(
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option("-n", "--count", min=1, help="How many conversations (default: 600).", show_default=False),
+        typer.Option(
+            "-n", "--count", metavar="N", min=1, help="How many conversations (default: 600).", show_default=False
+        ),
     ] = None,
     model: o.Model = None,
     judge: o.Judges = None,
@@ -54,7 +56,9 @@ def run(
     language: o.Languages = None,
     rounds: Annotated[
         int | None,
-        typer.Option("--rounds", min=0, help="Rewrite attempts per conversation (default: 1).", show_default=False),
+        typer.Option(
+            "--rounds", metavar="N", min=0, help="Rewrite attempts per conversation (default: 1).", show_default=False
+        ),
     ] = None,
     rubric: o.Rubric = None,
     seed: o.Seed = None,
@@ -156,7 +160,7 @@ def _report(session: Session) -> None:
 def demo(
     folder: Annotated[Path, typer.Option("--run", metavar="DIR", help="Folder of the run.")] = DEMO_RUN,
     per_category: Annotated[
-        int, typer.Option("--per-category", min=0, help="Conversations to write per category.")
+        int, typer.Option("--per-category", metavar="N", min=0, help="Conversations to write per category.")
     ] = 2,
     quiet: o.Quiet = False,
 ) -> None:

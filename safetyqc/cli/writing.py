@@ -26,7 +26,9 @@ def register(app: typer.Typer) -> None:
 def generate(
     count: Annotated[
         int | None,
-        typer.Option("-n", "--count", min=1, help="How many conversations (default: 600).", show_default=False),
+        typer.Option(
+            "-n", "--count", metavar="N", min=1, help="How many conversations (default: 600).", show_default=False
+        ),
     ] = None,
     model: o.Model = None,
     assistant: Annotated[
@@ -50,7 +52,9 @@ def generate(
     language: o.Languages = None,
     turns: Annotated[
         int | None,
-        typer.Option("--turns", min=1, help="Exchanges per conversation (default: drawn).", show_default=False),
+        typer.Option(
+            "--turns", metavar="N", min=1, help="Exchanges per conversation (default: drawn).", show_default=False
+        ),
     ] = None,
     taxonomy: Annotated[
         Path | None, typer.Option("--taxonomy", metavar="FILE", help="Your own categories.", show_default=False)
@@ -108,7 +112,10 @@ def rewrite(
     model: o.Model = None,
     judge: o.Judges = None,
     rounds: Annotated[
-        int | None, typer.Option("--rounds", min=1, help="Attempts per conversation (default: 1).", show_default=False)
+        int | None,
+        typer.Option(
+            "--rounds", metavar="N", min=1, help="Attempts per conversation (default: 1).", show_default=False
+        ),
     ] = None,
     rubric: o.Rubric = None,
     run: o.Run = None,
