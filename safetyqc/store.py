@@ -15,14 +15,15 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from safetyqc.errors import RunError
-from safetyqc.llm.client import Reply, Request
+from safetyqc.llm.client import Reply, Request, fast_json, text_hash
 from safetyqc.records import (
     Conversation,
     Duplicate,
@@ -59,6 +60,7 @@ CREATE TABLE rewrites (seq INTEGER PRIMARY KEY, parent_id TEXT NOT NULL, revisio
 CREATE TABLE calls (seq INTEGER PRIMARY KEY, key TEXT NOT NULL, stage TEXT NOT NULL, model TEXT NOT NULL,
     good INTEGER NOT NULL, prompt_tokens INTEGER, completion_tokens INTEGER, cost_usd REAL, latency_s REAL,
     history TEXT NOT NULL, at REAL NOT NULL, request TEXT NOT NULL, reply TEXT NOT NULL);
+CREATE TABLE texts (hash TEXT PRIMARY KEY, text TEXT NOT NULL);
 CREATE INDEX calls_by_key ON calls (key) WHERE good;
 CREATE TABLE timings (seq INTEGER PRIMARY KEY, stage TEXT NOT NULL, at REAL NOT NULL, wall_s REAL NOT NULL,
     items INTEGER NOT NULL);
@@ -67,6 +69,9 @@ CREATE TABLE timings (seq INTEGER PRIMARY KEY, stage TEXT NOT NULL, at REAL NOT 
 
 _LEDGER_FIELDS = ("model", "messages", "temperature", "max_tokens", "seed", "format", "api_base", "repeat")
 """Of a request, for people who look into the ledger; the key covers the schema too, which the rubric's hash names."""
+
+_KEY_DIGITS = 32
+_GOOD_KEYS = f"SELECT substr(key, 1, {_KEY_DIGITS}) FROM calls WHERE good"
 
 
 @dataclass(frozen=True)
@@ -98,10 +103,14 @@ class Store:
     def __init__(self, folder: Path, *, mode: Literal["write", "read"]) -> None:
         self.folder = folder
         self.path = folder / FILE_NAME
-        self._lock = _lock_run(folder) if mode == "write" else None
-        self._reader = _connect(self.path, read_only=mode == "read")
-        self._check_format()
-        self._writer = _Writer(self.path) if mode == "write" else None
+        with contextlib.ExitStack() as undo:
+            self._lock = undo.enter_context(_lock_run(folder)) if mode == "write" else None
+            self._reader = _connect(self.path, read_only=mode == "read")
+            undo.callback(self._reader.close)
+            self._check_format()
+            self._writer = _Writer(self.path) if mode == "write" else None
+            undo.pop_all()
+        self._shared_texts: set[str] = set()
 
     @classmethod
     def create(cls, folder: str | Path) -> Store:
@@ -236,6 +245,7 @@ class Store:
         `history` holds the reason of every failed attempt before the answer.
         """
         body = {name: getattr(request, name) for name in _LEDGER_FIELDS}
+        body["messages"] = [self._share_text(message) for message in request.messages]
         answer = {"text": reply.text, "finish_reason": reply.finish_reason, "refusal": reply.refusal}
         row = (
             request.key,
@@ -246,16 +256,29 @@ class Store:
             reply.usage.completion_tokens,
             reply.cost_usd,
             reply.latency_s,
-            json.dumps(history),
+            fast_json(history).decode(),
             time.time(),
-            _dump(body),
-            _dump(answer),
+            fast_json(body).decode(),
+            fast_json(answer).decode(),
         )
         sql = (
             "INSERT INTO calls (key, stage, model, good, prompt_tokens, completion_tokens, cost_usd, latency_s, "
             "history, at, request, reply) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
         await self._open_writer().write(sql, row)
+        if good:
+            self._answered.add(bytes.fromhex(request.key[:_KEY_DIGITS]))
+
+    def _share_text(self, message: Mapping[str, str]) -> Mapping[str, str]:
+        """Keep a system message once and name it by its hash: a judge's is thousands of characters in every request."""
+        if message["role"] != "system":
+            return message
+        name = text_hash(message["content"])
+        if name not in self._shared_texts:
+            self._shared_texts.add(name)
+            text = message["content"].encode("utf-8", "replace").decode()
+            self._write("INSERT OR IGNORE INTO texts VALUES (?, ?)", [(name, text)])
+        return {"role": "system", "text": name}
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
@@ -327,8 +350,15 @@ class Store:
         sql = "SELECT stage, sum(wall_s), sum(items) FROM timings GROUP BY stage ORDER BY min(seq)"
         return [Timing(*row) for row in self._reader.execute(sql)]
 
+    @cached_property
+    def _answered(self) -> set[bytes]:
+        """Keys of the good answers, shortened: asking SQLite about every new request would cost more than sending."""
+        return {bytes.fromhex(key) for (key,) in self._reader.execute(_GOOD_KEYS)}
+
     def find_reply(self, key: str) -> Reply | None:
         """The good answer to this very request, if one was ever paid for in this run."""
+        if bytes.fromhex(key[:_KEY_DIGITS]) not in self._answered:
+            return None
         sql = (
             "SELECT model, prompt_tokens, completion_tokens, cost_usd, latency_s, reply FROM calls "
             "WHERE key = ? AND good ORDER BY seq DESC LIMIT 1"
@@ -451,16 +481,6 @@ def _resolve(outcomes: list[tuple[_Job, int | Exception]]) -> None:
             job.done.set_exception(outcome)
         else:
             job.done.set_result(outcome)
-
-
-def _dump(value: Any) -> str:
-    """JSON in readable characters, or escaped where a model wrote half a character, which UTF-8 cannot hold."""
-    text = json.dumps(value, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value)
-    return text
 
 
 def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:

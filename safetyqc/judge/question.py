@@ -7,8 +7,8 @@ a rubric on its own examples is no open-book exam.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from safetyqc.prompts import fence, number_turns, prompt_hash, render
@@ -16,7 +16,7 @@ from safetyqc.records import Message, canonical_json, content_hash
 from safetyqc.text import CJK, guess_language
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from safetyqc.records import Conversation
     from safetyqc.rubrics import Criterion, Example, RubricSet
@@ -93,8 +93,21 @@ class Question:
 
     def messages(self) -> tuple[dict[str, str], ...]:
         """The prompt: what does not change between conversations first, so that servers can reuse it."""
+        system = _system_message(_Wording(self._wording_key(), self))
+        return ({"role": "system", "content": system}, {"role": "user", "content": self._user_message()})
+
+    def _wording_key(self) -> tuple[Hashable, ...]:
+        """All that the system message depends on: hardly any two conversations of a run differ in it."""
+        texts = tuple(m.content for m in self.conversation.messages)
+        is_example = any(e.texts == texts for c in self.criteria for e in c.examples)
+        asked = tuple((c.id, self.conditions(c)) for c in self.criteria)
+        language = guess_language(" ".join(texts))
+        return (self.rubric_set.hash, asked, self.classify, self.with_examples, language, texts if is_example else None)
+
+    def system_message(self) -> str:
+        """Word the questions; milliseconds for a long rubric, so `messages` keeps what it made."""
         asked = [Asked(c, self.conditions(c), self._examples(c)) for c in self.criteria]
-        system = render(
+        return render(
             "judge_system",
             classify=self.classify,
             categories=self.rubric_set.categories,
@@ -102,7 +115,6 @@ class Question:
             criteria=asked,
             conditional=any(a.conditions for a in asked),
         )
-        return ({"role": "system", "content": system}, {"role": "user", "content": self._user_message()})
 
     def _user_message(self) -> str:
         # The marker's salt is the rubric's hash: a text can know neither it nor, before it is written, its own hash
@@ -125,15 +137,28 @@ class Question:
     def _examples(self, criterion: Criterion) -> tuple[str, ...]:
         if not self.with_examples:
             return ()
-        texts = [m.content for m in self.conversation.messages]
+        texts = tuple(m.content for m in self.conversation.messages)
         language = guess_language(" ".join(texts))
-        others = [e for e in criterion.examples if [m.content for m in e.conversation.messages] != texts]
+        others = [e for e in criterion.examples if e.texts != texts]
         chosen = []
         for level in criterion.levels:
             of_level = [e for e in others if e.level == level.name]
             of_level.sort(key=lambda e: guess_language(e.conversation.messages[0].content) != language)
             chosen.extend(of_level[:_FEW])
         return tuple(_example(e) for e in chosen)
+
+
+@dataclass(frozen=True)
+class _Wording:
+    """A question, equal to every other one that has the same system message."""
+
+    key: tuple[Hashable, ...]
+    question: Question = field(compare=False)
+
+
+@lru_cache(maxsize=512)
+def _system_message(wording: _Wording) -> str:
+    return wording.question.system_message()
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

@@ -6,13 +6,17 @@ script for tests) and wrappers (ledger, limits) all are Clients, so they stack.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal, Protocol
 
+from pydantic_core import PydanticSerializationError, to_json
+
 from safetyqc.errors import ModelError
-from safetyqc.records import Usage, content_hash
+from safetyqc.records import Usage
 
 Format = Literal["text", "json_object", "json_schema"]
 
@@ -43,19 +47,38 @@ class Request:
     @cached_property
     def key(self) -> str:
         """SHA-256 of the whole request: equal requests have equal keys, on every machine."""
-        return content_hash(
-            {
-                "model": self.model,
-                "messages": [dict(m) for m in self.messages],
-                "temperature": self.temperature,
-                "max_tokens": self.max_tokens,
-                "seed": self.seed,
-                "schema": self.schema,
-                "format": self.format,
-                "api_base": self.api_base,
-                "repeat": self.repeat,
-            }
-        )
+        return hashlib.sha256(
+            fast_json(
+                {
+                    "model": self.model,
+                    "messages": [[m["role"], text_hash(m["content"])] for m in self.messages],
+                    "temperature": float(self.temperature),
+                    "max_tokens": self.max_tokens,
+                    "seed": self.seed,
+                    "schema": self.schema,
+                    "format": self.format,
+                    "api_base": self.api_base,
+                    "repeat": self.repeat,
+                }
+            )
+        ).hexdigest()
+
+
+def fast_json(value: Any) -> bytes:
+    """JSON as UTF-8, in the order of the keys; ten times as fast as the json module, which a hot path can tell.
+
+    Half a surrogate pair, which UTF-8 cannot hold, becomes a question mark.
+    """
+    try:
+        return to_json(value)
+    except PydanticSerializationError:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+@lru_cache(maxsize=256)
+def text_hash(text: str) -> str:
+    """Hash of one message; the long ones are the same in thousands of requests."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)

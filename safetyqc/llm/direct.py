@@ -11,11 +11,13 @@ import asyncio
 import json
 import time
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
 from safetyqc.errors import FatalModelError, ModelError
-from safetyqc.llm.client import Reply, Request
+from safetyqc.llm.client import Reply, Request, fast_json
 from safetyqc.llm.hosts import base_of, key_of
 from safetyqc.llm.wire import body_of, explain_error, read_allowance, read_reply, redact
 
@@ -28,14 +30,23 @@ class DirectClient:
     def __init__(self, *, api_key: str | None = None, timeout_s: float = 120.0) -> None:
         self._api_key, self._timeout_s = api_key, timeout_s
         self._session: aiohttp.ClientSession | None = None
+        self._proxies: dict[str, str | None] = {}
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             # The limiter bounds what is in flight; a second bound here would only hide waiting time in the timeout
             connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
             timeout = aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=min(self._timeout_s, 20))
-            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
         return self._session
+
+    def _proxy(self, base: str) -> str | None:
+        """The proxy that the environment names for a base URL; aiohttp's own look-up starts a thread per request."""
+        if base not in self._proxies:
+            url = urlsplit(base)
+            proxy = getproxies().get(url.scheme)
+            self._proxies[base] = None if proxy_bypass(url.netloc) else proxy
+        return self._proxies[base]
 
     async def complete(self, request: Request) -> Reply:
         """Send one request once.
@@ -53,9 +64,10 @@ class DirectClient:
         try:
             async with self._open().post(
                 f"{base}/chat/completions",
-                data=json.dumps(body_of(request), ensure_ascii=False).encode("utf-8", "replace"),
+                data=fast_json(body_of(request)),
                 headers=headers,
                 allow_redirects=False,
+                proxy=self._proxy(base),
             ) as response:
                 raw = await _read_body(response)
         except TimeoutError as error:

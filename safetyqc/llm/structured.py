@@ -12,12 +12,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, TypeVar
 
 from safetyqc.errors import FatalModelError, ModelError
-from safetyqc.llm.client import Client, Format, FormatRefused, Reply, Request, check_finish
+from safetyqc.llm.client import Client, Format, FormatRefused, Reply, Request, check_finish, fast_json
 from safetyqc.prompts import render
-from safetyqc.records import canonical_json
 from safetyqc.text import shorten
 
 T = TypeVar("T")
@@ -80,13 +79,6 @@ class Capabilities:
         return dict(self._formats)
 
 
-@runtime_checkable
-class _Knowing(Protocol):
-    """A client that remembers capabilities over calls and runs."""
-
-    capabilities: Capabilities
-
-
 async def ask_json(client: Client, request: Request, parse: Callable[[dict[str, Any]], T]) -> Answered[T]:
     """Ask for one object of `request.schema` and return what `parse` makes of it.
 
@@ -102,7 +94,7 @@ async def ask_json(client: Client, request: Request, parse: Callable[[dict[str, 
     if request.schema is None:
         raise ValueError("ask_json needs a request with a schema")
     replies: list[Reply] = []
-    capabilities = client.capabilities if isinstance(client, _Knowing) else Capabilities()
+    capabilities = _known_by(client)
     try:
         request = await _send(client, request, capabilities, replies)
         try:
@@ -119,6 +111,12 @@ async def ask_json(client: Client, request: Request, parse: Callable[[dict[str, 
             raise
         raise Unusable(error, tuple(replies)) from error
     return Answered(value, tuple(replies))
+
+
+def _known_by(client: Client) -> Capabilities:
+    """What the client remembers over calls and runs; a client that remembers nothing learns anew every time."""
+    known = getattr(client, "capabilities", None)
+    return known if isinstance(known, Capabilities) else Capabilities()
 
 
 async def _send(client: Client, request: Request, capabilities: Capabilities, replies: list[Reply]) -> Request:
@@ -201,7 +199,7 @@ class NotFound:
 
 def find_object(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | NotFound:
     """Return the last object in the text that the schema accepts, mended by json-repair when nothing else is there."""
-    check = _checker(canonical_json(schema))
+    check = _checker(fast_json(schema))
     if len(text) > _LONGEST_SCAN:
         return NotFound(f"the answer has {len(text):,} characters; only {_LONGEST_SCAN:,} are read")
     found: dict[str, Any] | None = None
@@ -283,7 +281,7 @@ def _repair(text: str) -> dict[str, Any] | None:
 
 
 @lru_cache(maxsize=256)
-def _checker(schema: str) -> Callable[[Any], str | None]:
+def _checker(schema: bytes) -> Callable[[Any], str | None]:
     """Compile a schema once (milliseconds) into a check that takes microseconds and returns the error, if any."""
     from fastjsonschema import JsonSchemaValueException, compile
 

@@ -8,6 +8,7 @@ nothing to judge, and that is recorded.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -88,9 +89,14 @@ class Example(Record):
             )
         return self
 
-    @property
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """What is said, turn by turn."""
+        return tuple(text for turn in self.messages for text in turn.values())
+
+    @cached_property
     def conversation(self) -> Conversation:
-        """The example as a record, to be judged like any other."""
+        """The example as a record, to be judged like any other; made once, because every prompt looks at it."""
         messages = tuple(Message(role=role, content=text) for turn in self.messages for role, text in turn.items())
         return Conversation(
             id=conversation_id(messages, "example"), messages=messages, category=self.category, intent=self.intent
