@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import in_run, next_step, note, show, show_json
+from safetyqc.cli.output import in_run, next_step, note, show
 from safetyqc.config import load_config, parse_shares
+from safetyqc.errors import UserError
 
 if TYPE_CHECKING:
+    from safetyqc.reports.diff import Difference
     from safetyqc.reports.schema import Summary
 
 BARS_MISSED = 4
@@ -63,35 +65,36 @@ def report(
     Example: safetyqc report --html report.html
     """
     config = load_config(config_file, {"run": run})
-    from safetyqc.pipeline.outputs import write_report_files
-    from safetyqc.reports.summary import summarise
+    from safetyqc.pipeline.outputs import difference_since, summarise_run, write_report_files
+    from safetyqc.reports.summary import to_json
     from safetyqc.store import Store
 
     with Store.read(config.run) as store:
-        summary = summarise(store, judge=judge, category=category, bars=config.bars)
-        for path in write_report_files(store, summary, html=html, markdown=markdown, csv=csv):
+        summary = summarise_run(store, config, judge=judge, category=category)
+        if check and not summary.verdict.bars:
+            fix = "set some in safetyqc.yaml, such as `bars: {no_dangerous_steps: 0.99}`"
+            raise UserError("there are no bars to check", where="--check", fix=fix)
+        moved = difference_since(against, store, summary, config) if against else None
+        for path in write_report_files(store, summary, difference=moved, html=html, markdown=markdown, csv=csv):
             note(f"wrote {path}")
-        if as_json:
-            show_json(summary.model_dump(mode="json"))
-        else:
-            _render(summary, section, against, unmask=unmask)
-    if check and (summary.verdict is None or not summary.verdict.met):
+    if as_json:
+        typer.echo(to_json(summary, moved))
+    else:
+        _render(summary, moved, section, unmask=unmask)
+    if check and not summary.verdict.met:
         raise typer.Exit(BARS_MISSED)
     if not as_json:
         next_step(f"safetyqc export{in_run(config)}", f"safetyqc report{in_run(config)} --html report.html")
 
 
-def _render(summary: Summary, sections: list[str] | None, against: Path | None, *, unmask: bool) -> None:
+def _render(summary: Summary, moved: Difference | None, sections: list[str] | None, *, unmask: bool) -> None:
     from safetyqc.reports.terminal import render_report
 
     show(render_report(summary, sections=sections, unmask=unmask))
-    if against:
-        from safetyqc.reports.diff import compare_runs, render_diff
-        from safetyqc.reports.summary import summarise
-        from safetyqc.store import Store
+    if moved:
+        from safetyqc.reports.diff import render_diff
 
-        with Store.read(against) as other:
-            show(render_diff(compare_runs(summarise(other), summary)))
+        show(render_diff(moved))
 
 
 def export(

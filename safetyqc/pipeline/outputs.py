@@ -15,10 +15,13 @@ from safetyqc.files import write_text
 from safetyqc.standing import read_standings
 
 if TYPE_CHECKING:
+    from safetyqc.comparison import CorrectedRate
     from safetyqc.config import Config
     from safetyqc.export import Manifest
     from safetyqc.records import Conversation, DuplicateGroup
+    from safetyqc.reports.diff import Difference
     from safetyqc.reports.schema import Summary
+    from safetyqc.reports.snapshot import Snapshot
     from safetyqc.store import Store
 
 
@@ -47,12 +50,11 @@ def export_run(
     """
     from safetyqc.export import EXPORTERS, ExportPlan, export_conversations
     from safetyqc.reports.documents import dataset_card
-    from safetyqc.reports.summary import summarise
 
     settings = config.export
     standings = read_standings(store, judge)
     conversations = list(store.conversations())
-    summary = summarise(store, judge=judge, bars=config.bars)
+    summary = summarise_run(store, config, judge=judge)
     exporter = EXPORTERS.get(settings.format)
     path = settings.path or (folder / exporter.file_name if folder and exporter else None)
     plan = ExportPlan(
@@ -101,8 +103,59 @@ def families(conversations: Iterable[Conversation], groups: Iterable[DuplicateGr
     return list(members.values())
 
 
+def summarise_run(store: Store, config: Config, *, judge: str | None = None, category: str | None = None) -> Summary:
+    """Count a run against the configured bars (or those it was made with), its rates corrected where it has labels.
+
+    Raises:
+        UserError: no such judge or category in this run, or a bar for an unknown criterion.
+    """
+    from safetyqc.reports.snapshot import read_snapshot
+    from safetyqc.reports.summary import summarise_snapshot
+
+    snapshot = read_snapshot(store, judge, category, bars=config.bars or None)
+    return summarise_snapshot(snapshot, _corrected(snapshot, config))
+
+
+def _corrected(snapshot: Snapshot, config: Config) -> list[CorrectedRate]:
+    """Correct the deciding judge's rates by labels on the conversations that the rates are about."""
+    judgments = [snapshot.verdicts[c.id] for c in snapshot.in_play if c.id in snapshot.verdicts]
+    judged = {j.conversation_id for j in judgments}
+    labels = [label for label in snapshot.labels if label.conversation_id in judged]
+    if not labels:
+        return []
+    from safetyqc.judge.corrected import corrected_rates
+    from safetyqc.judge.ratings import align
+    from safetyqc.rubrics import load_rubric_set
+
+    rubric = load_rubric_set(config.judge.rubric)
+    rule = rubric.passed if snapshot.judge and rubric.hash == snapshot.judge[1] else None
+    ratings = align(judgments, labels, overall_rule=rule)
+    return [rate for criterion in ratings.criteria for rate in corrected_rates(ratings, criterion)]
+
+
+def difference_since(before: Path, store: Store, summary: Summary, config: Config) -> Difference:
+    """Set a run beside an earlier one, narrowed to the same judge and category.
+
+    Raises:
+        RunError: no run there.
+        NotComparableError: the runs were judged by different rubrics.
+    """
+    from safetyqc.reports.diff import compare_stores
+    from safetyqc.store import Store
+
+    with Store.read(before) as other:
+        old = summarise_run(other, config, category=summary.run.category)
+        return compare_stores(other, store, old, summary)
+
+
 def write_report_files(
-    store: Store, summary: Summary, *, html: Path | None = None, markdown: Path | None = None, csv: Path | None = None
+    store: Store,
+    summary: Summary,
+    *,
+    difference: Difference | None = None,
+    html: Path | None = None,
+    markdown: Path | None = None,
+    csv: Path | None = None,
 ) -> Sequence[Path]:
     """Write the faces of a report that were asked for; returns their paths."""
     from safetyqc.reports.documents import render_markdown
@@ -110,8 +163,8 @@ def write_report_files(
     from safetyqc.reports.spreadsheet import render_csv
 
     faces: list[tuple[Path | None, Callable[[], str]]] = [
-        (html, lambda: render_html(store, summary)),
-        (markdown, lambda: render_markdown(summary)),
+        (html, lambda: render_html(store, summary, difference)),
+        (markdown, lambda: render_markdown(summary, difference)),
         (csv, lambda: render_csv(store, summary.run.judge, summary.run.category)),
     ]
     written = []

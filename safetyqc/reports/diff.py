@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from safetyqc.errors import NotComparableError
 from safetyqc.records import Record
 from safetyqc.reports.schema import Rate, RunFacts, Summary
+from safetyqc.reports.snapshot import read_snapshot
 from safetyqc.reports.wording import counted, interval, number, percent
-from safetyqc.standing import read_standings
 from safetyqc.statistics import difference_interval
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from safetyqc.standing import Standing
     from safetyqc.store import Store
 
 _SHOWN = 12
@@ -102,7 +103,7 @@ def compare_stores(before: Store, after: Store, old: Summary, new: Summary) -> D
     Raises:
         NotComparableError: as `compare_runs`.
     """
-    was, now = read_standings(before, old.run.judge), read_standings(after, new.run.judge)
+    was, now = (_standings(store, summary.run) for store, summary in ((before, old), (after, new)))
     shared = [i for i in now if i in was]
     changed = tuple(
         ChangedVerdict(conversation_id=i, before=was[i].status, after=now[i].status, reason=now[i].reason)
@@ -110,6 +111,12 @@ def compare_stores(before: Store, after: Store, old: Summary, new: Summary) -> D
         if was[i].status != now[i].status
     )
     return compare_runs(old, new, changed, len(shared))
+
+
+def _standings(store: Store, facts: RunFacts) -> dict[str, Standing]:
+    """Where the conversations stand that a summary was narrowed to."""
+    snapshot = read_snapshot(store, facts.judge, facts.category, bars={})
+    return {c.id: snapshot.standings[c.id] for c in snapshot.conversations}
 
 
 def _check(before: RunFacts, after: RunFacts) -> None:

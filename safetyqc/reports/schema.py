@@ -375,6 +375,6 @@ class Summary(Record):
     agreements: tuple[Agreement, ...]
     labelled: int
     corrected: tuple[CorrectedRate, ...] = ()
-    """Pass rates corrected for the judge's own errors by labels; only when the caller computed a comparison."""
+    """Pass rates corrected for the judge's own errors by labels, over the same conversations."""
     spent: Spent
     actions: tuple[Action, ...]

@@ -1,16 +1,16 @@
 """Counts a run into a Summary: the one set of numbers that every face of the report draws.
 
-It deliberately computes no corrected pass rate: that takes a comparison against labels, which the judge stage makes and
-the caller hands in. The one surprising thing: rates are over conversations that are in (distinct, current, not
-rejected), so that a rewrite counts once and a duplicate not at all, and the failed ones among them are counted although
-export leaves them out: a rate over what passed would always be 1.
+It deliberately corrects no pass rate: that needs labels and the judge stage, and the caller hands the results in. The
+one surprising thing: rates are over conversations that are in (distinct, current, not rejected), so that a rewrite
+counts once and a duplicate not at all, and the failed ones among them are counted although export leaves them out: a
+rate over what passed would always be 1.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from safetyqc import __version__
@@ -36,8 +36,9 @@ from safetyqc.reports.schema import (
 from safetyqc.reports.snapshot import Snapshot, read_snapshot
 
 if TYPE_CHECKING:
-    from safetyqc.comparison import Comparison, CorrectedRate
+    from safetyqc.comparison import CorrectedRate
     from safetyqc.records import Conversation, Failure
+    from safetyqc.reports.diff import Difference
     from safetyqc.standing import Status
     from safetyqc.store import Store
 
@@ -58,7 +59,7 @@ def summarise(
     *,
     only: Collection[str] | None = None,
     bars: Mapping[str, float] | None = None,
-    comparison: Comparison | None = None,
+    corrected: Sequence[CorrectedRate] = (),
 ) -> Summary:
     """Count a run.
 
@@ -67,16 +68,16 @@ def summarise(
         category: count this one alone.
         only: count these ids alone, and their rewrites.
         bars: smallest pass rates by criterion or `overall`; None for those remembered with the run.
-        comparison: of this run's judges against labels, for corrected pass rates.
+        corrected: pass rates corrected by labels, which the judge stage computes.
 
     Raises:
         UserError: no such judge or category in this run.
         ConfigError: a bar for a criterion that the rubric has not.
     """
-    return summarise_snapshot(read_snapshot(store, judge, category, only=only, bars=bars), comparison)
+    return summarise_snapshot(read_snapshot(store, judge, category, only=only, bars=bars), corrected)
 
 
-def summarise_snapshot(snapshot: Snapshot, comparison: Comparison | None = None) -> Summary:
+def summarise_snapshot(snapshot: Snapshot, corrected: Sequence[CorrectedRate] = ()) -> Summary:
     """Count what was read of a run; raises what `summarise` raises for bars."""
     criteria = quality.count_criteria(snapshot)
     summary = Summary(
@@ -97,16 +98,22 @@ def summarise_snapshot(snapshot: Snapshot, comparison: Comparison | None = None)
         judges=quality.list_judges(snapshot),
         agreements=quality.list_agreements(snapshot),
         labelled=len({label.conversation_id for label in snapshot.labels}),
-        corrected=_corrected(snapshot, comparison),
+        corrected=tuple(corrected),
         spent=_spent(snapshot),
         actions=(),
     )
     return summary.model_copy(update={"actions": list_actions(summary)})
 
 
-def to_json(summary: Summary) -> str:
-    """The Summary as JSON in ASCII: no character of a hostile string reaches a terminal unescaped."""
-    return json.dumps(summary.model_dump(mode="json"), indent=2, ensure_ascii=True)
+def to_json(summary: Summary, difference: Difference | None = None) -> str:
+    """The Summary as JSON in ASCII: no character of a hostile string reaches a terminal unescaped.
+
+    A comparison with another run stands under the key `difference`.
+    """
+    values = summary.model_dump(mode="json")
+    if difference is not None:
+        values["difference"] = difference.model_dump(mode="json")
+    return json.dumps(values, indent=2, ensure_ascii=True)
 
 
 def _facts(snapshot: Snapshot) -> RunFacts:
@@ -242,12 +249,6 @@ def _last_failures(snapshot: Snapshot) -> Iterable[Failure]:
     written = {f"scenario-{c.scenario.index}" for c in snapshot.originals if c.scenario}
     last = {f.record_id: f for f in snapshot.failures if f.stage == "generate" and f.record_id not in written}
     return last.values()
-
-
-def _corrected(snapshot: Snapshot, comparison: Comparison | None) -> tuple[CorrectedRate, ...]:
-    if comparison is None or snapshot.judge is None or comparison.rubric_hash != snapshot.judge[1]:
-        return ()
-    return tuple(rate for c in comparison.criteria for rate in c.corrected if rate.judge == snapshot.judge[0])
 
 
 def _spent(snapshot: Snapshot) -> Spent:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from safetyqc.comparison import Comparison, CorrectedRate, CriterionComparison, Estimate, Recommendation
 from safetyqc.errors import ConfigError, UserError
 from safetyqc.records import Duplicate, DuplicateGroup, Rejection, Rewrite
 from safetyqc.reports.quality import count_rewrites
@@ -224,23 +223,6 @@ def test_openings_of_equal_first_answers_have_no_entropy(make_run: Maker) -> Non
     assert (collapsed.distinct, collapsed.entropy_bits, collapsed.top[0].share) == (1, 0.0, 1.0)
     assert varied.entropy_bits == pytest.approx(log2(8))
     assert varied.evenness == pytest.approx(1.0)
-
-
-def test_corrected_rates_come_from_a_comparison_of_the_same_rubric(full_run: Store) -> None:
-    rate = CorrectedRate(
-        judge="local",
-        criterion="empathy",
-        method="ppi",
-        n=10,
-        labels=6,
-        rate=Estimate(value=0.8, low=0.7, high=0.9),
-    )
-    parts = CriterionComparison(criterion="empathy", counts=(), corrected=(rate,))
-    fields = {"rubric": "safety", "conversations": 10, "judges": ("local",), "resamples": 0, "seed": 0, "prices": ()}
-    said = {"criteria": (parts,), "recommendation": Recommendation(judge=None, reason="")}
-    same = Comparison(rubric_hash=RUBRIC["hash"], **fields, **said)
-    assert summarise(full_run, comparison=same).corrected == (rate,)
-    assert summarise(full_run, comparison=same.model_copy(update={"rubric_hash": "other"})).corrected == ()
 
 
 def test_json_is_ascii_and_reads_back(full_run: Store, full: Summary) -> None:
