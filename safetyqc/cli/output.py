@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -21,10 +22,15 @@ def note(text: str = "") -> None:
 
 
 def show(renderable: Any) -> None:
-    """Print a rich renderable as the result; plain text when stdout is no terminal."""
+    """Print a rich renderable as the result; plain text, without the padding of tables, when stdout is no terminal."""
     from rich.console import Console
 
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 100, highlight=False).print(renderable)
+    if sys.stdout.isatty():
+        Console(file=sys.stdout, highlight=False).print(renderable)
+        return
+    drawn = StringIO()
+    Console(file=drawn, width=100, highlight=False).print(renderable)
+    typer.echo("\n".join(line.rstrip() for line in drawn.getvalue().splitlines()))
 
 
 def show_json(value: Any) -> None:

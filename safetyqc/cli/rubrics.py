@@ -62,13 +62,14 @@ def validate(
 
     Example: safetyqc rubrics validate my-rubrics
     """
+    from safetyqc.reports.wording import counted
     from safetyqc.rubrics import validate_rubrics
 
     problems = validate_rubrics(path)
     for problem in problems:
         typer.echo(str(problem))
     errors = sum(problem.severity == "error" for problem in problems)
-    note(f"{errors} errors, {len(problems) - errors} pieces of advice")
+    note(f"{counted(errors, 'error')}, {counted(len(problems) - errors, 'remark')}")
     if errors:
         raise typer.Exit(2)
     next_step(f"safetyqc rubrics test {path} -m MODEL", f"safetyqc judge FILE --rubric {path}")
