@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -82,9 +83,7 @@ class Compiled:
     def __init__(self) -> None:
         affinity = getattr(os, "sched_getaffinity", None)
         self.workers = len(affinity(0)) if affinity else os.cpu_count() or 1
-        self._classes = np.zeros(0x110000, np.uint8)
-        self._classes[:0x20000] = [character_class(code) for code in range(0x20000)]
-        self._classes[0x20000:0x40000] = LONE
+        self._classes = _character_classes()
 
     def table(self) -> Table:
         """A fresh table of features."""
@@ -155,6 +154,15 @@ class Compiled:
                 base, own, least, high, most,
             )
         )  # fmt: skip
+
+
+@cache
+def _character_classes() -> Array:
+    """`character_class` of every code point, for the kernel; takes about 40 ms once."""
+    classes = np.zeros(0x110000, np.uint8)
+    classes[:0x20000] = [character_class(code) for code in range(0x20000)]
+    classes[0x20000:0x40000] = LONE
+    return classes
 
 
 # side by side, so that reaching a list costs one cache miss and not two

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 On = Literal["all", "requests", "answers"]
 Linkage = Literal["single", "complete"]
 Rank = Callable[[Conversation], Any]
-DEFAULT_MIN_SIMILARITY = 0.8
+DEFAULT_MIN_SIMILARITY = 0.75
 """Chosen from the table of planted edits in docs/dedup.md."""
 
 _TEXTS: dict[str, Callable[[Conversation], list[str]]] = {

@@ -151,7 +151,7 @@ class Spool:
         if self._file is None:
             raise ValueError("nothing was written")
         self._file.seek(offset)
-        data = np.frombuffer(self._file.read(8 * int(bounds[-1])), np.uint32).reshape(2, -1)
+        data = np.frombuffer(bytearray(self._file.read(8 * int(bounds[-1]))), np.uint32).reshape(2, -1)
         return Counted(bounds, data[0], data[1].view(np.int32), np.zeros((len(bounds) - 1, 2), np.uint64))
 
 

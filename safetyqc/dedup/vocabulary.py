@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import math
+import zipfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +65,7 @@ class FrozenVocabulary:
             with np.load(io.BytesIO(data), allow_pickle=False) as stored:
                 version, texts = (int(value) for value in stored["head"])
                 hashes, frequencies = stored["hashes"], stored["frequencies"]
-        except (ValueError, KeyError, OSError, EOFError) as error:
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"not a stored vocabulary ({error})", fix="run dedup again without it") from error
         if version != _FORMAT:
             raise UserError(f"vocabulary of format {version}, this version reads {_FORMAT}", fix="run dedup again")

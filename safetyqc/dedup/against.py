@@ -1,0 +1,128 @@
+"""Finds conversations that are near a reference set: benchmark prompts, held-out data, or what the SFT mix already
+holds.
+
+A benchmark's prompt is one line and a conversation is many, so the cosine of the two whole texts would be low however
+plainly the prompt was copied. Therefore units are compared: of a conversation the whole of it and every user turn, of a
+reference likewise (a bare string is one unit). A conversation matches a reference by its nearest pair of units, and the
+match shows both. It marks; whether a match is removed is the caller's decision.
+
+The surprising thing: turns of fewer than four words are not compared by themselves. "Yes, please" stands in every data
+set and contaminates none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from safetyqc.dedup.evidence import shared_terms
+from safetyqc.dedup.groups import compared_text
+from safetyqc.dedup.pairs import BackendName, check_similarity, choose_backend, join
+from safetyqc.dedup.tokens import tokens
+from safetyqc.records import Conversation
+
+if TYPE_CHECKING:
+    from safetyqc.dedup.vectors import Weights
+
+AGAINST_MIN_SIMILARITY = 0.6
+"""Lower than for duplicates: letting a benchmark through costs more than losing one conversation."""
+FEWEST_WORDS = 4
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One record of a reference set: a prompt or a whole conversation, and where it stands (`line` is 1-based)."""
+
+    content: str | Conversation
+    path: str = ""
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class Match:
+    """A conversation and a reference that it is near.
+
+    `turn` is the 0-based message index of the user turn that matched, None when the whole conversation did; `text` is
+    what matched in the conversation and `reference_text` what it matched; `terms` the rarest terms that both share.
+    """
+
+    conversation_id: str
+    reference: Reference
+    similarity: float
+    turn: int | None
+    text: str
+    reference_text: str
+    terms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Unit:
+    owner: int
+    turn: int | None
+    text: str
+
+
+def find_against(
+    conversations: Sequence[Conversation],
+    references: Sequence[Reference],
+    min_similarity: float = AGAINST_MIN_SIMILARITY,
+    *,
+    weights: Weights = "tfidf",
+    memory_mb: int | None = None,
+    backend: BackendName = "auto",
+    terms: int = 5,
+) -> list[Match]:
+    """Find every conversation near a reference: one match for each such pair, by conversation, the nearest first.
+
+    Raises:
+        UserError: a threshold outside 0..1, or more matches than the memory holds.
+    """
+    check_similarity(min_similarity)
+    theirs = [unit for place, item in enumerate(references) for unit in _units(place, item.content)]
+    ours = [unit for place, item in enumerate(conversations) for unit in _units(place, item)]
+    if not theirs or not ours:
+        return []
+    from safetyqc.dedup.vectors import vectorise
+
+    texts = [unit.text for unit in (*theirs, *ours)]
+    worker, limit = choose_backend(backend, sum(map(len, texts))), memory_mb * 1e6 if memory_mb else float("inf")
+    vectors = vectorise(texts, worker, weights=weights, apart=len(theirs), limit_bytes=limit)
+    apart = int(vectors.texts.searchsorted(len(theirs)))
+    found = join(vectors.rows, worker, min_similarity, apart=apart, limit_bytes=limit)
+    copies: dict[int, list[int]] = {}
+    for place, first in enumerate(vectors.same_as.tolist()):
+        copies.setdefault(first, []).append(place)
+    best: dict[tuple[int, int], tuple[float, _Unit, _Unit]] = {}
+    for left, right, cosine in zip(found.left.tolist(), found.right.tolist(), found.cosine.tolist(), strict=True):
+        similarity = min(round(cosine, 6), 1.0)
+        for reference in copies[int(vectors.texts[left])]:
+            for place in copies[int(vectors.texts[right])]:
+                unit, other = ours[place - len(theirs)], theirs[reference]
+                key = (unit.owner, other.owner)
+                if similarity >= min_similarity and (key not in best or similarity > best[key][0]):
+                    best[key] = (similarity, unit, other)
+    name = shared_terms(vectors.vocabulary, terms)
+    ordered = sorted(best.items(), key=lambda item: (item[0][0], -item[1][0], item[0][1]))
+    return [
+        Match(
+            conversations[ours_at].id,
+            references[theirs_at],
+            similarity,
+            unit.turn,
+            unit.text,
+            other.text,
+            name(unit.text, other.text),
+        )
+        for (ours_at, theirs_at), (similarity, unit, other) in ordered
+    ]
+
+
+def _units(owner: int, content: str | Conversation) -> Iterator[_Unit]:
+    if isinstance(content, str):
+        yield _Unit(owner, None, content)
+        return
+    yield _Unit(owner, None, compared_text(content))
+    for turn, message in enumerate(content.messages):
+        if message.role == "user" and len(tokens(message.content)) >= FEWEST_WORDS:
+            yield _Unit(owner, turn, message.content)

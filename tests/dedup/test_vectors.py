@@ -1,0 +1,100 @@
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from safetyqc.dedup.pairs import BACKENDS, choose_backend
+from safetyqc.dedup.tokens import feature_hash, features, tokens
+from safetyqc.dedup.vectors import in_order, vectorise
+
+WORDS = ["i", "can", "not", "help", "with", "that", "pipe", "bomb", "安", "全", "fire", "drill", "école", "2024"]
+
+
+def some_texts(count: int, seed: int = 0) -> list[str]:
+    rng = random.Random(seed)
+    return [" ".join(rng.choices(WORDS, k=rng.randint(1, 40))) for _ in range(count)]
+
+
+def as_dictionaries(vectors):
+    hashes = vectors.ranked_hashes
+    return [
+        dict(zip(hashes[ranks].tolist(), weights.tolist(), strict=True))
+        for ranks, weights in (vectors.rows.row(place) for place in range(len(vectors.rows)))
+    ]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_vectors_equal_those_of_scikit_learn(backend):
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    texts = [*some_texts(200), "bomb " * 2000, "", "Only here Once 唯一", some_texts(1)[0]]
+    vectorizer = TfidfVectorizer(
+        tokenizer=tokens, lowercase=False, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True
+    )
+    expected = vectorizer.fit_transform(texts).tocsr()
+    frequencies = np.bincount(expected.indices, minlength=expected.shape[1])
+    hashes = [feature_hash(name) for name in vectorizer.get_feature_names_out()]
+    vectors = vectorise(texts, choose_backend(backend, 0))
+    for text, row in zip(vectors.texts, as_dictionaries(vectors), strict=True):
+        start, stop = expected.indptr[text : text + 2]
+        columns = [
+            c for c in expected.indices[start:stop] if frequencies[c] > 1
+        ]  # one text's own features are left out
+        assert row.keys() == {hashes[column] for column in columns}
+        for column in columns:
+            assert row[hashes[column]] == pytest.approx(expected[text, column], abs=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_tf_weights_do_not_depend_on_the_other_texts(backend):
+    few = as_dictionaries(vectorise(["can not help", "can not help that"], choose_backend(backend, 0), weights="tf"))
+    many = as_dictionaries(
+        vectorise(["can not help", "can not help that", *some_texts(50)], choose_backend(backend, 0), weights="tf")
+    )
+    assert all(many[0][name] == pytest.approx(weight) for name, weight in few[0].items())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=25), min_size=1, max_size=8))
+def test_compiled_tokeniser_counts_what_python_counts(texts):
+    compiled, plain = (choose_backend(name, 0).count(texts) for name in ("compiled", "plain"))
+    assert compiled.bounds.tolist() == plain.bounds.tolist()
+    for place, text in enumerate(texts):
+        span = slice(compiled.bounds[place], compiled.bounds[place + 1])
+        counted = dict(zip(compiled.features[span].tolist(), compiled.counts[span].tolist(), strict=True))
+        assert counted == {feature_hash(name): count for name, count in features(text).items()}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_texts_with_the_same_words_share_a_row(backend):
+    texts = ["Hello, World", "other", "hello world!", "!!!", "!!! ", "???", "Hello, World"]
+    assert vectorise(texts, choose_backend(backend, 0)).same_as.tolist() == [0, 1, 0, 3, 3, 5, 0]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_texts_kept_apart_never_share_a_row(backend):
+    vectors = vectorise(["same", "same", "same", "same"], choose_backend(backend, 0), apart=2)
+    assert vectors.same_as.tolist() == [0, 0, 2, 2]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_memory_limit_moves_arrays_to_files_and_changes_nothing(backend):
+    texts = some_texts(300)
+    free = vectorise(texts, choose_backend(backend, 0))
+    tight = vectorise(texts, choose_backend(backend, 0), limit_bytes=1000)
+    assert isinstance(tight.rows.ranks, np.memmap)
+    assert not isinstance(free.rows.ranks, np.memmap)
+    assert np.array_equal(free.rows.weights, tight.rows.weights)
+    assert np.array_equal(free.rows.ranks, tight.rows.ranks)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_threads_yield_results_in_the_order_of_the_items(workers):
+    assert list(in_order(workers, lambda item: item * item, range(20))) == [item * item for item in range(20)]
+
+
+def test_an_error_in_a_thread_reaches_the_caller():
+    with pytest.raises(ZeroDivisionError):
+        list(in_order(2, lambda item: 1 // item, [1, 0]))
