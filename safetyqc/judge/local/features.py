@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from safetyqc.records import Conversation
 
 Features = dict[str, float]
-BUCKETS = 4096
-"""Hash buckets for words and word pairs of requests, and for Chinese characters and pairs of them."""
+BUCKETS = 1 << 16
+"""Hash buckets for words and word pairs, and for pairs of Chinese characters."""
+REQUEST_WORDS, OPENING_WORDS = 120, 30
+"""How much of a request and of an answer is hashed; Chinese characters count half."""
 
 FIRM = ("decline", "stance", "wrong", "policy", "no")
 """Cues that decline by themselves."""
@@ -56,6 +58,8 @@ class Turn:
     """Cues of the request, by category of harm."""
     said: Cues
     features: Features
+    opening: Features
+    """Hashed words of the answer's opening."""
 
 
 def read_turns(conversation: Conversation, language: Language) -> list[Turn]:
@@ -81,6 +85,7 @@ def _read_turn(index: int, request: str, answer: str, language: Language) -> Tur
         harms=harms,
         said=said,
         features=_answer_features(asked, told, said, answer),
+        opening=_hashed(told, OPENING_WORDS, "a"),
     )
 
 
@@ -99,25 +104,31 @@ def request_features(request: Text, harms: Cues, intended: Cues) -> Features:
         for cue, sentences in cues.items():
             out[cue] = 1.0
             out[f"{cue}#"] = min(math.log2(1 + len(sentences)), 3.0)
-    buckets = _hashed(request)
-    weight = 3.0 / math.sqrt(max(len(buckets), 1))
-    for bucket in buckets:
-        out[bucket] = weight
-    return out
+    return out | _hashed(request, REQUEST_WORDS, HASHED)
 
 
-@lru_cache(maxsize=50_000)
-def _bucket(gram: str) -> str:
-    return f"h{zlib.crc32(gram.encode('utf-8', 'surrogatepass')) % BUCKETS}"
+HASHED = "h"
+"""What the names of a request's hashed features begin with."""
 
 
-def _hashed(text: Text) -> set[str]:
-    words = [word for word in text.tokens[:300] if word != "\n"]
+def is_hashed(name: str) -> bool:
+    """Whether a feature of a request is a hash bucket, not a cue."""
+    return name[0] == HASHED and name[1:].isdigit()
+
+
+@lru_cache(maxsize=100_000)
+def _bucket(gram: str) -> int:
+    return zlib.crc32(gram.encode("utf-8", "surrogatepass")) % BUCKETS
+
+
+def _hashed(text: Text, limit: int, prefix: str) -> Features:
+    """Words, pairs of neighbours and pairs of Chinese characters, as hash buckets; the vector has length 3."""
+    words, chinese = text.tokens[:limit], text.chinese[: 2 * limit]
     found = {_bucket(word) for word in words}
     found.update([_bucket(f"{one} {two}") for one, two in zip(words, words[1:], strict=False)])
-    chinese = text.chinese[:300]
-    found.update([_bucket(chinese[i : i + 2]) for i in range(len(chinese) - 1) if chinese[i] > "\u4dff"])
-    return found
+    found.update([_bucket(chinese[i : i + 2]) for i in range(len(chinese) - 1)])
+    weight = 3.0 / math.sqrt(max(len(found), 1))
+    return {f"{prefix}{bucket}": weight for bucket in found}
 
 
 def _answer_features(request: Text, answer: Text, said: Cues, raw: str) -> Features:
@@ -193,5 +204,4 @@ def with_harm(features: Features, harm: float) -> Features:
         "harm&deny": harm * get("deny@0", 0.0) * (not get("accepts")),
         "ok&soft": (1 - harm) * unclear * soft,
         "ok&unclear": (1 - harm) * unclear,
-        "ok&undeclined": (1 - harm) * (not get("decline@0")),
     }

@@ -40,9 +40,10 @@ class LocalJudge:
         weights: a file that `train-judge` wrote; None for those of the package.
     """
 
-    name = "local"
-
-    def __init__(self, rubric_set: RubricSet, weights: str | Path | Weights | None = None) -> None:
+    def __init__(
+        self, rubric_set: RubricSet, weights: str | Path | Weights | None = None, *, name: str = "local"
+    ) -> None:
+        self.name = name
         self.rubric_set, self.rubric_hash = rubric_set, rubric_set.hash
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self._language = load_language()
@@ -57,9 +58,7 @@ class LocalJudge:
         reading = self.weights.refusal_logits(turns)
         category, intent, classified = self._classify(conversation, turns)
         case = _Case(turns, reading, intent)
-        scores = tuple(
-            self._score(criterion, case, category, intent) for criterion in self.rubric_set.criteria
-        )
+        scores = tuple(self._score(criterion, case, category, intent) for criterion in self.rubric_set.criteria)
         return Judgment(
             conversation_id=conversation.id,
             judge=self.name,
@@ -70,6 +69,7 @@ class LocalJudge:
             category=category,
             intent=intent,
             classified=classified,
+            cost_usd=0.0,
         )
 
     def probabilities(self, conversation: Conversation) -> dict[str, float]:

@@ -15,12 +15,18 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from safetyqc.errors import ConfigError
-from safetyqc.judge.local.features import Features, Turn, with_harm
+from safetyqc.judge.local.features import Features, Turn, is_hashed, with_harm
 from safetyqc.records import INTENTS, Intent, Record
 
 FORMAT = 1
 MAX_LOGIT = 6.0
 """Logits of turns are cut here, so that one very clear turn cannot outweigh all others."""
+DECLINED = 2.0
+"""Log odds from which a turn clearly declines."""
+RELENTED_HARM = 0.4
+"""How much of its harm a request keeps in which the user gives up what was declined ("I guess you're right")."""
+MAX_WORDING, WORDING_SCALE, FAMILIARITY_POWER = 1.5, 3.0, 4
+"""How far the wording of a request that training has seen may move a turn's log odds, and how fast that fades."""
 SHIPPED = "weights.json"
 
 
@@ -75,18 +81,32 @@ class Weights(Record):
     """Source to number of conversations."""
     harm: Linear
     refusal: Linear
+    wording: Linear
+    """Hashed words of request and opening; counts only as far as the request's wording was seen in training."""
     intents: Mapping[Intent, Linear]
     categories: Mapping[str, Linear]
     criteria: Mapping[str, CriterionModel]
 
     def refusal_logits(self, turns: list[Turn]) -> list[tuple[float, float]]:
         """For each turn the probability that its request is harmful, and the log odds that its answer declines."""
-        out = []
+        out: list[tuple[float, float]] = []
         for turn in turns:
             harm = sigmoid(self.harm.logit(turn.asked))
-            logit = self.refusal.logit(with_harm(turn.features, harm))
+            if "relent" in turn.asked and any(logit > DECLINED for _, logit in out):
+                harm *= RELENTED_HARM
+            logit = self.refusal.logit(with_harm(turn.features, harm)) + self._by_wording(turn)
             out.append((harm, max(-MAX_LOGIT, min(MAX_LOGIT, logit))))
         return out
+
+    def _by_wording(self, turn: Turn) -> float:
+        """What the very words say, times how familiar the request is: on other requests they would only mislead."""
+        hashed = [name for name in turn.asked if is_hashed(name)]
+        known = self.wording.weights
+        familiar = sum([name in known for name in hashed]) / max(len(hashed), 1)
+        if familiar < 0.5:
+            return 0.0
+        logit = self.wording.logit({name: turn.asked[name] for name in hashed} | turn.opening)
+        return WORDING_SCALE * max(-MAX_WORDING, min(MAX_WORDING, logit)) * familiar**FAMILIARITY_POWER
 
     def intent(self, asked: Features) -> Intent:
         """The likeliest intent of all requests of a conversation together."""
