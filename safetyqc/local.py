@@ -156,6 +156,16 @@ class LocalClient:
         return answer
 
 
+def count_threads() -> int:
+    """Threads for llama.cpp: as many as there are idle cores, at least one.
+
+    Its threads wait for each other at every layer; with more of them than idle cores, each wait lasts a time slice of
+    whoever else runs, and decoding becomes many times slower than on one thread.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, round(cores - os.getloadavg()[0])))
+
+
 def _load(weights: Path) -> Any:
     try:
         import xllamacpp
@@ -164,6 +174,7 @@ def _load(weights: Path) -> Any:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(weights)
     parameters.n_ctx, parameters.n_parallel, parameters.kv_unified = CONTEXT_TOKENS, SLOTS, True
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = count_threads()
     parameters.verbosity = -1
     try:
         return xllamacpp.Server(parameters)

@@ -40,7 +40,7 @@ def settle_plan(
     }
     before = store.meta(PLAN)
     _refuse_change(before, fixed, store)
-    base = before["base"] if before and wanted else settings.count
+    base = _base(before, settings.count, store, is_top_up=bool(wanted))
     top_ups = [*(before["top_ups"] if before else []), *([dict(wanted)] if wanted else [])]
     scenarios = plan(taxonomy, base, settings.seed, languages=settings.languages, turns=settings.turns)
     for each in top_ups:
@@ -49,6 +49,20 @@ def settle_plan(
         )
     store.set_meta(PLAN, fixed | {"base": base, "top_ups": top_ups} | _counts(scenarios))
     return scenarios
+
+
+def _base(before: Mapping[str, Any] | None, count: int, store: Store, *, is_top_up: bool) -> int:
+    """How many conversations the plan begins with; fixed once a top-up stands behind them."""
+    if before is None or (not is_top_up and not before["top_ups"]):
+        return max(count, before["base"] if before else 0)
+    base: int = before["base"]
+    if not is_top_up and count > base:
+        raise RunError(
+            f"this run was topped up, so its first {base:,} conversations cannot become {count:,}",
+            where=str(store.folder),
+            fix="add more with `safetyqc generate --top-up CATEGORY=N`, or start a new run with --run",
+        )
+    return base
 
 
 def _refuse_change(before: Mapping[str, Any] | None, fixed: Mapping[str, Any], store: Store) -> None:
