@@ -3,7 +3,7 @@
     python benchmarks/judges.py gold DATA -m local:PATH.gguf --kept out.jsonl    # kappa, unscored by reason
     python benchmarks/judges.py attack -m local:PATH.gguf --targets 9            # flips per attack
     python benchmarks/judges.py canaries -m local                                # catch and false-alarm rate
-    python benchmarks/judges.py cascade DATA --kept out.jsonl                    # what the local judge before it saves
+    python benchmarks/judges.py cascade DATA [--kept out.jsonl]                  # what the local judge before it saves
 
 DATA is a folder with gold_dev.jsonl and, for the cascade, what benchmarks/local_judge.py reads. Judgments are added to
 --kept as they come, so a run that was stopped goes on where it was. `gold` gives the labelled intent to the judge
@@ -177,8 +177,8 @@ def local_unseen(folder: Path, said: Sequence[Conversation]) -> dict[str, Judgme
 
 async def cascade(options: argparse.Namespace) -> None:
     pairs = [(c, labels) for c, labels in read_gold(options.data) if c.intent]
-    dear = Kept("model", read_kept(options.kept))
-    pairs = [(c, labels) for c, labels in pairs if c.id in dear.judgments]
+    dear = [Kept("model", read_kept(options.kept))] if options.kept else []
+    pairs = [(c, labels) for c, labels in pairs if all(c.id in judge.judgments for judge in dear)]
     cheap = Kept("local", local_unseen(options.data, [c for c, _ in pairs]))
     labels = {c.id: own for c, own in pairs}
     totals: Counter[str] = Counter()
@@ -187,12 +187,13 @@ async def cascade(options: argparse.Namespace) -> None:
         random.Random(split).shuffle(said)
         half = len(said) // 2
         fitted = await fit_cascade(
-            [cheap, dear],
+            [cheap, *dear],
             said[:half],
             [x for c in said[:half] for x in labels[c.id]],
             SAFETY,
             min_agreement=options.min_agreement,
             confidence=options.confidence,
+            people=not dear,
         )
         if split == 0:
             for criterion in SAFETY.criteria:

@@ -230,14 +230,14 @@ class Saving:
 def saving(judgments: Iterable[Judgment]) -> Saving:
     """Sum up cascade judgments: share of conversations that cost no further call, share of cells never escalated."""
     given = [j for j in judgments if "decided_by" in j.settings]
-    alone = sum(len(j.settings["asked"]) == 1 for j in given)
+    alone = sum(len(j.settings["asked"]) == 1 and all(s.outcome != "unscored" for s in j.scores) for j in given)
     cells = [(j, s) for j in given for s in j.scores if s.outcome != "na"]
-    first = sum(_decided_first(j.settings, s.criterion) for j, s in cells)
+    first = sum(_decided_first(j.settings, s) for j, s in cells)
     people = sum(s.unscored_reason == "unsure" for _, s in cells)
     return Saving(
         len(given), alone / len(given) if given else None, len(cells), first / len(cells) if cells else None, people
     )
 
 
-def _decided_first(settings: Mapping[str, Any], criterion: str) -> bool:
-    return bool(settings["decided_by"].get(criterion) == settings["asked"][0])
+def _decided_first(settings: Mapping[str, Any], score: Score) -> bool:
+    return score.outcome != "unscored" and settings["decided_by"].get(score.criterion) == settings["asked"][0]

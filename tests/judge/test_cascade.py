@@ -131,6 +131,15 @@ def test_the_saving_counts_conversations_and_cells() -> None:
     assert saving([]).calls_saved is None
 
 
+def test_what_is_left_to_people_is_not_saved() -> None:
+    alone = fitted(Cheap(sure_of_refusals), people=True)
+    told = saving([asyncio.run(alone.judge(said(3)))])
+    # The other criterion was never reliable: an abstention is no verdict, and nobody else was there to ask
+    assert (told.calls_saved, told.cells_not_escalated, told.left_to_people) == (0.0, 0.5, 0)
+    unsure = saving([asyncio.run(alone.judge(said(100)))])
+    assert (unsure.calls_saved, unsure.cells_not_escalated, unsure.left_to_people) == (0.0, 0.0, 1)
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
