@@ -42,7 +42,7 @@ def settle_plan(
     _refuse_change(before, fixed, store)
     base = _base(before, settings.count, store, is_top_up=bool(wanted))
     top_ups = [*(before["top_ups"] if before else []), *([dict(wanted)] if wanted else [])]
-    scenarios = plan(taxonomy, base, settings.seed, languages=settings.languages, turns=settings.turns)
+    scenarios = plan(taxonomy, base, settings.seed, languages=settings.languages, turns=settings.turns) if base else []
     for each in top_ups:
         scenarios += top_up(
             taxonomy, each, scenarios, settings.seed, languages=settings.languages, turns=settings.turns
@@ -52,7 +52,9 @@ def settle_plan(
 
 
 def _base(before: Mapping[str, Any] | None, count: int, store: Store, *, is_top_up: bool) -> int:
-    """How many conversations the plan begins with; fixed once a top-up stands behind them."""
+    """How many conversations the plan begins with; fixed once a top-up stands behind them, none in a run of files."""
+    if before is None and is_top_up:
+        return 0
     if before is None or (not is_top_up and not before["top_ups"]):
         return max(count, before["base"] if before else 0)
     base: int = before["base"]
