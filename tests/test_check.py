@@ -98,6 +98,16 @@ def test_similar_conversations_are_counted_without_the_equal_ones(tmp_path: Path
     assert (report.clean, report.min_similarity) == (2, 0.85)
 
 
+def test_a_copy_that_the_finder_calls_similar_is_counted_once_as_equal(tmp_path: Path) -> None:
+    def finder(conversations: Sequence[Conversation]) -> list[DuplicateGroup]:
+        one, same = conversations
+        return [DuplicateGroup(kept=one.id, dropped=(Duplicate(conversation_id=same.id, similarity=0.99),))]
+
+    report = check(tmp_path, record("a", "b c"), record("A", "B c"), near_duplicates=finder, min_similarity=0.8)
+    assert report.near is not None
+    assert (report.exact.dropped, report.near.dropped, report.clean) == (1, 0, 1)
+
+
 def test_balance_counts_every_property_and_what_is_not_said(tmp_path: Path) -> None:
     cases = [
         record("How?", "Like so.", category="a", intent="harmful", language="en"),
@@ -129,6 +139,15 @@ def test_answers_that_all_begin_alike_are_called_collapsed(tmp_path: Path) -> No
     assert check(tmp_path, *alike[:3], *others).openings.collapsed is True
     assert check(tmp_path, *alike[:1], *others).openings.collapsed is False
     assert check(tmp_path, *alike[:5]).openings.collapsed is False, "too few answers to say so"
+
+
+@pytest.mark.parametrize(("alike", "others", "collapsed"), [(2, 8, False), (3, 7, True), (3, 6, False)])
+def test_collapse_needs_ten_answers_and_more_than_the_share(
+    tmp_path: Path, alike: int, others: int, collapsed: bool
+) -> None:
+    same = [record(f"q{n}", f"I'm sorry, but I can't help with number {n}.") for n in range(alike)]
+    different = [record(f"r{n}", f"{n} different words begin this one here") for n in range(others)]
+    assert check(tmp_path, *same, *different).openings.collapsed is collapsed
 
 
 def test_openings_of_chinese_answers_count_characters(tmp_path: Path) -> None:

@@ -141,6 +141,12 @@ def test_intent_may_be_called_kind(write: Write, key: str, intent: str) -> None:
     assert key not in found.meta
 
 
+def test_a_kind_beside_an_intent_is_kept(write: Write) -> None:
+    (found,) = read_conversations(write({"messages": TURNS, "intent": "benign", "kind": "harmful"})).conversations
+    assert found.intent == "benign"
+    assert found.meta == {"kind": "harmful"}
+
+
 def test_metadata_objects_are_lifted_and_clashes_kept_apart(write: Write) -> None:
     record = {"messages": TURNS, "category": "a", "metadata": {"category": "b", "intent": "harmful", "x": 1}}
     (found,) = read_conversations(write(record)).conversations
@@ -263,6 +269,24 @@ def test_other_broken_turns_are_structure_too(write: Write, turns: list[Any]) ->
     assert bad.is_structure
 
 
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("too_few_messages", "has 1 message(s)"),
+        ("unknown_role", "message 1 has the role 'tool'"),
+        ("not_text", "message 1 (assistant) holds null, not text"),
+        ("empty_message", "message 1 (assistant) is empty"),
+        ("starts_with_assistant", "message 0 is the assistant's"),
+        ("no_alternation", "messages 0 and 1 are both the user's"),
+        ("ends_with_user", "ends with the user's message 2, which nobody answers"),
+    ],
+)
+def test_a_structure_problem_names_the_message(kind: str, what: str) -> None:
+    problem = structure_problem(STRUCTURES[kind])
+    assert problem is not None
+    assert (problem.kind, problem.what) == (kind, what)
+
+
 def test_good_structure_has_no_problem() -> None:
     assert structure_problem(TURNS) is None
     assert structure_problem(TURNS * 3) is None
@@ -277,7 +301,7 @@ BROKEN = {
     b"17": "write it as",
     b"null": "write it as",
     b'["a", "b"]': "write it as",
-    b'{"text": "x"}': "write it as",
+    b'{"text": "x", "y": 1}': "write it as",
     b'{"messages": "x"}': "write it as",
     b'{"prompt": "x", "completion": "y"}': "two turns",
     b'{"chosen": "x", "rejected": "y"}': "choose one side",
@@ -302,6 +326,15 @@ def test_a_broken_line_stops_with_its_place_and_a_fix_unless_skipped(tmp_path: P
     result = read_conversations(path, skip_bad_lines=True)
     assert [c.source.index for c in result.conversations if c.source] == [0, 2 if raw[:6] != b'["a", ' else 3]
     assert {bad.line for bad in result.skipped} == {2}
+
+
+def test_an_object_without_messages_is_told_with_its_keys(write: Write) -> None:
+    result = read_conversations(write(TURNS, {"text": 1, "y": 2}, {}, {"messages": None}), skip_bad_lines=True)
+    assert [bad.what for bad in result.skipped] == [
+        "has no messages (keys: text, y)",
+        "has no messages (keys: none)",
+        "'messages' is null, not a list",
+    ]
 
 
 def test_the_first_line_may_be_the_broken_one(write: Write) -> None:
@@ -346,8 +379,8 @@ def test_a_file_that_cannot_be_read_at_all_is_told_even_when_skipping(tmp_path: 
 
 
 def test_latin1_in_a_document_is_told_with_its_line(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_bytes(b'[\n{"messages": "caf\xe9"}]')
-    with pytest.raises(InputError, match=r"a\.json:2: is not UTF-8: byte 0xe9"):
+    (tmp_path / "a.json").write_bytes(b'\n[\n\n{"messages": "caf\xe9"}]')
+    with pytest.raises(InputError, match=r"a\.json:4: is not UTF-8: byte 0xe9"):
         read_conversations(tmp_path / "a.json")
 
 

@@ -117,6 +117,11 @@ def test_characters_outside_ascii_are_only_told_when_asked_and_only_in_english()
     assert apply_filters(english.model_copy(update={"language": "fr"}), SETTINGS) == []
 
 
+def test_a_damaged_place_is_shown_with_its_surroundings() -> None:
+    (hit,) = apply_filters(conversation(ASK, "Well then, you do\x00 not have to go there."), FilterSettings())
+    assert hit.reason == 'message 1 is damaged (U+0000): "ll then, you do not have to go"'
+
+
 def test_one_answer_that_says_more_saves_a_template() -> None:
     case = conversation(
         ASK, "I can't help with that.", "Why not?", "It would hurt her. Could you write to her instead?"
