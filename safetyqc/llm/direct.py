@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from yarl import URL
 
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm.client import Reply, Request, fast_json
@@ -24,29 +25,41 @@ from safetyqc.llm.wire import body_of, explain_error, read_allowance, read_reply
 _LONGEST_BODY = 4_000_000
 
 
+@dataclass(frozen=True)
+class _Endpoint:
+    """Where and how a model's requests are sent."""
+
+    base: str
+    url: URL
+    key: str | None
+    headers: dict[str, str]
+    proxy: str | None
+
+
 class DirectClient:
     """Answers requests whose model lives at a base URL."""
 
     def __init__(self, *, api_key: str | None = None, timeout_s: float = 120.0) -> None:
         self._api_key, self._timeout_s = api_key, timeout_s
         self._session: aiohttp.ClientSession | None = None
-        self._proxies: dict[str, str | None] = {}
+        self._endpoints: dict[tuple[str, str | None], _Endpoint] = {}
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             # The limiter bounds what is in flight; a second bound here would only hide waiting time in the timeout
             connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
             timeout = aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=min(self._timeout_s, 20))
-            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+            self._session = aiohttp.ClientSession(
+                connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
+            )
         return self._session
 
-    def _proxy(self, base: str) -> str | None:
-        """The proxy that the environment names for a base URL; aiohttp's own look-up starts a thread per request."""
-        if base not in self._proxies:
-            url = urlsplit(base)
-            proxy = getproxies().get(url.scheme)
-            self._proxies[base] = None if proxy_bypass(url.netloc) else proxy
-        return self._proxies[base]
+    def _endpoint(self, request: Request) -> _Endpoint:
+        known = self._endpoints.get((request.model, request.api_base))
+        if known is None:
+            known = _find_endpoint(request, self._api_key)
+            self._endpoints[request.model, request.api_base] = known
+        return known
 
     async def complete(self, request: Request) -> Reply:
         """Send one request once.
@@ -55,46 +68,27 @@ class DirectClient:
             ModelError: with `retryable` set where the same request may succeed later.
             FatalModelError: wrong key, wrong URL, no such model, no credit.
         """
-        base = base_of(request.model, request.api_base)
-        if base is None:
-            raise FatalModelError(f"no base URL for {request.model}", fix="give one with --api-base URL")
-        key = self._api_key or key_of(request.model)
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        to = self._endpoint(request)
         started = time.monotonic()
         try:
             async with self._open().post(
-                f"{base}/chat/completions",
-                data=fast_json(body_of(request)),
-                headers=headers,
-                allow_redirects=False,
-                proxy=self._proxy(base),
+                to.url, data=fast_json(body_of(request)), headers=to.headers, proxy=to.proxy, allow_redirects=False
             ) as response:
                 raw = await _read_body(response)
         except TimeoutError as error:
             reason = f"{request.model}: no whole answer within {self._timeout_s:g} s"
             raise ModelError("provider_error", reason, retryable=True) from error
-        except aiohttp.InvalidURL as error:
-            raise FatalModelError(f"not a URL: {base!r}", fix="give --api-base like http://host:8000/v1") from error
         except (aiohttp.ClientError, OSError) as error:
-            reason = redact(f"{request.model} at {base}: {type(error).__name__}: {error}", key)
+            reason = redact(f"{request.model} at {to.base}: {type(error).__name__}: {error}", to.key)
             raise ModelError("provider_error", reason, retryable=True) from error
         body = _parse(raw)
         if response.status >= 300 or body is None:
             status = response.status if response.status >= 300 else 502
-            raise explain_error(
-                status,
-                raw.decode("utf-8", "replace") if body is None else body,
-                model=request.model,
-                base=base,
-                headers=response.headers,
-                key=key,
-            )
-        return read_reply(
-            body,
-            model=request.model,
-            latency_s=time.monotonic() - started,
-            allowance=read_allowance(response.headers),
-        )
+            said = raw.decode("utf-8", "replace") if body is None else body
+            headers = response.headers
+            raise explain_error(status, said, model=request.model, base=to.base, headers=headers, key=to.key)
+        latency_s = time.monotonic() - started
+        return read_reply(body, model=request.model, latency_s=latency_s, allowance=read_allowance(response.headers))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -104,7 +98,26 @@ class DirectClient:
             self._session = None
 
 
+def _find_endpoint(request: Request, api_key: str | None) -> _Endpoint:
+    base = base_of(request.model, request.api_base)
+    if base is None:
+        raise FatalModelError(f"no base URL for {request.model}", fix="give one with --api-base URL")
+    try:
+        url = URL(f"{base}/chat/completions")
+    except ValueError:
+        url = URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise FatalModelError(f"not a URL: {base!r}", fix="give --api-base like http://host:8000/v1")
+    key = api_key or key_of(request.model)
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    # aiohttp's own look-up of proxies starts a thread for every request
+    proxy = None if proxy_bypass(url.host) else getproxies().get(url.scheme)
+    return _Endpoint(base, url, key, headers, proxy)
+
+
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:
+    if (response.content_length or _LONGEST_BODY) < _LONGEST_BODY:
+        return await response.read()
     raw = bytearray()
     async for chunk in response.content.iter_any():
         raw += chunk

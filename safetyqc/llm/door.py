@@ -20,8 +20,8 @@ from safetyqc.llm.budget import Budget
 from safetyqc.llm.client import Client, Reply, Request
 from safetyqc.llm.hosts import base_of, host_of
 from safetyqc.llm.limits import Limits
-from safetyqc.llm.prices import FREE, Estimate, Price, Prices, count_prompt, known_format
-from safetyqc.llm.structured import Capabilities
+from safetyqc.llm.prices import Estimate, Price, Prices, count_prompt, known_format
+from safetyqc.llm.structured import LADDER, Capabilities
 from safetyqc.local import is_local
 
 if TYPE_CHECKING:
@@ -89,6 +89,15 @@ class Counters:
     """Answered calls whose cost is unknown."""
 
 
+@dataclass(frozen=True)
+class _Route:
+    """Where a model's requests go and what they cost; found once per model and base URL."""
+
+    lane: Client
+    limits: Limits
+    price: Price | None
+
+
 def open_door(store: Store | None, *, settings: DoorSettings | None = None) -> Door:
     """Make the client that a command asks everything with; it connects and imports nothing before the first call."""
     return Door(store, settings or DoorSettings())
@@ -106,6 +115,7 @@ class Door:
         self._store = store
         self._lanes: dict[str, Client] = {}
         self._limits: dict[str, Limits] = {}
+        self._routes: dict[tuple[str, str | None], _Route] = {}
         self._sharing: dict[str, asyncio.Future[Reply]] = {}
         self._abandoned: dict[str, FatalModelError] = {}
 
@@ -188,32 +198,21 @@ class Door:
 
     async def _ask(self, request: Request) -> Reply:
         """Pay for one request within the budget, and write its answer down."""
-        price = self._price(request)
-        tokens = count_prompt(request)
+        route = self._route(request)
         most_usd = 0.0
         if self.settings.max_cost_usd is not None:
-            most_usd = await self.budget.reserve(_most(price, request))
-        cost: float | None = 0.0
+            most_usd = await self.budget.reserve(_most(route.price or _unknown(request.model), request))
+        spent: float | None = 0.0
         try:
-            reply, history = await self._persist(request, tokens)
-            cost = price.of(reply.usage) if price else None
-            reply = replace(reply, cost_usd=cost)
+            reply, history = await self._persist(route, request)
+            spent = route.price.of(reply.usage) if route.price else None
+            reply = replace(reply, cost_usd=spent)
             self._count(reply)
             if self._store is not None:
                 await self._store.record_call(request, reply, good=_is_good(reply), history=history)
             return reply
         finally:
-            self.budget.settle(most_usd, cost)
-
-    def _price(self, request: Request) -> Price | None:
-        price = self.prices.find(request.model, base_of(request.model, request.api_base))
-        if price is None and self.settings.max_cost_usd is not None:
-            raise UserError(
-                f"the price of {request.model!r} is unknown, so --max-cost cannot be kept",
-                fix=f"give it in safetyqc.yaml, `models: {{prices: {{{request.model}: [0.1, 0.4]}}}}` (dollars per "
-                "million prompt and completion tokens; 0 for a server of your own), or leave --max-cost out",
-            )
-        return price
+            self.budget.settle(most_usd, spent)
 
     def _count(self, reply: Reply) -> None:
         counters = self.counters
@@ -225,13 +224,13 @@ class Door:
 
     # ---- retrying -----------------------------------------------------------------------------------------------
 
-    async def _persist(self, request: Request, tokens: int) -> tuple[Reply, list[str]]:
+    async def _persist(self, route: _Route, request: Request) -> tuple[Reply, list[str]]:
         """Attempt until answered, hopeless or out of time; the history says what went wrong on the way."""
-        limits, lane = self.limits(request), self._lane(request)
+        limits, lane = route.limits, route.lane
         until = time.monotonic() + self.settings.deadline_s
         history: list[str] = []
         while True:
-            taken = await limits.enter(tokens + request.max_tokens if limits.meters_tokens else 0)
+            taken = await limits.enter(count_prompt(request) + request.max_tokens if limits.meters_tokens else 0)
             self.counters.in_flight += 1
             try:
                 reply = await lane.complete(request)
@@ -274,6 +273,14 @@ class Door:
             return "litellm"
         api_base = api_base or self.settings.api_base
         return "direct" if self.settings.lane == "direct" or base_of(model, api_base) is not None else "litellm"
+
+    def _route(self, request: Request) -> _Route:
+        known = self._routes.get((request.model, request.api_base))
+        if known is None:
+            price = self.prices.find(request.model, base_of(request.model, request.api_base))
+            known = _Route(self._lane(request), self.limits(request), price)
+            self._routes[request.model, request.api_base] = known
+        return known
 
     def _lane(self, request: Request) -> Client:
         name = self.lane_name(request.model, request.api_base)
@@ -338,15 +345,16 @@ class _Remembered(Capabilities):
 
     def __init__(self, store: Store | None) -> None:
         self._store = store
+        self._looked_up: set[str] = set()
         super().__init__(store.meta(_CAPABILITIES, {}) if store else {})
 
     def format_for(self, request: Request) -> Any:
         """See Capabilities; what litellm's list knows counts until a server said otherwise."""
         name = self._name(request)
-        if name not in self._formats and base_of(request.model, request.api_base) is None:
-            known = None if is_local(request.model) else known_format(request.model)
-            if known is not None:
-                self._formats[name] = known
+        if name not in self._looked_up:
+            self._looked_up.add(name)
+            if not is_local(request.model) and base_of(request.model, request.api_base) is None:
+                self._formats.setdefault(name, known_format(request.model) or LADDER[0])
         return super().format_for(request)
 
     def learn(self, request: Request, best: Any) -> None:
@@ -366,8 +374,15 @@ def _base_for(fallback: str, request: Request) -> str | None:
     return request.api_base if host_of(fallback) is host_of(request.model) and not is_local(fallback) else None
 
 
-def _most(price: Price | None, request: Request) -> float:
+def _unknown(model: str) -> Price:
+    raise UserError(
+        f"the price of {model!r} is unknown, so --max-cost cannot be kept",
+        fix=f"give it in safetyqc.yaml, `models: {{prices: {{{model}: [0.1, 0.4]}}}}` (dollars per million prompt and "
+        "completion tokens; 0 for a server of your own), or leave --max-cost out",
+    )
+
+
+def _most(price: Price, request: Request) -> float:
     """The most that a request can cost: its prompt counted generously and every token of room used."""
-    price = price or FREE
     most_prompt = sum(len(m["content"].encode("utf-8", "replace")) for m in request.messages) / 2 + 500
     return (most_prompt * price.input_usd + request.max_tokens * price.output_usd) / 1e6
