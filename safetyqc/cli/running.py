@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -131,11 +134,22 @@ def do_all(
         for path in exported.files if exported else ():
             note(f"  {path}")
 
-    in_session(config, work, create=True, quiet=quiet)
+    with _folder(config, scratch=dry_run) as folder:
+        in_session(config.model_copy(update={"run": folder}), work, create=True, quiet=quiet)
     if dry_run:
         next_step("the same command without --dry-run")
     else:
         next_step(f"safetyqc report{in_run(config)} --html report.html", f"safetyqc export{in_run(config)}")
+
+
+@contextmanager
+def _folder(config: Config, *, scratch: bool) -> Iterator[Path]:
+    """The run's folder; for an estimate of a run that does not exist yet one that is gone afterwards."""
+    if scratch and not config.run.exists():
+        with TemporaryDirectory() as folder:
+            yield Path(folder)
+    else:
+        yield config.run
 
 
 def _introduce(config: Config) -> None:
