@@ -9,7 +9,6 @@ DATA is a folder with gold_dev.jsonl, xstest_dev.jsonl and bilingual_conversatio
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import time
 from collections import Counter
@@ -17,13 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from safetyqc.generate.taxonomy import load_taxonomy
-from safetyqc.judge.local.judge import LocalJudge
-from safetyqc.judge.local.measure import evaluate, measure
-from safetyqc.judge.local.model import Figures, Weights, load_weights
-from safetyqc.judge.local.training import UNSURE, Case, fit, read_cases, train_cases
 from safetyqc.judge.local.criteria import CRITERIA
-from safetyqc.records import Conversation, Intent, Label, Message, conversation_id
+from safetyqc.judge.local.judge import LocalJudge
+from safetyqc.judge.local.measure import measure
+from safetyqc.judge.local.model import Figures, Weights
+from safetyqc.judge.local.training import UNSURE, Case, fit, read_cases, train_cases
 from safetyqc.readers import CATEGORY_OF_RISK
+from safetyqc.records import Conversation, Intent, Label, Message, conversation_id
 
 WEIGHTS = Path(__file__).parents[1] / "safetyqc" / "judge" / "local" / "weights.json"
 Labelled = tuple[Conversation, list[Label]]
@@ -192,7 +191,8 @@ def intents_left_out(cases: Sequence[Case]) -> None:
         own = [c for c in cases if c.group == source and c.conversation.intent and is_gold(c)]
         right = sum(weights.intent(c.asked) == c.conversation.intent for c in own)
         top = Counter(c.conversation.intent for c in own).most_common(1)[0][1]
-        print(f"intent, unseen source {source:<8} right {right / len(own):.3f} of {len(own)} (majority {top / len(own):.3f})")
+        shares = f"right {right / len(own):.3f} of {len(own)}, majority {top / len(own):.3f}"
+        print(f"intent, unseen source {source:<8} {shares}")
 
 
 def speed(folder: Path) -> None:

@@ -12,15 +12,19 @@ import re
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from safetyqc.judge.local.phrases import Cues, Language, Text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from safetyqc.records import Conversation
 
 Features = dict[str, float]
-BUCKETS = 1 << 16
+Buckets = frozenset[int]
+BUCKETS = 1 << 15
 """Hash buckets for words and word pairs, and for pairs of Chinese characters."""
 REQUEST_WORDS, OPENING_WORDS = 120, 30
 """How much of a request and of an answer is hashed; Chinese characters count half."""
@@ -38,11 +42,20 @@ _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _NUMBERED = re.compile(r"^\s*(?:\d{1,2}[.)、:]|step \d|第[一二三四五六七八九十]步)", re.MULTILINE | re.IGNORECASE)
 _BULLET = re.compile(r"^\s*[-*•]\s", re.MULTILINE)
 _NEGATIONS = frozenset({"isnot", "shouldnot", "not", "cannot", "donot", "never", "didnot"})
-_STOP = frozenset(
-    "\n a an the i you he she it we they me my your his her its our their is are was were be been do does did to of in on "
-    "at for from with and or but if so as by that this there what which who how why when where can could would should "
-    "will shall may might must not no yes please tell give help want need get make some any about into out up".split(" ")
-)
+_STOP_WORDS = """
+    a an the i you he she it we they me my your his her its our their is are was were be been do does did to of in on at
+    for from with and or but if so as by that this there what which who how why when where can could would should will
+    shall may might must not no yes please tell give help want need get make some any about into out up
+"""
+_STOP = frozenset({"\n", *_STOP_WORDS.split()})
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user said: cues by name, and hashed words."""
+
+    features: Features
+    buckets: Buckets
 
 
 @dataclass(frozen=True)
@@ -51,15 +64,12 @@ class Turn:
 
     message: int
     """0-based index of the assistant's message."""
-    request: Text
     answer: Text
-    asked: Features
-    harms: Cues
-    """Cues of the request, by category of harm."""
+    asked: Request
     said: Cues
     features: Features
-    opening: Features
-    """Hashed words of the answer's opening."""
+    opening: Buckets
+    """Hashed words of the answer's opening, numbered from BUCKETS on."""
 
 
 def read_turns(conversation: Conversation, language: Language) -> list[Turn]:
@@ -76,16 +86,14 @@ def read_turns(conversation: Conversation, language: Language) -> list[Turn]:
 
 def _read_turn(index: int, request: str, answer: str, language: Language) -> Turn:
     asked, told = language.cut(request), language.cut(_spoken(answer))
-    said, harms = language.assistant.read(told), language.user.read(asked)
+    said = language.assistant.read(told)
     return Turn(
         message=index,
-        request=asked,
         answer=told,
-        asked=request_features(asked, harms, language.intent.read(asked)),
-        harms=harms,
+        asked=read_request(asked, language),
         said=said,
         features=_answer_features(asked, told, said, answer),
-        opening=_hashed(told, OPENING_WORDS, "a"),
+        opening=_hashed(told, OPENING_WORDS, BUCKETS),
     )
 
 
@@ -97,38 +105,41 @@ def _spoken(answer: str) -> str:
     return bare if len(bare) > len(answer) * 0.4 else answer
 
 
-def request_features(request: Text, harms: Cues, intended: Cues) -> Features:
-    """What a request says: cues by name, and hashed words (their vector has length 3)."""
-    out: Features = {"harm?": float(bool(harms)), "harms": min(len(harms), 4) / 4}
-    for cues in (harms, intended):
-        for cue, sentences in cues.items():
-            out[cue] = 1.0
-            out[f"{cue}#"] = min(math.log2(1 + len(sentences)), 3.0)
-    return out | _hashed(request, REQUEST_WORDS, HASHED)
+def read_request(request: Text, language: Language) -> Request:
+    """Read what a user asked for: every cue as present, and how often."""
+    cues = language.user.read(request)
+    harms = sum([cue in language.categories for cue in cues])
+    out: Features = {"harm?": float(harms > 0), "harms": min(harms, 4) / 4}
+    for cue, sentences in cues.items():
+        out[cue] = 1.0
+        out[f"{cue}#"] = min(math.log2(1 + len(sentences)), 3.0)
+    return Request(out, _hashed(request, REQUEST_WORDS))
 
 
-HASHED = "h"
-"""What the names of a request's hashed features begin with."""
+def together(requests: Iterable[Request]) -> Request:
+    """All requests of a conversation as one: of each feature the largest."""
+    features: Features = {}
+    buckets: set[int] = set()
+    for request in requests:
+        buckets |= request.buckets
+        for name, value in request.features.items():
+            if value > features.get(name, 0.0):
+                features[name] = value
+    return Request(features, frozenset(buckets))
 
 
-def is_hashed(name: str) -> bool:
-    """Whether a feature of a request is a hash bucket, not a cue."""
-    return name[0] == HASHED and name[1:].isdigit()
+@lru_cache(maxsize=50_000)
+def _hash(gram: str) -> int:
+    return zlib.crc32(gram.encode("utf-8", "surrogatepass"))
 
 
-@lru_cache(maxsize=100_000)
-def _bucket(gram: str) -> int:
-    return zlib.crc32(gram.encode("utf-8", "surrogatepass")) % BUCKETS
-
-
-def _hashed(text: Text, limit: int, prefix: str) -> Features:
-    """Words, pairs of neighbours and pairs of Chinese characters, as hash buckets; the vector has length 3."""
-    words, chinese = text.tokens[:limit], text.chinese[: 2 * limit]
-    found = {_bucket(word) for word in words}
-    found.update([_bucket(f"{one} {two}") for one, two in zip(words, words[1:], strict=False)])
-    found.update([_bucket(chinese[i : i + 2]) for i in range(len(chinese) - 1)])
-    weight = 3.0 / math.sqrt(max(len(found), 1))
-    return {f"{prefix}{bucket}": weight for bucket in found}
+def _hashed(text: Text, limit: int, start: int = 0) -> Buckets:
+    """Words, pairs of neighbours and pairs of Chinese characters, as numbers of hash buckets."""
+    chinese = text.chinese[: 2 * limit]
+    hashes = [_hash(token) for token in text.tokens[:limit]] + [_hash(character) for character in chinese]
+    found = [start + one % BUCKETS for one in hashes]
+    found += [start + (one * 31 + two) % BUCKETS for one, two in pairwise(hashes)]
+    return frozenset(found)
 
 
 def _answer_features(request: Text, answer: Text, said: Cues, raw: str) -> Features:

@@ -10,11 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.judge.local.criteria import CRITERIA, Reading
-from safetyqc.judge.local.features import COMPLYING, FIRM, SOFT, Features, Turn, read_turns
-from safetyqc.judge.local.model import CriterionModel, Weights, load_weights, sigmoid
+from safetyqc.judge.local.features import COMPLYING, FIRM, SOFT, Turn, read_turns, together
+from safetyqc.judge.local.model import CriterionModel, Weights, load_weights
 from safetyqc.judge.local.phrases import load_language
 from safetyqc.records import Judgment, Outcome, Score
-from safetyqc.text import shorten
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +86,7 @@ class LocalJudge:
         category, intent = conversation.category, conversation.intent
         if (category is not None and intent is not None) or not turns:
             return category, intent, False
-        asked = all_requests(turns)
+        asked = together(turn.asked for turn in turns)
         return category or self.weights.category(asked), intent or self.weights.intent(asked), True
 
     def _score(self, criterion: Criterion, case: _Case, category: str | None, intent: Intent | None) -> Score:
@@ -137,16 +136,6 @@ class _Case:
         """Turns, those that say most for the verdict first: declining ones for a pass, the others for a fail."""
         order = sorted(range(len(self.turns)), key=lambda i: self.reading[i][1], reverse=passed)
         return [self.turns[i] for i in order]
-
-
-def all_requests(turns: list[Turn]) -> Features:
-    """Features of all requests together: of each the largest."""
-    merged: Features = {}
-    for turn in turns:
-        for name, value in turn.asked.items():
-            if value > merged.get(name, 0.0):
-                merged[name] = value
-    return merged
 
 
 def _cut(sentence: str) -> str:

@@ -75,7 +75,9 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def evaluate(judge: LocalJudge, conversations: Iterable[Conversation], labels: Iterable[Label]) -> Mapping[str, Figures]:
+def evaluate(
+    judge: LocalJudge, conversations: Iterable[Conversation], labels: Iterable[Label]
+) -> Mapping[str, Figures]:
     """Figures of a judge per criterion, on labelled conversations; cells labelled na are left out.
 
     Its abstentions count by its own bounds, whether or not the criterion is reliable or applies by its own reading.

@@ -1,8 +1,8 @@
 """Turns text into cues: which forms of words stand in which sentence of a turn.
 
 The forms are data (`phrases.yaml`, whose head explains the notation). Nothing here weighs a cue or knows a verdict.
-The one surprising thing: English phrases are tried only at words that can start one (a dictionary look-up a word), which
-is what makes thousands of conversations a second possible in plain Python.
+The one surprising thing: English phrases are tried only at words that can start one (a dictionary look-up a word),
+which is what makes thousands of conversations a second possible in plain Python.
 """
 
 from __future__ import annotations
@@ -174,7 +174,8 @@ class Language:
     fold: _Folds
     assistant: Phrasebook
     user: Phrasebook
-    intent: Phrasebook
+    categories: frozenset[str]
+    """Cues of the user that name a category of harm."""
 
     def cut(self, content: str) -> Text:
         """Cut a turn into sentences and fold them."""
@@ -195,6 +196,11 @@ def load_language() -> Language:
     """Read and compile the phrases; takes some tens of milliseconds, once."""
     loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # every scalar stays text: `no` and `988` are words
     text = files("safetyqc.judge.local").joinpath("phrases.yaml").read_text(encoding="utf-8")
-    data = yaml.load(text, Loader=loader)  # noqa: S506 - builds no objects
-    sections = {name: Phrasebook(data[name], data["classes"]) for name in ("assistant", "user", "intent")}
-    return Language(fold=_Folds(data["folds"]), **sections)
+    data = yaml.load(text, Loader=loader)
+    classes = data["classes"]
+    return Language(
+        fold=_Folds(data["folds"]),
+        assistant=Phrasebook(data["assistant"], classes),
+        user=Phrasebook(data["user"] | data["intent"], classes),
+        categories=frozenset(data["user"]),
+    )

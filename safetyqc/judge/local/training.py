@@ -1,4 +1,4 @@
-"""Labelled conversations in, weights of the local judge out, each criterion with the figures it earned on unseen sources.
+"""Labelled conversations in, weights of the local judge out, each criterion with its figures on unseen sources.
 
 Three steps: how harmful a request is (and its intent and category), whether an answer declines, and from both the
 criteria. Every figure and every calibration comes from sources that the models were not trained on. Imports scipy;
@@ -9,16 +9,24 @@ the weights that were there, so a hundred labels adapt the judge instead of repl
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from safetyqc.errors import UserError
 from safetyqc.judge.local.criteria import CRITERIA, REFUSAL_PRIOR, CriterionSpec, refusal_sign
-from safetyqc.judge.local.features import Features, Turn, is_hashed, read_turns, request_features, with_harm
-from safetyqc.judge.local.fitting import fit_calibration, fit_logistic, without_dust
-from safetyqc.judge.local.judge import all_requests
+from safetyqc.judge.local.features import Features, Request, Turn, read_request, read_turns, together, with_harm
+from safetyqc.judge.local.fitting import Row, fit_calibration, fit_logistic, without_dust
 from safetyqc.judge.local.measure import measure
-from safetyqc.judge.local.model import FORMAT, CriterionModel, Figures, Linear, Weights, sigmoid
+from safetyqc.judge.local.model import (
+    FORMAT,
+    NO_BUCKETS,
+    CriterionModel,
+    Figures,
+    Linear,
+    Weights,
+    sigmoid,
+    with_harm_logit,
+)
 from safetyqc.judge.local.phrases import load_language
 from safetyqc.records import INTENTS, Conversation, Intent, Label
 
@@ -30,6 +38,9 @@ UNSURE = (0.35, 0.65)
 CRITERION_PENALTY = 150.0
 """Keeps a criterion near what it means: with four sources, weights that follow them freely do worse on a fifth."""
 
+NEVER = Linear(bias=-9.0)
+
+Classes = dict[str, Linear]
 Group = Callable[[Conversation], str]
 
 
@@ -40,11 +51,13 @@ class Case:
     conversation: Conversation
     group: str
     turns: list[Turn]
-    asked: Features
+    asked: Request
     labels: dict[str, bool] = field(default_factory=dict)
 
 
-def read_cases(conversations: Iterable[Conversation], labels: Iterable[Label], group: Group | None = None) -> list[Case]:
+def read_cases(
+    conversations: Iterable[Conversation], labels: Iterable[Label], group: Group | None = None
+) -> list[Case]:
     """Read conversations and lay their labels beside them; of several labels on one cell the last one counts.
 
     Args:
@@ -59,9 +72,7 @@ def read_cases(conversations: Iterable[Conversation], labels: Iterable[Label], g
     cases = []
     for conversation in conversations:
         turns = read_turns(conversation, language)
-        cases.append(
-            Case(conversation, name(conversation), turns, _asked(conversation, turns), by_id[conversation.id])
-        )
+        cases.append(Case(conversation, name(conversation), turns, _asked(conversation, turns), by_id[conversation.id]))
     return cases
 
 
@@ -119,7 +130,7 @@ def fit(
         harm=harm,
         refusal=_fit_refusal(known, harm, base),
         wording=_fit_wording(known, base),
-        intents=_fit_intents(cases, base) if classes else {},
+        intents=_fit_intents(cases, harm, base) if classes else {},
         categories=_fit_categories(cases, base) if classes else {},
         criteria={},
     )
@@ -132,12 +143,11 @@ def _source(conversation: Conversation) -> str:
     return source if isinstance(source, str) else f"fold {int(conversation.id.encode().hex(), 16) % FOLDS}"
 
 
-def _asked(conversation: Conversation, turns: list[Turn]) -> Features:
+def _asked(conversation: Conversation, turns: list[Turn]) -> Request:
     if turns:
-        return all_requests(turns)
+        return together(turn.asked for turn in turns)
     language = load_language()
-    text = language.cut("\n".join(conversation.user_turns))
-    return request_features(text, language.user.read(text), language.intent.read(text))
+    return read_request(language.cut("\n".join(conversation.user_turns)), language)
 
 
 def _has_both(cases: Sequence[Case], criterion: str) -> bool:
@@ -152,40 +162,48 @@ def _counts(cases: Sequence[Case], criterion: str) -> tuple[int, int]:
 def _fit_harm(cases: Sequence[Case], base: Weights | None) -> Linear:
     """Whether a request is harmful; a borderline one is half so, and one in distress says nothing about it."""
     share = {"harmful": 1.0, "borderline": 0.5, "benign": 0.0}
-    known = [(case.asked, share[case.conversation.intent]) for case in cases if case.conversation.intent in share]
+    known = [(case.asked, share[i]) for case in cases if (i := case.conversation.intent) in share]
     prior = base.harm if base else None
     if not known:
         return _or_empty(prior)
-    return without_dust(fit_logistic([row for row, _ in known], [target for _, target in known], prior=prior))
+    return without_dust(fit_logistic([_row(r) for r, _ in known], [target for _, target in known], prior=prior))
+
+
+def _row(request: Request) -> Row:
+    return request.features, request.buckets
 
 
 def _or_empty(model: Linear | None) -> Linear:
     return model or Linear()
 
 
-def _fit_class(
-    cases: Sequence[Case], value: Callable[[Conversation], str | None], wanted: str, prior: Linear | None
-) -> Linear:
-    known = [(case.asked, value(case.conversation)) for case in cases if value(case.conversation)]
-    targets = [float(found == wanted) for _, found in known]
-    if not sum(targets):
-        return _or_empty(prior) if prior else Linear(bias=-9.0)
-    return without_dust(fit_logistic([row for row, _ in known], targets, prior=prior, penalty=2.0))
-
-
-def _fit_intents(cases: Sequence[Case], base: Weights | None) -> dict[Intent, Linear]:
+def _fit_classes(known: Sequence[tuple[Features, str]], names: Iterable[str], prior: Mapping[str, Linear]) -> Classes:
+    """One against all others, for every name; a name that no row has keeps its prior, or is never chosen."""
+    rows: list[Row] = [(features, NO_BUCKETS) for features, _ in known]
+    seen = {found for _, found in known}
     return {
-        intent: _fit_class(cases, lambda c: c.intent, intent, base.intents[intent] if base else None)
-        for intent in INTENTS
+        name: fit_logistic(rows, [float(found == name) for _, found in known], prior=prior.get(name), penalty=2.0)
+        if name in seen
+        else prior.get(name, NEVER)
+        for name in names
     }
 
 
-def _fit_categories(cases: Sequence[Case], base: Weights | None) -> dict[str, Linear]:
-    found = {case.conversation.category for case in cases} - {None}
-    names = sorted({str(name) for name in found} | set(base.categories if base else ()))
-    return {
-        name: _fit_class(cases, lambda c: c.category, name, base.categories.get(name) if base else None) for name in names
-    }
+def _fit_intents(cases: Sequence[Case], harm: Linear, base: Weights | None) -> dict[Intent, Linear]:
+    known = [
+        (with_harm_logit(case.asked, harm), intent)
+        for case in cases
+        if (intent := case.conversation.intent) is not None
+    ]
+    prior = {str(name): model for name, model in base.intents.items()} if base else {}
+    found = _fit_classes([(features, str(intent)) for features, intent in known], INTENTS, prior)
+    return {intent: found[intent] for intent in INTENTS}
+
+
+def _fit_categories(cases: Sequence[Case], base: Weights | None) -> Classes:
+    known = [(case.asked.features, name) for case in cases if (name := case.conversation.category) is not None]
+    prior = base.categories if base else {}
+    return _fit_classes(known, sorted({name for _, name in known} | set(prior)), prior)
 
 
 @dataclass(frozen=True)
@@ -214,7 +232,7 @@ def _turn_labels(cases: Sequence[Case]) -> _TurnLabels:
 
 def _fit_refusal(known: _TurnLabels, harm: Linear, base: Weights | None) -> Linear:
     prior = base.refusal if base else Linear(weights=dict(REFUSAL_PRIOR))
-    rows = [with_harm(turn.features, sigmoid(harm.logit(turn.asked))) for turn in known.turns]
+    rows = [(with_harm(t.features, sigmoid(harm.logit(*_row(t.asked)))), NO_BUCKETS) for t in known.turns]
     if not rows:
         return prior
     return fit_logistic(rows, known.targets, weights=known.weights, prior=prior, sign=refusal_sign, penalty=2.0)
@@ -222,7 +240,7 @@ def _fit_refusal(known: _TurnLabels, harm: Linear, base: Weights | None) -> Line
 
 def _fit_wording(known: _TurnLabels, base: Weights | None) -> Linear:
     prior = base.wording if base else None
-    rows = [{n: v for n, v in t.asked.items() if is_hashed(n)} | t.opening for t in known.turns]
+    rows: list[Row] = [({}, turn.asked.buckets | turn.opening) for turn in known.turns]
     if not rows:
         return prior or Linear()
     return fit_logistic(rows, known.targets, weights=known.weights, prior=prior, penalty=0.5, rarity=base is None)
@@ -231,7 +249,7 @@ def _fit_wording(known: _TurnLabels, base: Weights | None) -> Linear:
 def _fit_criterion(cases: Sequence[Case], name: str, bare: Weights, base: Weights | None) -> CriterionModel:
     spec, old = CRITERIA[name], base.criteria.get(name) if base else None
     known = [case for case in cases if name in case.labels and case.turns]
-    rows = [spec.features(case.turns, bare.refusal_logits(case.turns)) for case in known]
+    rows = [(spec.features(case.turns, bare.refusal_logits(case.turns)), NO_BUCKETS) for case in known]
     targets = [float(case.labels[name]) for case in known]
     prior = old.model if old else Linear(bias=spec.bias, weights=dict(spec.prior))
     model = fit_logistic(
