@@ -15,13 +15,14 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.reports.snapshot import Snapshot
-from safetyqc.reports.texts import language_of
 from safetyqc.text import reveal
 
 if TYPE_CHECKING:
     from safetyqc.records import Conversation, Judgment, Label, Score
 
 _TOKEN = re.compile(r"\s+|[^\W\d_]+|\d+|.", re.DOTALL)
+_CONTROLS = re.compile(r"\\(?:u00[01]|[bf])")
+_ESCAPE = re.compile(r"\\(?:u00([01][0-9a-f])|.)")
 _LONGEST_DIFF = 4_000
 """Tokens of a message beyond which a word diff would take seconds; such messages are shown whole, old and new."""
 
@@ -60,16 +61,16 @@ def browser_data(snapshot: Snapshot) -> dict[str, Any]:
 
 def pack(data: dict[str, Any]) -> str:
     """Gzip and base64 of the data's JSON; equal data gives equal text."""
-    text = json.dumps(_revealed(data), ensure_ascii=False, separators=(",", ":"))
+    text = reveal(json.dumps(data, ensure_ascii=False, separators=(",", ":")))
+    if _CONTROLS.search(text):
+        text = _ESCAPE.sub(_reveal_control, text)
     return base64.b64encode(gzip.compress(text.encode("utf-8", "replace"), 6, mtime=0)).decode("ascii")
 
 
-def _revealed(value: Any) -> Any:
-    if isinstance(value, str):
-        return reveal(value)
-    if isinstance(value, dict):
-        return {_revealed(k): _revealed(v) for k, v in value.items()}
-    return [_revealed(v) for v in value] if isinstance(value, list) else value
+def _reveal_control(escape: re.Match[str]) -> str:
+    """JSON has escaped the ASCII control characters, so they are found as escapes; any other escape stays."""
+    code = escape[1] or {"b": "08", "f": "0c"}.get(escape[0][1])
+    return f"⟨U+00{code.upper()}⟩" if code else escape[0]
 
 
 def _facts(snapshot: Snapshot, conversation: Conversation) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def _facts(snapshot: Snapshot, conversation: Conversation) -> dict[str, Any]:
         "id": conversation.id,
         "category": snapshot.category_of(conversation),
         "intent": snapshot.intent_of(conversation),
-        "language": language_of(conversation),
+        "language": snapshot.languages[conversation.id],
         "origin": conversation.origin,
         "author": conversation.author,
         "source": f"{source.path}:{source.line or source.index + 1}" if source else None,

@@ -93,6 +93,7 @@ def _asset(name: str) -> str:
     return (files("safetyqc.reports") / "page" / name).read_text(encoding="utf-8")
 
 
+@cache
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -6,7 +6,7 @@ conversation that was written or imported has one fate, that of its last kept re
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from safetyqc.errors import UserError, choose_from
 from safetyqc.reports.schema import UNCATEGORISED
 from safetyqc.standing import Standing, deciding_judge, stand
+from safetyqc.text import guess_language
 
 if TYPE_CHECKING:
     from safetyqc.records import Conversation, DuplicateGroup, Failure, Judgment, Label, Rejection, Rewrite
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 IN_PLAY = frozenset({"kept", "failed", "unscored", "unjudged"})
 """Statuses of conversations that are in: distinct, current, not rejected."""
+_GUESSED_FROM = 160
+"""Characters of each message that a language is guessed from; whole texts would take most of a report's time."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,24 @@ class Snapshot:
             standing = self.standings[standing.instead]
         return standing
 
-    def fates(self) -> Iterator[tuple[Conversation, Standing]]:
+    @cached_property
+    def fates(self) -> list[tuple[Conversation, Standing]]:
         """Every original with its fate."""
-        return ((c, self.fate(c)) for c in self.originals)
+        return [(c, self.fate(c)) for c in self.originals]
+
+    @cached_property
+    def languages(self) -> dict[str, str]:
+        """The plan's or the file's language of each conversation by id, else a guess from how its messages begin."""
+        return {c.id: told_language(c) or _guess(c) for c in self.conversations}
+
+
+def told_language(conversation: Conversation) -> str | None:
+    """The language that the plan or the file names."""
+    return conversation.language or (conversation.scenario.language if conversation.scenario else None)
+
+
+def _guess(conversation: Conversation) -> str:
+    return guess_language(" ".join(m.content[:_GUESSED_FROM] for m in conversation.messages))
 
 
 def read_snapshot(

@@ -83,7 +83,7 @@ def summarise_snapshot(snapshot: Snapshot, corrected: Sequence[CorrectedRate] = 
     summary = Summary(
         run=_facts(snapshot),
         total=len(snapshot.originals),
-        kept=sum(fate.status == "kept" for _, fate in snapshot.fates()),
+        kept=sum(fate.status == "kept" for _, fate in snapshot.fates),
         verdict=_verdict(snapshot, criteria),
         funnel=_funnel(snapshot),
         balance=_balance(snapshot),
@@ -93,7 +93,7 @@ def summarise_snapshot(snapshot: Snapshot, corrected: Sequence[CorrectedRate] = 
         filters=quality.count_filters(snapshot),
         duplicates=texts.count_duplicates(snapshot),
         openings=texts.count_openings(snapshot.in_play, snapshot.category_of),
-        shape=texts.measure_shape(snapshot.in_play),
+        shape=texts.measure_shape(snapshot),
         rewrites=quality.count_rewrites(snapshot),
         judges=quality.list_judges(snapshot),
         agreements=quality.list_agreements(snapshot),
@@ -152,7 +152,7 @@ def _bar(name: str, bar: float, rate: Rate) -> Bar:
 
 
 def _funnel(snapshot: Snapshot) -> tuple[Step, ...]:
-    fates = Counter(fate.status for _, fate in snapshot.fates())
+    fates = Counter(fate.status for _, fate in snapshot.fates)
     written = fates.total()
     steps = []
     planned = snapshot.plan.get("count")
@@ -174,7 +174,7 @@ def _funnel(snapshot: Snapshot) -> tuple[Step, ...]:
 
 def _mended(snapshot: Snapshot) -> str:
     mended = sum(
-        fate.status == "kept" and snapshot.standings[c.id].status == "superseded" for c, fate in snapshot.fates()
+        fate.status == "kept" and snapshot.standings[c.id].status == "superseded" for c, fate in snapshot.fates
     )
     return f"{mended} of them by rewriting" if mended else ""
 
@@ -183,7 +183,7 @@ def _balance(snapshot: Snapshot) -> Balance:
     return Balance(
         categories=_shares(snapshot, snapshot.category_of, _only(snapshot, snapshot.plan.get("per_category"))),
         intents=_shares(snapshot, snapshot.intent_of, None if snapshot.category else snapshot.plan.get("per_intent")),
-        languages=_shares(snapshot, texts.language_of, None),
+        languages=_shares(snapshot, lambda c: snapshot.languages[c.id], None),
     )
 
 
@@ -198,11 +198,11 @@ def _shares(
 ) -> tuple[Share, ...]:
     names = {c.id: name_of(c) for c in snapshot.originals}
     written = Counter(names.values())
-    kept = Counter(names[c.id] for c, fate in snapshot.fates() if fate.status == "kept")
+    kept = Counter(names[c.id] for c, fate in snapshot.fates if fate.status == "kept")
     tried = {r.parent_id for r in snapshot.rewrites}
     still_open = Counter(
         names[c.id]
-        for c, fate in snapshot.fates()
+        for c, fate in snapshot.fates
         if fate.status in ("unjudged", "unscored") or (fate.status == "failed" and c.id not in tried)
     )
     everything = kept.total()
@@ -269,7 +269,7 @@ def _spent(snapshot: Snapshot) -> Spent:
     total = StageCost(stage="total")
     for stage in stages.values():
         total = _plus(total, stage)
-    kept = 0 if snapshot.category else sum(fate.status == "kept" for _, fate in snapshot.fates())
+    kept = 0 if snapshot.category else sum(fate.status == "kept" for _, fate in snapshot.fates)
     return Spent(
         stages=tuple(stages.values()),
         total=total,

@@ -284,14 +284,13 @@ def _example(conversation_id: str, turn: int | None, text: str, unmask: bool) ->
     return Text.assemble(say(place, FAINT), "  ", masked(text, unmask=unmask, width=110))
 
 
-def _filters(summary: Summary, _: bool) -> RenderableType | None:
+def _filters(summary: Summary, unmask: bool) -> RenderableType | None:
     if not summary.filters:
         return None
     made = table("filter", "hits", "first hit", numbers=(1,), wide=2)
     for hit in summary.filters:
-        made.add_row(
-            say(hit.filter), number(hit.count), say(f"{hit.example.conversation_id}: {hit.reason}", FAINT, 120)
-        )
+        place = say(f"{hit.example.conversation_id}  ", FAINT)
+        made.add_row(say(hit.filter), number(hit.count), Text.assemble(place, " ", reasoned(hit.reason, unmask=unmask)))
     return block("Filters", made)
 
 
@@ -302,7 +301,7 @@ def _duplicates(summary: Summary, unmask: bool) -> RenderableType | None:
     told = f"{counted(found.groups, 'group')}, {found.dropped:,} dropped, {found.exact:,} of them the same text"
     if not found.groups:
         return block("Duplicates", Text("none found"))
-    made = table("kept", "size", "nearest to", "category", "begins", numbers=(1, 2), wide=4)
+    made = table("kept", "size", "similarity", "category", "begins", numbers=(1, 2), wide=4)
     for group in found.largest:
         opening = masked(group.opening, unmask=unmask, width=60)
         made.add_row(

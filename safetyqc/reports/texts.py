@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from math import log2
 from typing import TYPE_CHECKING
 
 from safetyqc.reports.schema import Duplicates, LargestGroup, Opening, Openings, Shape, Spread
-from safetyqc.text import first_words, guess_language
+from safetyqc.reports.snapshot import told_language
+from safetyqc.text import first_words
 
 if TYPE_CHECKING:
     from safetyqc.records import Conversation, DuplicateGroup
@@ -21,8 +22,8 @@ _SHOWN = 5
 def count_openings(conversations: Iterable[Conversation], category_of: Callable[[Conversation], str]) -> Openings:
     """Say how uniform the first assistant answers are."""
     answered = [c for c in conversations if c.assistant_turns]
-    # 40 characters a word is far more than any word needs, and folding whole answers would take most of the time
-    openings = [first_words(c.assistant_turns[0][: 40 * OPENING_WORDS], OPENING_WORDS) for c in answered]
+    # 20 characters a word is more than six words need, and folding whole answers would take most of the time
+    openings = [first_words(c.assistant_turns[0][: 20 * OPENING_WORDS], OPENING_WORDS) for c in answered]
     counts, n = Counter(openings), len(openings)
     if not n:
         return Openings(n=0)
@@ -44,24 +45,17 @@ def count_openings(conversations: Iterable[Conversation], category_of: Callable[
     )
 
 
-def measure_shape(conversations: Sequence[Conversation]) -> Shape:
-    """Count exchanges, lengths and languages."""
-    languages = [c.language or (c.scenario.language if c.scenario else None) for c in conversations]
-    told = zip(languages, conversations, strict=True)
+def measure_shape(snapshot: Snapshot) -> Shape:
+    """Count exchanges, lengths and languages of what is in."""
+    conversations = snapshot.in_play
     return Shape(
         n=len(conversations),
         exchanges=dict(sorted(Counter(len(c.messages) // 2 for c in conversations).items())),
         user_characters=_spread([len(text) for c in conversations for text in c.user_turns]),
         assistant_characters=_spread([len(text) for c in conversations for text in c.assistant_turns]),
-        languages=dict(Counter(name or language_of(c) for name, c in told).most_common()),
-        languages_guessed=sum(name is None for name in languages),
+        languages=dict(Counter(snapshot.languages[c.id] for c in conversations).most_common()),
+        languages_guessed=sum(told_language(c) is None for c in conversations),
     )
-
-
-def language_of(conversation: Conversation) -> str:
-    """The plan's or the file's language, else a guess from the text."""
-    planned = conversation.scenario.language if conversation.scenario else None
-    return conversation.language or planned or guess_language(" ".join(m.content for m in conversation.messages))
 
 
 def count_duplicates(snapshot: Snapshot) -> Duplicates:

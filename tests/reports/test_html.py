@@ -86,9 +86,11 @@ def test_the_browser_gets_every_conversation_with_its_standing(full_run: Store) 
 
 
 def test_hidden_characters_are_shown_by_their_code(make_run: Maker) -> None:
-    run = make_run([Conversation(id="c", messages=(Message(role="user", content="a\u202eb\u200bc\x07"),))])
+    run = make_run(
+        [Conversation(id="c", messages=(Message(role="user", content="a\u202eb\u200bc\x07 \\b \\u0007 \b\n"),))]
+    )
     data = unpacked(render_html(run, summarise(run)), "conversation")
-    assert data["conversations"][0]["turns"][0][1] == "a⟨U+202E⟩b⟨U+200B⟩c⟨U+0007⟩"
+    assert data["conversations"][0]["turns"][0][1] == "a⟨U+202E⟩b⟨U+200B⟩c⟨U+0007⟩ \\b \\u0007 ⟨U+0008⟩\n"
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
@@ -212,8 +214,7 @@ def test_payloads_do_nothing_anywhere_on_the_page(
     assert page.locator(foreign).count() == 0
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_nothing_overflows_and_nothing_complains(
     full_page: Path, open_page: Callable[..., Opened], width: int, scheme: str
 ) -> None:
