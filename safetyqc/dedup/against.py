@@ -24,6 +24,7 @@ from safetyqc.records import Conversation
 
 if TYPE_CHECKING:
     from safetyqc.dedup.vectors import Weights
+    from safetyqc.dedup.vocabulary import FrozenVocabulary
 
 AGAINST_MIN_SIMILARITY = 0.6
 """Lower than for duplicates: letting a benchmark through costs more than losing one conversation."""
@@ -83,39 +84,57 @@ def find_against(
     ours = [unit for place, item in enumerate(conversations) for unit in _units(place, item)]
     if not theirs or not ours:
         return []
-    from safetyqc.dedup.vectors import vectorise
-
-    texts = [unit.text for unit in (*theirs, *ours)]
-    worker, limit = choose_backend(backend, sum(map(len, texts))), memory_mb * 1e6 if memory_mb else float("inf")
-    vectors = vectorise(texts, worker, weights=weights, apart=len(theirs), limit_bytes=limit)
-    apart = int(vectors.texts.searchsorted(len(theirs)))
-    found = join(vectors.rows, worker, min_similarity, apart=apart, limit_bytes=limit)
-    copies: dict[int, list[int]] = {}
-    for place, first in enumerate(vectors.same_as.tolist()):
-        copies.setdefault(first, []).append(place)
+    limit = memory_mb * 1e6 if memory_mb else float("inf")
+    near, vocabulary = _near_units(theirs, ours, min_similarity, weights, limit, backend)
     best: dict[tuple[int, int], tuple[float, _Unit, _Unit]] = {}
-    for left, right, cosine in zip(found.left.tolist(), found.right.tolist(), found.cosine.tolist(), strict=True):
-        similarity = min(round(cosine, 6), 1.0)
-        for reference in copies[int(vectors.texts[left])]:
-            for place in copies[int(vectors.texts[right])]:
-                unit, other = ours[place - len(theirs)], theirs[reference]
-                key = (unit.owner, other.owner)
-                if similarity >= min_similarity and (key not in best or similarity > best[key][0]):
-                    best[key] = (similarity, unit, other)
-    name = shared_terms(vectors.vocabulary, terms)
-    ordered = sorted(best.items(), key=lambda item: (item[0][0], -item[1][0], item[0][1]))
+    for unit, other, similarity in near:
+        key = (unit.owner, other.owner)
+        if key not in best or similarity > best[key][0]:
+            best[key] = (similarity, unit, other)
+    name = shared_terms(vocabulary, terms)
     return [
         Match(
-            conversations[ours_at].id,
-            references[theirs_at],
-            similarity,
-            unit.turn,
-            unit.text,
-            other.text,
-            name(unit.text, other.text),
+            conversation_id=conversations[unit.owner].id,
+            reference=references[other.owner],
+            similarity=similarity,
+            turn=unit.turn,
+            text=unit.text,
+            reference_text=other.text,
+            terms=name(unit.text, other.text),
         )
-        for (ours_at, theirs_at), (similarity, unit, other) in ordered
+        for similarity, unit, other in sorted(best.values(), key=lambda it: (it[1].owner, -it[0], it[2].owner))
     ]
+
+
+def _near_units(
+    theirs: list[_Unit],
+    ours: list[_Unit],
+    min_similarity: float,
+    weights: Weights,
+    limit_bytes: float,
+    backend: BackendName,
+) -> tuple[Iterator[tuple[_Unit, _Unit, float]], FrozenVocabulary]:
+    """Find the near pairs of one of our units and one of theirs, copies written out."""
+    from safetyqc.dedup.vectors import vectorise
+
+    units = theirs + ours
+    texts = [unit.text for unit in units]
+    worker = choose_backend(backend, sum(map(len, texts)))
+    vectors = vectorise(texts, worker, weights=weights, apart=len(theirs), limit_bytes=limit_bytes)
+    apart = int(vectors.texts.searchsorted(len(theirs)))
+    found = join(vectors.rows, worker, min_similarity, apart=apart, limit_bytes=limit_bytes)
+    copies: dict[int, list[_Unit]] = {}
+    for place, first in enumerate(vectors.same_as.tolist()):
+        copies.setdefault(first, []).append(units[place])
+
+    def expanded() -> Iterator[tuple[_Unit, _Unit, float]]:
+        lefts, rights = vectors.texts[found.left].tolist(), vectors.texts[found.right].tolist()
+        for left, right, cosine in zip(lefts, rights, found.cosine.tolist(), strict=True):
+            similarity = min(round(cosine, 6), 1.0)
+            if similarity >= min_similarity:
+                yield from ((unit, other, similarity) for other in copies[left] for unit in copies[right])
+
+    return expanded(), vectors.vocabulary
 
 
 def _units(owner: int, content: str | Conversation) -> Iterator[_Unit]:

@@ -20,7 +20,6 @@ U64 = np.uint64
 _SEED, _STEP, _MIX_1, _MIX_2, _PAIR = U64(HASH_SEED), U64(HASH_STEP), U64(MIX_1), U64(MIX_2), U64(PAIR)
 _S33, _ONE, _ZERO = U64(33), U64(1), U64(0)
 _WORTH = 8
-_SPREAD = np.uint32(0x9E3779B1)
 _WORD, _LONE, _REMOVED = np.uint8(WORD), np.uint8(LONE), np.uint8(REMOVED)
 Array = NDArray[Any]
 
@@ -240,37 +239,33 @@ def fill_lists(first, last, bounds, ranks, weights, starts, heads, high, ends, l
 
 
 @compiled
-def spread(ranks, weights, slots, values):  # type: ignore[no-untyped-def]
-    """Put a row into a small hash table for `exact_dot`, 0 marking an empty slot; its size is a power of two."""
-    mask = np.uint32(len(slots) - 1)
-    slots[:] = 0
-    for at in range(len(ranks)):
-        slot = (ranks[at] * _SPREAD) & mask
-        while slots[slot] != 0:
-            slot = (slot + np.uint32(1)) & mask
-        slots[slot], values[slot] = ranks[at] + np.uint32(1), weights[at]
+def exact_dot(a_ranks, a_weights, a_squares, b_ranks, b_weights, b_squares, least):  # type: ignore[no-untyped-def]
+    """Cosine of two rows, merged from the rarest feature on; -1 once it cannot reach `least` any more.
 
-
-@compiled
-def exact_dot(slots, values, squares, ranks, weights, other_squares, least):  # type: ignore[no-untyped-def]
-    """Cosine of a spread row and another, from the rarest feature; -1 once it cannot reach `least` any more."""
-    mask = np.uint32(len(slots) - 1)
+    The squares are what is left of the rows' squared norms; their product bounds what is left of the cosine.
+    """
+    i, j = len(a_ranks) - 1, len(b_ranks) - 1
     dot = 0.0
-    for at in range(len(ranks) - 1, -1, -1):
-        y = np.float64(weights[at])
-        other_squares -= y * y
-        slot = (ranks[at] * _SPREAD) & mask
-        while slots[slot] != 0:
-            if slots[slot] == ranks[at] + np.uint32(1):
-                x = np.float64(values[slot])
-                dot += x * y
-                squares -= x * x
-                break
-            slot = (slot + np.uint32(1)) & mask
-        if at & 7 == 0:
-            missing = least - dot
-            if missing > 0.0 and missing * missing > squares * other_squares + 1e-9:
-                return -1.0
+    while i >= 0 and j >= 0:
+        if a_ranks[i] == b_ranks[j]:
+            x, y = np.float64(a_weights[i]), np.float64(b_weights[j])
+            dot += x * y
+            a_squares -= x * x
+            b_squares -= y * y
+            i -= 1
+            j -= 1
+            continue
+        if a_ranks[i] > b_ranks[j]:
+            x = np.float64(a_weights[i])
+            a_squares -= x * x
+            i -= 1
+        else:
+            y = np.float64(b_weights[j])
+            b_squares -= y * y
+            j -= 1
+        missing = least - dot
+        if missing > 0.0 and missing * missing > a_squares * b_squares + 1e-9:
+            return -1.0
     return dot
 
 
@@ -280,16 +275,6 @@ def grown(array, room):  # type: ignore[no-untyped-def]
     out = np.empty(room, array.dtype)
     out[: len(array)] = array
     return out
-
-
-@compiled
-def most_missing(partial, head, squares, other_squares):  # type: ignore[no-untyped-def]
-    """Most that the products of tails can miss of a cosine, when the longer head is that of the first row.
-
-    That is its norm times the norm of the same features of the other; of which `partial` has used up some.
-    """
-    used = partial * partial / max(squares - head * head, 1e-12)
-    return head * np.sqrt(max(other_squares - used, 0.0)) + 1e-6
 
 
 @compiled
@@ -352,8 +337,6 @@ def probe(first, last, rows, tails, lists, others, other_heads, base, own, least
     other_bounds, other_ranks, other_weights, other_squares = others
     size = len(other_heads)
     sums, touched = np.zeros(size, np.float32), np.empty(size, np.int32)
-    slots, values = np.empty(16, np.uint32), np.empty(16, np.float32)
-    slot_count, spread_row = 16, -1
     found, room = 0, 1024
     left, right, value = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.float64)
     for row in range(first, last):
@@ -367,33 +350,12 @@ def probe(first, last, rows, tails, lists, others, other_heads, base, own, least
             sums[other] = 0.0
             if partial + max(head, other_heads[other]) < least:
                 continue
-            certain = max(partial - 2.0 * slack, 0.0)
-            missing = max(
-                most_missing(certain, head, squares[row], other_squares[base + other]),
-                most_missing(certain, other_heads[other], other_squares[base + other], squares[row]),
-            )
-            if partial + missing < least:
-                continue
-            if spread_row != row:
-                length = bounds[row + 1] - bounds[row]
-                slot_count = 16
-                while slot_count < 3 * length:
-                    slot_count *= 2
-                if slot_count > len(slots):
-                    slots, values = np.empty(slot_count, np.uint32), np.empty(slot_count, np.float32)
-                own_ranks, own_weights = ranks[bounds[row] : bounds[row + 1]], weights[bounds[row] : bounds[row + 1]]
-                spread(own_ranks, own_weights, slots[:slot_count], values)
-                spread_row = row
-            a, b = other_bounds[base + other], other_bounds[base + other + 1]
+            a, b = bounds[row], bounds[row + 1]
+            c, d = other_bounds[base + other], other_bounds[base + other + 1]
             dot = exact_dot(
-                slots[:slot_count],
-                values,
-                squares[row],
-                other_ranks[a:b],
-                other_weights[a:b],
-                other_squares[base + other],
-                least,
-            )
+                ranks[a:b], weights[a:b], squares[row],
+                other_ranks[c:d], other_weights[c:d], other_squares[base + other], least,
+            )  # fmt: skip
             if dot >= least:
                 if found == room:
                     room *= 2
