@@ -121,7 +121,7 @@ class RewriteSettings(Record):
 class ExportSettings(Record):
     """Where the kept conversations go."""
 
-    format: Literal["nanochat", "openai", "sharegpt", "parquet"] = "nanochat"
+    format: Literal["nanochat", "openai", "sharegpt", "parquet", "safetyqc"] = "nanochat"
     path: Path | None = None
     val_share: Share = 0.0
     oversample: dict[str, float] = Field(default_factory=dict)
@@ -204,12 +204,21 @@ def parse_shares(values: list[str], flag: str, choices: list[str] | None = None)
     parsed = {}
     for value in values:
         name, _, number = value.partition("=")
-        try:
-            parsed[name] = float(number)
-        except ValueError as error:
-            raise UserError(
-                f"{value!r} is not NAME=NUMBER", where=flag, fix=f"for example {flag} drugs_or_weapons=2"
-            ) from error
+        if not name or not re.fullmatch(r"\d+(\.\d+)?", number):
+            raise UserError(f"{value!r} is not NAME=NUMBER", where=flag, fix=f"for example {flag} drugs_or_weapons=2")
+        parsed[name] = float(number)
         if choices is not None and name not in choices:
             raise UserError(f"unknown name {name!r}", where=flag, fix=choose_from(name, choices))
     return parsed
+
+
+def parse_counts(values: list[str], flag: str) -> dict[str, int]:
+    """Read `NAME=N` flags with a whole N of at least 1.
+
+    Raises:
+        UserError: not of that form.
+    """
+    for value, number in zip(values, parse_shares(values, flag).values(), strict=False):
+        if number < 1 or not number.is_integer():
+            raise UserError(f"{value!r}: not a whole number of at least 1", where=flag, fix=f"give {flag} NAME=2")
+    return {name: int(number) for name, number in parse_shares(values, flag).items()}

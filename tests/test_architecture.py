@@ -36,7 +36,9 @@ def imports(path: Path, *, at_run_time: bool) -> set[str]:
     """Modules of safetyqc that a file imports; with `at_run_time`, those under TYPE_CHECKING are left out."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     if at_run_time:
-        tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))]
+        tree.body = [
+            node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
+        ]
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -69,15 +71,22 @@ def test_imports_go_down_only_and_no_stage_imports_another(path: Path) -> None:
 
 
 def test_modules_import_each_other_without_cycles() -> None:
-    modules = {".".join(("safetyqc", *p.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): p for p in FILES}
+    modules = {
+        ".".join(("safetyqc", *p.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): p
+        for p in FILES
+    }
     graph = {
-        name: {i for i in imports(path, at_run_time=True) if i in modules and i != name and not name.startswith(i + ".")}
+        name: {
+            i for i in imports(path, at_run_time=True) if i in modules and i != name and not name.startswith(i + ".")
+        }
         for name, path in modules.items()
     }
     list(TopologicalSorter(graph).static_order())  # raises CycleError and names the cycle
 
 
-@pytest.mark.parametrize("code", ["import safetyqc", "import sys; sys.argv = ['safetyqc', '--help']; import safetyqc.__main__"])
+@pytest.mark.parametrize(
+    "code", ["import safetyqc", "import sys; sys.argv = ['safetyqc', '--help']; import safetyqc.__main__"]
+)
 def test_start_up_loads_nothing_heavy(code: str) -> None:
     program = (
         f"import sys\ntry:\n    exec({code!r})\nexcept SystemExit:\n    pass\n"

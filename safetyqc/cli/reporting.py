@@ -104,7 +104,10 @@ def export(
     format_name: Annotated[
         str | None,
         typer.Option(
-            "--format", metavar="nanochat|openai|sharegpt|parquet", help="Default: nanochat.", show_default=False
+            "--format",
+            metavar="nanochat|openai|sharegpt|parquet|safetyqc",
+            help="Default: nanochat.",
+            show_default=False,
         ),
     ] = None,
     val_share: Annotated[

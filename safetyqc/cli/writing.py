@@ -10,7 +10,7 @@ import typer
 from safetyqc.cli import options as o
 from safetyqc.cli.output import in_run, next_step, note, say
 from safetyqc.cli.session import in_session
-from safetyqc.config import load_config, parse_shares
+from safetyqc.config import load_config, parse_counts
 
 if TYPE_CHECKING:
     from safetyqc.pipeline.session import Session
@@ -96,7 +96,7 @@ def generate(
     models = o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane, fresh=fresh)
     config = load_config(config_file, flags | models)
     check_settings(config, writes=True)
-    wanted = {name: int(number) for name, number in parse_shares(top_up or [], "--top-up").items()}
+    wanted = parse_counts(top_up or [], "--top-up")
 
     async def work(session: Session) -> None:
         tally = await generate_stage(session, wanted)
@@ -181,7 +181,7 @@ def augment(
     config = load_config(
         config_file, flags | o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane)
     )
-    counts = {name: int(number) for name, number in parse_shares(wanted, "--more").items()}
+    counts = parse_counts(wanted, "--more")
 
     async def work(session: Session) -> None:
         say(await augment_stage(session, counts))
