@@ -1,11 +1,12 @@
 """Measures near-duplicate search: what each threshold catches and wrongly merges, and its speed beside other tools.
 
     python benchmarks/dedup.py edits --data DIR            planted edits and contrast pairs, in English and Chinese
+    python benchmarks/dedup.py against --data DIR          benchmark prompts planted in conversations
     python benchmarks/dedup.py speed --size 10000          every method that is installed, one process each
     python benchmarks/dedup.py speed --size 100000 --methods safetyqc,rensa
     python benchmarks/dedup.py add --size 100000           adding 1,000 to an index, against the full search
 
-DIR holds `hh_harmless_test.jsonl.gz` (pairs chosen/rejected) and `bilingual_conversations.jsonl`; without it `speed`
+DIR holds `hh_harmless_test.jsonl.gz`, `bilingual_conversations.jsonl` and `xstest_dev.jsonl`; without it `speed`
 and `add` make synthetic text. Corpora are recombined from real turns, and a tenth are near-copies of earlier ones.
 Times are wall seconds; imports and compiling stand in a column of their own; memory is the peak of the process.
 """
@@ -188,6 +189,82 @@ def row(kind: str, language: str, values: list[float], count: int) -> None:
     print(f"| {kind} | {language} | {count:,} |", " | ".join(cells), f"| {middle} |", flush=True)
 
 
+# --- reference sets --------------------------------------------------------------------------------------------------
+
+
+def prompt_edits(rng: random.Random) -> dict[str, Callable[[list[str]], list[str]]]:
+    def without_one(words: list[str]) -> list[str]:
+        at = rng.randrange(len(words))
+        return words[:at] + words[at + 1 :]
+
+    def one_replaced(words: list[str]) -> list[str]:
+        at = rng.randrange(len(words))
+        return [*words[:at], "something", *words[at + 1 :]]
+
+    return {
+        "copied, case and marks changed": lambda words: [word.upper().strip("?.") for word in words],
+        "one word left out": without_one,
+        "one word replaced": one_replaced,
+        "a sentence before it": lambda words: ["Hello, I have a quick question for you.", *words],
+        "inside a longer message": lambda words: [
+            *[
+                "I",
+                "have",
+                "been",
+                "thinking",
+                "about",
+                "this",
+                "since",
+                "yesterday",
+                "and",
+                "nobody",
+                "could",
+                "tell",
+                "me.",
+            ],
+            *words,
+            *["Thank", "you", "very", "much", "in", "advance", "for", "your", "help", "with", "it!"],
+        ],
+    }
+
+
+def table_of_references(data: Path) -> None:
+    """What `find_against` finds of XSTest prompts planted as requests, and what it finds where none was planted."""
+    from safetyqc.dedup.against import Reference, find_against
+    from safetyqc.records import Conversation, Message
+
+    lines = (data / "xstest_dev.jsonl").read_text(encoding="utf-8").splitlines()
+    prompts = sorted({json.loads(line)["messages"][0]["content"] for line in lines})
+    references = [Reference(prompt) for prompt in prompts]
+
+    def conversation(name: str, request: str, answer: str) -> Conversation:
+        return Conversation(
+            id=name, messages=(Message(role="user", content=request), Message(role="assistant", content=answer))
+        )
+
+    parts = [chosen.split("\n\n") for chosen, _ in english(data) if chosen.count("\n\n")]
+    clean = [
+        conversation(f"clean{n}", part[0].strip(), part[1].strip() or "-") for n, part in enumerate(parts) if part[0]
+    ]
+    steps = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    print("| reference prompt in the request | n |", " | ".join(f"{t:g}" for t in steps), "|")
+    print("|---|---|" + "---|" * len(steps))
+    for kind, edit in prompt_edits(random.Random(3)).items():
+        planted_ = [conversation(f"{n}", " ".join(edit(p.split())), parts[n][1] or "-") for n, p in enumerate(prompts)]
+        best = dict.fromkeys(range(len(prompts)), 0.0)
+        for match in find_against(planted_ + clean, references, 0.3, terms=0):
+            place = int(match.conversation_id.removeprefix("clean"))
+            if match.conversation_id == str(place) and match.reference is references[place]:
+                best[place] = match.similarity
+        shares = (sum(value >= step for value in best.values()) / len(best) for step in steps)
+        print(f"| {kind} | {len(prompts)} |", " | ".join(f"{share:.1%}" for share in shares), "|", flush=True)
+    highest: dict[str, float] = {}
+    for match in find_against(clean, references, 0.3, terms=0):
+        highest[match.conversation_id] = max(match.similarity, highest.get(match.conversation_id, 0.0))
+    shares = (sum(value >= step for value in highest.values()) / len(clean) for step in steps)
+    print(f"| none planted (hh) | {len(clean)} |", " | ".join(f"{share:.2%}" for share in shares), "|")
+
+
 # --- methods ---------------------------------------------------------------------------------------------------------
 
 
@@ -362,17 +439,18 @@ def time_adding(size: int, threshold: float, data: Path | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("edits", "speed", "add", "one"))
+    parser.add_argument("what", choices=("edits", "against", "speed", "add", "one"))
     parser.add_argument("--data", type=Path, default=None)
     parser.add_argument("--size", type=int, default=10_000)
     parser.add_argument("--threshold", type=float, default=0.85)
     parser.add_argument("--methods", default="")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    if given.what == "edits":
+    tables = {"edits": table_of_edits, "against": table_of_references}
+    if given.what in tables:
         if given.data is None:
-            parser.error("edits needs --data")
-        table_of_edits(given.data)
+            parser.error(f"{given.what} needs --data")
+        tables[given.what](given.data)
     elif given.what == "one":
         run_one(given.methods, given.size, given.threshold, given.data, given.out)
     elif given.what == "add":

@@ -6,8 +6,8 @@ plainly the prompt was copied. Therefore units are compared: of a conversation t
 reference likewise (a bare string is one unit). A conversation matches a reference by its nearest pair of units, and the
 match shows both. It marks; whether a match is removed is the caller's decision.
 
-The surprising thing: turns of fewer than four words are not compared by themselves. "Yes, please" stands in every data
-set and contaminates none.
+The surprising thing: a turn of fewer than four words of a reference conversation is no unit. "Yes, please" stands in
+every data set and contaminates none; a bare string is taken as it is, however short, because somebody listed it.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def find_against(
         UserError: a threshold outside 0..1, or more matches than the memory holds.
     """
     check_similarity(min_similarity)
-    theirs = [unit for place, item in enumerate(references) for unit in _units(place, item.content)]
-    ours = [unit for place, item in enumerate(conversations) for unit in _units(place, item)]
+    theirs = [unit for place, item in enumerate(references) for unit in _units(place, item.content, FEWEST_WORDS)]
+    ours = [unit for place, item in enumerate(conversations) for unit in _units(place, item, 1)]
     if not theirs or not ours:
         return []
     limit = memory_mb * 1e6 if memory_mb else float("inf")
@@ -137,11 +137,11 @@ def _near_units(
     return expanded(), vectors.vocabulary
 
 
-def _units(owner: int, content: str | Conversation) -> Iterator[_Unit]:
+def _units(owner: int, content: str | Conversation, fewest_words: int) -> Iterator[_Unit]:
     if isinstance(content, str):
         yield _Unit(owner, None, content)
         return
     yield _Unit(owner, None, compared_text(content))
     for turn, message in enumerate(content.messages):
-        if message.role == "user" and len(tokens(message.content)) >= FEWEST_WORDS:
+        if message.role == "user" and len(tokens(message.content)) >= fewest_words:
             yield _Unit(owner, turn, message.content)

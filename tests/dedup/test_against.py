@@ -29,8 +29,14 @@ def test_the_same_prompt_with_one_other_word_is_another_prompt():
     assert [match.similarity for match in find_against(items, REFERENCES, 0.9)] == []
 
 
-def test_short_turns_match_nothing_by_themselves():
-    assert find_against([conversation("short", ENGLISH[0], "Yes, please!")], REFERENCES) == []
+def test_short_turns_of_a_reference_conversation_match_nothing_by_themselves():
+    mix = [Reference(conversation("old", CHINESE[0], "Yes, please."), "mix.jsonl", 1)]
+    assert find_against([conversation("short", ENGLISH[0], "Yes, please!")], mix) == []
+
+
+def test_a_short_benchmark_prompt_is_found():
+    (match,) = find_against([conversation("short", ENGLISH[0], "What is heroin")], [Reference("What is heroin?")])
+    assert (match.similarity, match.turn) == (1.0, 0)
 
 
 def test_a_conversation_of_the_mix_is_found_as_a_whole():
@@ -63,4 +69,4 @@ def test_nothing_on_one_side_is_no_match(items, references):
 def test_both_backends_match_the_same(backend):
     items = [conversation(str(n), text, prompt) for n, (text, prompt) in enumerate(zip(ENGLISH, PROMPTS, strict=True))]
     matches = find_against(items, REFERENCES, backend=backend)
-    assert [(match.conversation_id, match.reference.line) for match in matches] == [("0", 2), ("1", 3)]
+    assert [(match.conversation_id, match.reference.line) for match in matches] == [("0", 2), ("1", 3), ("2", 4)]
