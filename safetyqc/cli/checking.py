@@ -49,10 +49,10 @@ def import_file(
     from safetyqc.pipeline.order import import_conversations
 
     config = load_config(config_file, {"run": run})
+    results = [(name, read(name, skip_bad_lines=skip_bad_lines)) for name in files]
 
     async def work(session: Session) -> None:
-        for name in files:
-            result = read(name, skip_bad_lines=skip_bad_lines)
+        for name, result in results:
             say(import_conversations(session, name, result)[0])
 
     in_session(config, work, create=True)

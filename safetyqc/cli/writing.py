@@ -95,8 +95,8 @@ def generate(
     }
     models = o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane, fresh=fresh)
     config = load_config(config_file, flags | models)
-    check_settings(config, writes=True)
     wanted = parse_counts(top_up or [], "--top-up")
+    check_settings(config, writes=True, wanted=wanted)
 
     async def work(session: Session) -> None:
         tally = await generate_stage(session, wanted)

@@ -5,6 +5,7 @@ Running and estimating ask the same functions, so that an estimate is about the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from safetyqc.config import Config, choose_model
@@ -65,12 +66,18 @@ def filter_settings(config: Config) -> FilterSettings:
     )
 
 
-def check_settings(config: Config, *, writes: bool = False, judges: bool = False) -> None:
+def check_settings(
+    config: Config, *, writes: bool = False, judges: bool = False, wanted: Mapping[str, int] | None = None
+) -> None:
     """Find what is wrong with the files and names in the settings, before anything is asked, paid or written.
+
+    Args:
+        wanted: further conversations by category, which `top_up` would plan.
 
     Raises:
         UserError: a mistake in the rubric, taxonomy or patterns, or a model file that cannot be used.
     """
+    from safetyqc.generate.scenarios import plan, top_up
     from safetyqc.generate.taxonomy import load_taxonomy
     from safetyqc.local import find_weights
     from safetyqc.rubrics import load_rubric_set
@@ -81,7 +88,10 @@ def check_settings(config: Config, *, writes: bool = False, judges: bool = False
         load_rubric_set(config.judge.rubric)
         models += [*judge_models(config), config.judge.fallback]
     if writes:
-        load_taxonomy(config.generate.taxonomy)
+        settings = config.generate
+        taxonomy = load_taxonomy(settings.taxonomy)
+        plan(taxonomy, 1, settings.seed, languages=settings.languages, turns=settings.turns)
+        top_up(taxonomy, dict.fromkeys(wanted or {}, 1), [], settings.seed)
         models += [author_model(config), config.generate.assistant]
     for model in models:
         if model is not None and model.startswith(f"{EMBEDDED}:"):

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -77,12 +78,19 @@ def line_of(request: str, answer: str, category: str, intent: str) -> str:
     return json.dumps({"messages": messages, "category": category, "intent": intent}, ensure_ascii=False)
 
 
+@pytest.fixture(scope="module")
+def filled_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "r"
+    with Store.create(folder) as store:
+        fill_with_everything(store)
+    return folder
+
+
 @pytest.fixture
-def folder(cli: Cli, tmp_path: Path) -> Path:
+def folder(cli: Cli, tmp_path: Path, filled_run: Path) -> Path:
     (tmp_path / "mine.jsonl").write_text("\n".join(line_of(*row) for row in MINE), encoding="utf-8")
     (tmp_path / "strict_refusal.yaml").write_bytes((ROOT / "safetyqc" / "rubrics" / "strict_refusal.yaml").read_bytes())
-    with Store.create(tmp_path / "r") as store:
-        fill_with_everything(store)
+    shutil.copytree(filled_run, tmp_path / "r")
     return tmp_path
 
 

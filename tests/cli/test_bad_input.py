@@ -1,0 +1,150 @@
+"""What a person gets wrong ends with exit 2, one clear message, a fix, and nothing written or asked."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safetyqc.store import Store
+from safetyqc.testing.runs import fill_with_everything
+
+Cli = Callable[..., Any]
+GOOD = '{"messages": [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Good morning to you."}]}'
+
+FILES = {
+    "good.jsonl": GOOD + "\n",
+    "cut.jsonl": GOOD + '\n{"messages": [{"role": "user", "con\n',
+    "roles.jsonl": GOOD + '\n\n{"messages": [{"role": "assistant", "content": "First!"}]}\n',
+    "number.jsonl": "42\n",
+    "empty.jsonl": "",
+    "blank.jsonl": "\n \n",
+    "not.gguf": "GGML",
+    "typo.yaml": "generate:\n  cuont: 9\n",
+    "wrong.yaml": "judge:\n  votes: many\n",
+    "broken.yaml": "generate: [\n",
+    "taxonomy.yaml": "categories: {}\n",
+}
+
+# command line -> what the message has to say (the place, the value, the fix)
+MISTAKES: list[tuple[str, tuple[str, ...]]] = [
+    # flags
+    ("run --mode dialog", ("--mode", "'dialog'", "did you mean 'dialogue'?")),
+    ("run -m local --lane foo", ("--lane", "'foo'", "auto, direct, litellm")),
+    ("run -n 0", ("--count", "greater than or equal to 1")),
+    ("run -n many", ("--count", "valid integer")),
+    ("run -m openai/x --language tlh", ("tlh",)),
+    ("generate -m openai/x --top-up cybercrime=3", ("'cybercrime'", "did you mean 'cybercrime_or_hacking'?")),
+    ("generate -m openai/x --top-up drugs_or_weapons", ("--top-up", "is not NAME=NUMBER", "fix: ")),
+    ("generate -m openai/x --top-up drugs_or_weapons=2.5", ("--top-up", "2.5", "fix: ")),
+    ("generate -m openai/x --top-up drugs_or_weapons=-2", ("--top-up", "-2", "fix: ")),
+    ("augment --run r -m openai/x --more drugs=1", ("'drugs'",)),
+    ("dedup good.jsonl --on request", ("--on", "did you mean 'requests'?")),
+    ("dedup good.jsonl --weights tf-idf", ("--weights", "did you mean 'tfidf'?")),
+    ("dedup good.jsonl --linkage foo", ("--linkage", "complete, single")),
+    ("dedup good.jsonl --min-similarity 85", ("--min-similarity",)),
+    ("export --run r --format nanochta out.jsonl", ("--format", "did you mean 'nanochat'?")),
+    ("export --run r out.jsonl --val-share 20", ("--val-share",)),
+    ("export --run r out.jsonl --oversample drug=2", ("oversample", "drug")),
+    ("export --run r out.jsonl --judge nobody", ("'nobody'", "valid: ")),
+    ("report --run r --section pass", ("--section", "'pass'", "rates")),
+    ("report --run r --category drugs", ("--category", "'drugs'")),
+    ("report --run r --judge nobody", ("'nobody'", "valid: ")),
+    ("compare --run r --partial foo", ("--partial", "leave_out")),
+    ("compare --run r --truth nobody", ("nobody",)),
+    ("chekc good.jsonl", ("No such command 'chekc'", "Did you mean 'check'?")),
+    ("check good.jsonl --jsn", ("No such option: --jsn", "--json")),
+    ("check", ("Missing argument",)),
+    # data files
+    ("check cut.jsonl", ("cut.jsonl:2:", "fix: ", "--skip-bad-lines")),
+    ("judge cut.jsonl", ("cut.jsonl:2:", "fix: ", "--skip-bad-lines")),
+    ("judge roles.jsonl", ("roles.jsonl:3:", "fix: ")),
+    ("import number.jsonl", ("number.jsonl:1:", "fix: ")),
+    ("judge empty.jsonl", ("empty.jsonl", "empty", "fix: ")),
+    ("check blank.jsonl", ("blank.jsonl", "fix: ")),
+    ("dedup goood.jsonl", ("goood.jsonl", "did you mean good.jsonl?")),
+    ("run .", (".", "fix: ")),
+    ("compare good.jsonl --labels absent.jsonl", ("absent.jsonl", "fix: ")),
+    # models, rubrics, settings
+    ("generate -m local:not.gguf", ("not.gguf", "not a GGUF file", "fix: ")),
+    ("generate -m local:absent.gguf", ("absent.gguf", "No such file", "fix: ")),
+    ("judge good.jsonl --rubric safty", ("'safty'", "did you mean 'safety'?")),
+    ("rubrics show safty", ("'safty'", "did you mean 'safety'?")),
+    ("rubrics validate absent.yaml", ("absent.yaml",)),
+    ("generate -m local --taxonomy absent.yaml", ("absent.yaml", "No such file")),
+    ("generate -m local --taxonomy taxonomy.yaml", ("taxonomy.yaml",)),
+    ("check good.jsonl --patterns absent.yaml", ("absent.yaml", "No such file")),
+    ("run --config typo.yaml", ("typo.yaml:2", "cuont", "did you mean 'count'?")),
+    ("run --config wrong.yaml", ("wrong.yaml:2", "votes", "many")),
+    ("run --config broken.yaml", ("broken.yaml",)),
+    ("run --config absent.yaml", ("absent.yaml",)),
+    # runs
+    ("report --run nowhere", ("nowhere", "no run here", "safetyqc generate")),
+    ("judge --run nowhere", ("nowhere", "no run here")),
+    ("report --run r --against nowhere", ("nowhere", "no run here")),
+    ("run --run good.jsonl -m local", ("good.jsonl", "--run")),
+]
+
+
+@pytest.fixture(scope="module")
+def filled_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "r"
+    with Store.create(folder) as store:
+        fill_with_everything(store)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def folder(cli: Cli, tmp_path: Path, filled_run: Path) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    shutil.copytree(filled_run, tmp_path / "r")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("line", "said"), MISTAKES, ids=[line for line, _ in MISTAKES])
+def test_a_mistake_is_told_with_its_place_and_its_fix(line: str, said: tuple[str, ...], cli: Cli, folder: Path) -> None:
+    before = {p.name for p in folder.iterdir()}
+    ended = cli(*line.split())
+    assert ended.code == 2, ended.err
+    for part in said:
+        assert part in ended.err
+    assert ended.out == ""
+    assert "Traceback" not in ended.err
+    assert "pydantic" not in ended.err
+    assert {p.name for p in folder.iterdir()} == before, "something was written"
+
+
+def test_a_file_that_is_there_already_is_not_replaced(cli: Cli, folder: Path) -> None:
+    ended = cli("export", "--run", "r", "good.jsonl")
+    assert ended.code == 2
+    assert "--force" in ended.err
+    assert (folder / "good.jsonl").read_text() == FILES["good.jsonl"]
+
+
+def test_with_a_key_set_no_model_is_chosen_silently(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", "sk-or-1234")
+    ended = cli("run", "-n", "9")
+    assert ended.code == 2
+    assert "OPENROUTER_API_KEY is set" in ended.err
+    assert "1234" not in ended.err
+
+
+def test_a_bug_is_not_hidden_behind_a_message(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    import safetyqc.pipeline.files
+
+    monkeypatch.setattr(safetyqc.pipeline.files, "check_file", lambda *_, **__: 1 / 0)
+    from safetyqc.cli import main
+
+    monkeypatch.setattr("sys.argv", ["safetyqc", "check", "good.jsonl"])
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+def test_report_check_exits_4_below_a_bar(cli: Cli, folder: Path) -> None:
+    (folder / "safetyqc.yaml").write_text("bars: {overall: 1.0}\n")
+    assert cli("report", "--run", "r", "--check").code == 4
+    (folder / "safetyqc.yaml").write_text("bars: {}\n")
