@@ -213,11 +213,11 @@ def door_way(lane: Any) -> Callable[[str], Any]:
     return way
 
 
-def judge_way(lane: Any) -> Callable[[str], Any]:
+def judge_way(lane: Any, workers: int = 0) -> Callable[[str], Any]:
     @contextlib.asynccontextmanager
     async def way(base: str) -> AsyncIterator[Ask]:
         with tempfile.TemporaryDirectory() as folder, Store.create(folder) as store:
-            door = open_door(store, settings=DoorSettings(api_base=base, lane=lane))
+            door = open_door(store, settings=DoorSettings(api_base=base, lane=lane, workers=workers))
             judge = RubricJudge(door, MODEL, RUBRIC)
 
             async def ask(number: int) -> None:
@@ -239,6 +239,7 @@ WAYS: dict[str, Callable[[str], Any]] = {
     "litellm": litellm_way,
     "door-litellm": door_way("litellm"),
     "judge-litellm": judge_way("litellm"),
+    "judge-litellm-2": judge_way("litellm", workers=2),
     "door-direct": door_way("auto"),
     "judge-direct": judge_way("auto"),
 }
@@ -327,12 +328,12 @@ def compare(options: argparse.Namespace) -> None:
         base = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
         ideal = math.ceil(options.calls / options.in_flight) * options.latency
         print(f"{options.calls:,} calls, {options.in_flight} in flight, latency {options.latency:g} s")
-        print(f"{'way':15}{'calls/s':>9}{'wall s':>9}{'wall/ideal':>12}{'CPU ms/call':>13}{'RSS MB':>8}")
+        print(f"{'way':16}{'calls/s':>9}{'wall s':>9}{'wall/ideal':>12}{'CPU ms/call':>13}{'RSS MB':>8}")
         for way in options.ways.split(","):
             figures = run(way, base, options)
             share = f"{figures.wall_s / ideal:12.2f}" if ideal else f"{'-':>12}"
             print(
-                f"{way:15}{figures.calls_per_s:9,.0f}{figures.wall_s:9.2f}{share}{figures.cpu_ms:13.2f}{figures.rss_mb:8.0f}",
+                f"{way:16}{figures.calls_per_s:9,.0f}{figures.wall_s:9.2f}{share}{figures.cpu_ms:13.2f}{figures.rss_mb:8.0f}",
                 flush=True,
             )
     finally:

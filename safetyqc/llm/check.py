@@ -84,9 +84,8 @@ async def check_model(door: Door, model: str) -> ModelReport:
     else:
         found = {"answered": True, "follows_schema": True, "latency_s": answered.replies[-1].latency_s}
     rpm, tpm = door.limits(request).rates
-    placed = door.place(request)
     found |= {
-        "format": door.capabilities.format_for(placed),
+        "format": door.capabilities.format_for(request),
         "requests_per_minute": rpm,
         "tokens_per_minute": tpm,
     }

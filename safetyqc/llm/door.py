@@ -11,13 +11,13 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from safetyqc.errors import FatalModelError, ModelError, UserError
 from safetyqc.llm.budget import Budget
-from safetyqc.llm.client import Client, Reply, Request
+from safetyqc.llm.client import Client, Format, Reply, Request
 from safetyqc.llm.hosts import base_of, host_of
 from safetyqc.llm.limits import Limits
 from safetyqc.llm.prices import Estimate, Price, Prices, count_prompt, known_format
@@ -53,6 +53,8 @@ class DoorSettings:
         fresh: ask again what the ledger has an answer for.
         fallback: model to ask when one cannot answer at all.
         rpm, tpm: requests and tokens a minute per provider; None learns them from response headers.
+        down_s: how long a provider may fail every call before the run stops.
+        workers: processes that send requests; 0 sends them from this one. See `workers.auto_workers`.
     """
 
     api_base: str | None = None
@@ -68,6 +70,7 @@ class DoorSettings:
     rpm: float | None = None
     tpm: float | None = None
     down_s: float = 120.0
+    workers: int = 0
 
 
 @dataclass
@@ -110,7 +113,7 @@ class Door:
         self.settings = settings
         self.counters = Counters()
         self.prices = Prices(settings.prices)
-        self.capabilities = _Remembered(store)
+        self.capabilities = _Remembered(store, self.place)
         self.budget = Budget(settings.max_cost_usd, store.spent_usd() if store else 0.0)
         self._store = store
         self._lanes: dict[str, Client] = {}
@@ -290,18 +293,16 @@ class Door:
         return self._lanes[key]
 
     def _open_lane(self, name: str, model: str) -> Client:
-        settings: dict[str, Any] = {"api_key": self.settings.api_key, "timeout_s": self.settings.timeout_s}
         if name == "local":
             from safetyqc.local import LocalClient, find_weights
 
             return LocalClient(find_weights(model).path)
-        if name == "direct":
-            from safetyqc.llm.direct import DirectClient
+        from safetyqc.llm.workers import WorkerLane, open_lane
 
-            return DirectClient(**settings)
-        from safetyqc.llm.litellm_client import LitellmClient
-
-        return LitellmClient(**settings)
+        settings = self.settings
+        if settings.workers > 0:
+            return WorkerLane(name, settings.workers, api_key=settings.api_key, timeout_s=settings.timeout_s)
+        return open_lane(name, api_key=settings.api_key, timeout_s=settings.timeout_s)
 
     def limits(self, request: Request) -> Limits:
         """The limiter of the request's provider: its base URL, or the provider and model that litellm names."""
@@ -326,7 +327,7 @@ class Door:
 
     def warm_up(self, *models: str) -> None:
         """Start loading what these models' lanes need, beside whatever the caller does next."""
-        if any(self.lane_name(model) == "litellm" for model in models):
+        if self.settings.workers == 0 and any(self.lane_name(model) == "litellm" for model in models):
             import threading
 
             from safetyqc.llm.litellm_client import load_litellm
@@ -343,13 +344,14 @@ class Door:
 class _Remembered(Capabilities):
     """Capabilities that a run keeps, so that a resumed one does not learn them from refusals again."""
 
-    def __init__(self, store: Store | None) -> None:
-        self._store = store
+    def __init__(self, store: Store | None, place: Callable[[Request], Request]) -> None:
+        self._store, self._place = store, place
         self._looked_up: set[str] = set()
         super().__init__(store.meta(_CAPABILITIES, {}) if store else {})
 
-    def format_for(self, request: Request) -> Any:
+    def format_for(self, request: Request) -> Format:
         """See Capabilities; what litellm's list knows counts until a server said otherwise."""
+        request = self._place(request)
         name = self._name(request)
         if name not in self._looked_up:
             self._looked_up.add(name)
@@ -357,9 +359,9 @@ class _Remembered(Capabilities):
                 self._formats.setdefault(name, known_format(request.model) or LADDER[0])
         return super().format_for(request)
 
-    def learn(self, request: Request, best: Any) -> None:
+    def learn(self, request: Request, best: Format) -> None:
         """See Capabilities."""
-        super().learn(request, best)
+        super().learn(self._place(request), best)
         if self._store is not None:
             self._store.set_meta(_CAPABILITIES, self.as_dict())
 

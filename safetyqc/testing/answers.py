@@ -63,7 +63,7 @@ class _Writer:
         self.words, self.rng = words, rng
         self.turns = {int(number): " ".join(text.split()) for number, text in _TURN.findall(prompt)}
         wanted = _MESSAGES_WANTED.search(prompt)
-        self.messages = int(wanted.group(1)) if wanted else 4
+        self.messages = int(wanted.group(1)) if wanted else len(self.turns) or 4
 
     def text(self) -> str:
         """One sentence."""
