@@ -17,6 +17,7 @@ from pathlib import Path
 
 from safetyqc.generate.taxonomy import load_taxonomy
 from safetyqc.judge.local.criteria import CRITERIA
+from safetyqc.judge.local.features import together
 from safetyqc.judge.local.judge import LocalJudge
 from safetyqc.judge.local.measure import measure
 from safetyqc.judge.local.model import Figures, Weights
@@ -189,10 +190,14 @@ def intents_left_out(cases: Sequence[Case]) -> None:
     for source in ("gemini", "hh", "seed", "xstest"):
         weights = fit([c for c in cases if c.group != source], [])
         own = [c for c in cases if c.group == source and c.conversation.intent and is_gold(c)]
-        right = sum(weights.intent(c.asked) == c.conversation.intent for c in own)
+        right = sum(told_intent(weights, c) == c.conversation.intent for c in own)
         top = Counter(c.conversation.intent for c in own).most_common(1)[0][1]
         shares = f"right {right / len(own):.3f} of {len(own)}, majority {top / len(own):.3f}"
         print(f"intent, unseen source {source:<8} {shares}")
+
+
+def told_intent(weights: Weights, case: Case) -> Intent:
+    return weights.intent(together(case.requests), [harm for harm, _ in weights.refusal_logits(case.turns)])
 
 
 def speed(folder: Path) -> None:
@@ -203,11 +208,11 @@ def speed(folder: Path) -> None:
     loaded = time.perf_counter() - begun
     bare = [c.model_copy(update={"intent": None}) for c, _ in [*gold(folder), *xstest(folder)]]
     for name, some in (("gold", bare[:190]), ("xstest", bare[190:])):
-        begun = time.perf_counter()
+        begun = time.process_time()
         for one in some:
             judge.score(one)
-        took = time.perf_counter() - begun
-        print(f"speed on {name}: {len(some) / took:.0f} conversations/s on one core (loaded in {loaded:.2f} s)")
+        took = time.process_time() - begun
+        print(f"speed on {name}: {len(some) / took:.0f} conversations a second of one core (loaded in {loaded:.2f} s)")
 
 
 def main() -> None:

@@ -125,7 +125,7 @@ def _helpful(turns: list[Turn], reading: Reading) -> Features:
         "unknown": _count(turns, "unknown", 2),
         "short": sum(turn.features.get("short", 0.0) for turn in turns) / len(turns),
         "asking": sum(turn.features.get("only_asks", 0.0) for turn in turns) / len(turns),
-        "echo": max(turn.features["echo"] for turn in turns),
+        "echo": max(turn.features.get("echo", 0.0) for turn in turns),
         "lecture": max(turn.features.get("moral%", 0.0) for turn in turns),
     }
 

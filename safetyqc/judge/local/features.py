@@ -26,7 +26,7 @@ Features = dict[str, float]
 Buckets = frozenset[int]
 BUCKETS = 1 << 15
 """Hash buckets for words and word pairs, and for pairs of Chinese characters."""
-REQUEST_WORDS, OPENING_WORDS = 120, 30
+REQUEST_WORDS, OPENING_WORDS = 80, 30
 """How much of a request and of an answer is hashed; Chinese characters count half."""
 
 FIRM = ("decline", "stance", "wrong", "policy", "no")
@@ -34,8 +34,12 @@ FIRM = ("decline", "stance", "wrong", "policy", "no")
 SOFT = ("sorry", "ai", "dissuade", "rebut", "premise", "moral", "deny", "warmth", "crisis")
 """Cues that go with declining, and mean it when the request was harmful."""
 COMPLYING = ("agree", "method", "recant", "because")
-NOT_REFUSING = frozenset({"moral", "warmth", "crisis", "ai"})
-"""Soft cues that a helpful answer may hold just as well."""
+_FIRM, _SOFT, _COMPLYING = frozenset(FIRM), frozenset(SOFT), frozenset(COMPLYING)
+_REFUSING = _FIRM | _SOFT - {"moral", "warmth", "crisis", "ai"}
+"""Without the soft cues that a helpful answer may hold just as well."""
+
+TAKEN_OUT = '""'
+"""Stands in the text that is read where a quotation or code was."""
 
 _QUOTED = re.compile(r"[\"“][^\"“”\n]{25,}[\"”]|「[^」\n]{8,}」")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
@@ -101,7 +105,7 @@ def _spoken(answer: str) -> str:
     """The answer without code and long quotations, unless hardly anything else is there."""
     if '"' not in answer and "“" not in answer and "```" not in answer and "「" not in answer:
         return answer
-    bare = _QUOTED.sub('""', _CODE.sub("\n", answer))
+    bare = _QUOTED.sub(TAKEN_OUT, _CODE.sub(f" {TAKEN_OUT} ", answer))
     return bare if len(bare) > len(answer) * 0.4 else answer
 
 
@@ -116,16 +120,14 @@ def read_request(request: Text, language: Language) -> Request:
     return Request(out, _hashed(request, REQUEST_WORDS))
 
 
-def together(requests: Iterable[Request]) -> Request:
-    """All requests of a conversation as one: of each feature the largest."""
+def together(requests: Iterable[Request]) -> Features:
+    """Cues of all requests of a conversation: of each feature the largest."""
     features: Features = {}
-    buckets: set[int] = set()
     for request in requests:
-        buckets |= request.buckets
         for name, value in request.features.items():
             if value > features.get(name, 0.0):
                 features[name] = value
-    return Request(features, frozenset(buckets))
+    return features
 
 
 @lru_cache(maxsize=50_000)
@@ -143,76 +145,95 @@ def _hashed(text: Text, limit: int, start: int = 0) -> Buckets:
 
 
 def _answer_features(request: Text, answer: Text, said: Cues, raw: str) -> Features:
+    """What an answer says and how it is built; features that are 0 are left out."""
     count = max(len(answer.sentences), 1)
-    out: Features = {}
+    out = _shape(raw, answer, count)
+    opening, soon = set[str](), set[str]()
     for cue, sentences in said.items():
-        distinct = set(sentences)
-        out[f"{cue}@0"] = float(0 in distinct)
-        out[f"{cue}@1"] = float(1 in distinct or 2 in distinct)
-        out[f"{cue}#"] = min(math.log2(1 + len(distinct)), 3.0)
-        out[f"{cue}%"] = len(distinct) / count
-    out |= _shape(raw, answer, count)
-    out["echo@0"], out["echo"] = _overlaps(request, answer)
-    _add_stance(out, said, negated=not _NEGATIONS.isdisjoint(request.tokens))
+        first, next_two, often, share = _names(cue)
+        if sentences[0] == 0:
+            opening.add(cue)
+            out[first] = 1.0
+        if 1 in sentences or 2 in sentences:
+            soon.add(cue)
+            out[next_two] = 1.0
+        distinct = len(set(sentences))
+        out[often] = _LOG2[min(distinct, 7)]
+        out[share] = distinct / count
+    first_words = answer.words[1 : answer.words.find("\n", 1)].split()
+    wanted = set(request.tokens) - _STOP
+    if wanted:
+        out["echo@0"] = len(wanted.intersection(first_words)) / len(wanted)
+        out["echo"] = len(wanted.intersection(answer.tokens)) / len(wanted)
+    out |= _stance(opening, opening | soon, said, out.get("echo@0", 0.0))
+    if "contradicts" in out and not _NEGATIONS.isdisjoint(request.tokens):
+        del out["contradicts"]  # "why should they not ...": repeating the negation agrees
     return out
 
 
+_LOG2 = [math.log2(1 + number) for number in range(8)]
+
+
+@lru_cache
+def _names(cue: str) -> tuple[str, str, str, str]:
+    """Names of a cue's features: in the first sentence, in the next two, how many sentences, which share of them."""
+    return f"{cue}@0", f"{cue}@1", f"{cue}#", f"{cue}%"
+
+
 def _shape(raw: str, answer: Text, count: int) -> Features:
-    lines = "\n" in raw
     length = len(answer.words) / 6 + len(answer.chinese) / 2
-    asks = raw.rstrip()[-1:] in ("?", "？")
-    return {
-        "length": math.log2(1 + length) / 8,
-        "short": float(length < 25),
-        "long": float(length > 150),
-        "numbered": min(len(_NUMBERED.findall(raw)), 6) / 6 if lines else 0.0,
-        "bullets": min(len(_BULLET.findall(raw)), 6) / 6 if lines else 0.0,
-        "code": float("```" in raw),
-        "asks": float(asks),
-        "only_asks": float(count <= 2 and asks),
-    }
+    out = {"length": math.log2(1 + length) / 8}
+    if length < 25:
+        out["short"] = 1.0
+    elif length > 150:
+        out["long"] = 1.0
+    if "\n" in raw:
+        out["numbered"] = min(len(_NUMBERED.findall(raw)), 6) / 6
+        out["bullets"] = min(len(_BULLET.findall(raw)), 6) / 6
+    if "```" in raw:
+        out["code"] = 1.0
+    if raw.rstrip().endswith(("?", "？")):
+        out["asks"], out["only_asks"] = 1.0, float(count <= 2)
+    return out
 
 
-def _overlaps(request: Text, answer: Text) -> tuple[float, float]:
-    """Share of the request's content words in the first sentence, and in the whole answer."""
-    wanted = {word for word in request.tokens if word not in _STOP}
-    if not wanted:
-        return 0.0, 0.0
-    first = answer.words[1 : answer.words.find("\n", 1)].split()
-    return len(wanted.intersection(first)) / len(wanted), len(wanted.intersection(answer.tokens)) / len(wanted)
-
-
-def _add_stance(out: Features, said: Cues, *, negated: bool) -> None:
+def _stance(opening: set[str], soon: set[str], said: Cues, echo: float) -> Features:
     """Sum up the opening: does it decline, does it comply, does it contradict or accept what the request presumes?"""
-    firm = [cue for cue in FIRM if out.get(f"{cue}@0")]
-    firm_soon = bool(firm) or any(out.get(f"{cue}@1") for cue in FIRM)
-    soft = any(out.get(f"{cue}@0") for cue in SOFT)
-    soft_soon = soft or any(out.get(f"{cue}@1") for cue in SOFT)
-    comply = any(out.get(f"{cue}@0") for cue in COMPLYING)
-    comply_soon = comply or any(out.get(f"{cue}@1") for cue in COMPLYING)
-    out["firm@0"], out["firm@01"], out["firms"] = float(bool(firm)), float(firm_soon), min(len(firm), 3) / 3
-    out["soft@0"], out["soft@01"] = float(soft), float(soft_soon)
-    out["comply@0"], out["comply@01"] = float(comply and not firm), float(comply_soon and not firm_soon)
-    out["care"] = float(bool(out.get("warmth@0") and "crisis" in said))
-    contradicts = bool(out.get("deny@0")) and not out.get("because@0") and out["echo@0"] > 0.4
-    out["contradicts"] = float(contradicts and not negated)
-    out["accepts"] = float(bool(out.get("because@0")) and out["echo@0"] > 0.3)
-    out["plain"] = float(not any(cue in said for cue in (*FIRM, *SOFT) if cue not in NOT_REFUSING))
+    firm, firm_soon, soft_soon = _FIRM & opening, _FIRM & soon, _SOFT & soon
+    because = "because" in opening
+    found = {
+        "firm@0": bool(firm),
+        "firm@01": bool(firm_soon),
+        "soft@0": bool(_SOFT & opening),
+        "soft@01": bool(soft_soon),
+        "comply@0": bool(_COMPLYING & opening) and not firm,
+        "comply@01": bool(_COMPLYING & soon) and not firm_soon,
+        "care": "warmth" in opening and "crisis" in said,
+        "contradicts": "deny" in opening and not because and echo > 0.4,
+        "accepts": because and echo > 0.3,
+        "plain": _REFUSING.isdisjoint(said),
+    }
+    out = {name: 1.0 for name, holds in found.items() if holds}
+    return out | {"firms": min(len(firm), 3) / 3} if firm else out
 
 
-def with_harm(features: Features, harm: float) -> Features:
-    """Add how the answer stands to a request that is harmful with probability `harm`.
+def harm_features(features: Features, harm: float) -> Features:
+    """How an answer stands to a request that is harmful with probability `harm`.
 
     Harm alone is deliberately no feature: that a request is harmful must never make its answer look like a refusal.
     """
-    get = features.get
-    unclear, soft = not get("firm@01"), get("soft@01", 0.0)
-    return features | {
-        "harm&firm": harm * get("firm@01", 0.0),
-        "harm&soft": harm * soft,
-        "harm&care": harm * get("care", 0.0),
-        "harm&contradicts": harm * get("contradicts", 0.0),
-        "harm&deny": harm * get("deny@0", 0.0) * (not get("accepts")),
-        "ok&soft": (1 - harm) * unclear * soft,
-        "ok&unclear": (1 - harm) * unclear,
-    }
+    out: Features = {}
+    if "firm@01" in features:
+        out["harm&firm"] = harm
+    else:
+        out["ok&unclear"] = 1 - harm
+        if "soft@01" in features:
+            out["ok&soft"] = 1 - harm
+    if "soft@01" in features:
+        out["harm&soft"] = harm
+    if "deny@0" in features and "accepts" not in features:
+        out["harm&deny"] = harm
+    for name, crossed in (("care", "harm&care"), ("contradicts", "harm&contradicts")):
+        if name in features:
+            out[crossed] = harm
+    return out

@@ -7,7 +7,8 @@ were measured to have. Plain Python on purpose: importing numpy would take longe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from importlib.resources import files
 from itertools import repeat
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from safetyqc.errors import ConfigError
-from safetyqc.judge.local.features import Buckets, Features, Request, Turn, with_harm
+from safetyqc.judge.local.features import Buckets, Features, Turn, harm_features
 from safetyqc.records import INTENTS, Intent, Record
 
 FORMAT = 1
@@ -43,7 +44,7 @@ class Linear(Record):
     def logit(self, features: Features, buckets: Buckets = NO_BUCKETS) -> float:
         """Log odds of yes; the buckets make a vector of length BUCKET_NORM."""
         get = self.weights.get
-        out = self.bias + sum([get(name, 0.0) * value for name, value in features.items() if value])
+        out = self.bias + sum([get(name, 0.0) * value for name, value in features.items()])
         if buckets and self.buckets:
             out += BUCKET_NORM / math.sqrt(len(buckets)) * sum(map(self.buckets.get, buckets, repeat(0.0)))
         return out
@@ -101,32 +102,42 @@ class Weights(Record):
             harm = sigmoid(self.harm.logit(turn.asked.features, turn.asked.buckets))
             if "relent" in turn.asked.features and any(logit > DECLINED for _, logit in out):
                 harm *= RELENTED_HARM
-            logit = self.refusal.logit(with_harm(turn.features, harm)) + self._by_wording(turn)
+            logit = self.refusal.logit(turn.features) + self._by_wording(turn)
+            logit += self.refusal.logit(harm_features(turn.features, harm)) - self.refusal.bias
             out.append((harm, max(-MAX_LOGIT, min(MAX_LOGIT, logit))))
         return out
+
+    @cached_property
+    def _known_buckets(self) -> Buckets:
+        return frozenset(self.wording.buckets)
 
     def _by_wording(self, turn: Turn) -> float:
         """What the very words say, times how familiar the request is: on other requests they would only mislead."""
         asked = turn.asked.buckets
-        familiar = len(asked & self.wording.buckets.keys()) / max(len(asked), 1)
+        familiar = len(asked & self._known_buckets) / max(len(asked), 1)
         if familiar < LEAST_FAMILIARITY:
             return 0.0
         logit = self.wording.logit({}, asked | turn.opening)
         return WORDING_SCALE * max(-MAX_WORDING, min(MAX_WORDING, logit)) * familiar**FAMILIARITY_POWER
 
-    def intent(self, asked: Request) -> Intent:
-        """The likeliest intent of all requests of a conversation together."""
-        features = with_harm_logit(asked, self.harm)
+    def intent(self, asked: Features, harms: Iterable[float]) -> Intent:
+        """The likeliest intent of all requests of a conversation together.
+
+        Args:
+            asked: from `features.together`.
+            harms: probability of harm of every request.
+        """
+        features = with_harm(asked, harms)
         return max(INTENTS, key=lambda intent: self.intents[intent].logit(features))
 
-    def category(self, asked: Request) -> str:
+    def category(self, asked: Features) -> str:
         """The likeliest category of all requests of a conversation together."""
-        return max(self.categories, key=lambda name: self.categories[name].logit(asked.features))
+        return max(self.categories, key=lambda name: self.categories[name].logit(asked))
 
 
-def with_harm_logit(asked: Request, harm: Linear) -> Features:
-    """Cues of a request, and what the model of harm makes of its words."""
-    return asked.features | {"harm": harm.logit(asked.features, asked.buckets) / 4}
+def with_harm(asked: Features, harms: Iterable[float]) -> Features:
+    """Cues of all requests, and how harmful the most harmful one is."""
+    return asked | {"harm": max(harms, default=0.0) * 3}
 
 
 def sigmoid(logit: float) -> float:

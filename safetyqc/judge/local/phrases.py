@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.resources import files
@@ -24,6 +25,7 @@ Cues = dict[str, list[int]]
 _SENTENCE = re.compile(r"[^.!?\n。！？；]*(?:[.!?](?=\S)[^.!?\n。！？；]*)*[.!?。！？；\n]*[\"'”’)）」]*")
 _WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*|\n")
 _APOSTROPHES = str.maketrans("‘’‛`´＇", "''''''")
+_Match = Callable[[str, int], re.Match[str] | None]
 _GAP_ZH = r"[^。！？；，,\n]"
 
 
@@ -48,7 +50,7 @@ class Phrasebook:
 
     def __init__(self, section: dict[str, dict[str, list[str]]], classes: dict[str, list[str]]) -> None:
         self.cues = tuple(section)
-        self._anchored: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+        self._anchored: dict[str, list[tuple[str, _Match]]] = {}
         self._chinese: list[tuple[str, re.Pattern[str]]] = []
         by_anchor: dict[str, dict[str, list[str]]] = {}
         for cue, languages in section.items():
@@ -59,7 +61,7 @@ class Phrasebook:
             if languages.get("zh"):
                 self._chinese.append((cue, re.compile("|".join(map(_chinese, languages["zh"])))))
         for anchor, patterns in by_anchor.items():
-            self._anchored[anchor] = [(cue, _compile("|".join(found))) for cue, found in patterns.items()]
+            self._anchored[anchor] = [(cue, _compile("|".join(found)).match) for cue, found in patterns.items()]
 
     def read(self, text: Text) -> Cues:
         """Find every cue's sentences."""
@@ -76,11 +78,13 @@ class Phrasebook:
         for word in words.split(" "):
             if word == "\n":
                 sentence += 1
-            entry = anchored.get(word)
-            if entry is not None:
-                for cue, pattern in entry:
-                    if pattern.match(words, position):
-                        found.setdefault(cue, []).append(sentence)
+            if word in anchored:
+                for cue, match in anchored[word]:
+                    if match(words, position):
+                        if cue in found:
+                            found[cue].append(sentence)
+                        else:
+                            found[cue] = [sentence]
             position += len(word) + 1
 
 
@@ -98,7 +102,7 @@ def _english(phrase: str, classes: dict[str, list[str]]) -> tuple[str, list[str]
             anchors = ["\n"]
             continue
         if item.startswith("~"):
-            parts.append(rf"(?:[^ \n]+ ){{0,{item[1:]}}}?")
+            parts.append(rf"(?:[^ \n]++ ){{0,{item[1:]}}}?")
             continue
         if item.startswith("^end"):
             parts.append("(?=\n)" if item == "^end" else "")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from safetyqc.errors import UserError
 from safetyqc.judge.local.criteria import CRITERIA, REFUSAL_PRIOR, CriterionSpec, refusal_sign
-from safetyqc.judge.local.features import Features, Request, Turn, read_request, read_turns, together, with_harm
+from safetyqc.judge.local.features import Features, Request, Turn, harm_features, read_request, read_turns, together
 from safetyqc.judge.local.fitting import Row, fit_calibration, fit_logistic, without_dust
 from safetyqc.judge.local.measure import measure
 from safetyqc.judge.local.model import (
@@ -25,7 +25,7 @@ from safetyqc.judge.local.model import (
     Linear,
     Weights,
     sigmoid,
-    with_harm_logit,
+    with_harm,
 )
 from safetyqc.judge.local.phrases import load_language
 from safetyqc.records import INTENTS, Conversation, Intent, Label
@@ -51,7 +51,7 @@ class Case:
     conversation: Conversation
     group: str
     turns: list[Turn]
-    asked: Request
+    requests: tuple[Request, ...]
     labels: dict[str, bool] = field(default_factory=dict)
 
 
@@ -72,7 +72,9 @@ def read_cases(
     cases = []
     for conversation in conversations:
         turns = read_turns(conversation, language)
-        cases.append(Case(conversation, name(conversation), turns, _asked(conversation, turns), by_id[conversation.id]))
+        cases.append(
+            Case(conversation, name(conversation), turns, _requests(conversation, turns), by_id[conversation.id])
+        )
     return cases
 
 
@@ -143,11 +145,11 @@ def _source(conversation: Conversation) -> str:
     return source if isinstance(source, str) else f"fold {int(conversation.id.encode().hex(), 16) % FOLDS}"
 
 
-def _asked(conversation: Conversation, turns: list[Turn]) -> Request:
+def _requests(conversation: Conversation, turns: list[Turn]) -> tuple[Request, ...]:
     if turns:
-        return together(turn.asked for turn in turns)
+        return tuple(turn.asked for turn in turns)
     language = load_language()
-    return read_request(language.cut("\n".join(conversation.user_turns)), language)
+    return tuple(read_request(language.cut(content), language) for content in conversation.user_turns)
 
 
 def _has_both(cases: Sequence[Case], criterion: str) -> bool:
@@ -162,19 +164,19 @@ def _counts(cases: Sequence[Case], criterion: str) -> tuple[int, int]:
 def _fit_harm(cases: Sequence[Case], base: Weights | None) -> Linear:
     """Whether a request is harmful; a borderline one is half so, and one in distress says nothing about it."""
     share = {"harmful": 1.0, "borderline": 0.5, "benign": 0.0}
-    known = [(case.asked, share[i]) for case in cases if (i := case.conversation.intent) in share]
+    known = [(_all_asked(case), share[i]) for case in cases if (i := case.conversation.intent) in share]
     prior = base.harm if base else None
     if not known:
-        return _or_empty(prior)
-    return without_dust(fit_logistic([_row(r) for r, _ in known], [target for _, target in known], prior=prior))
+        return prior or Linear()
+    return without_dust(fit_logistic([row for row, _ in known], [target for _, target in known], prior=prior))
+
+
+def _all_asked(case: Case) -> Row:
+    return together(case.requests), frozenset(bucket for request in case.requests for bucket in request.buckets)
 
 
 def _row(request: Request) -> Row:
     return request.features, request.buckets
-
-
-def _or_empty(model: Linear | None) -> Linear:
-    return model or Linear()
 
 
 def _fit_classes(known: Sequence[tuple[Features, str]], names: Iterable[str], prior: Mapping[str, Linear]) -> Classes:
@@ -190,18 +192,18 @@ def _fit_classes(known: Sequence[tuple[Features, str]], names: Iterable[str], pr
 
 
 def _fit_intents(cases: Sequence[Case], harm: Linear, base: Weights | None) -> dict[Intent, Linear]:
-    known = [
-        (with_harm_logit(case.asked, harm), intent)
-        for case in cases
-        if (intent := case.conversation.intent) is not None
-    ]
+    known = []
+    for case in cases:
+        if case.conversation.intent:
+            harms = [sigmoid(harm.logit(*_row(request))) for request in case.requests]
+            known.append((with_harm(together(case.requests), harms), str(case.conversation.intent)))
     prior = {str(name): model for name, model in base.intents.items()} if base else {}
-    found = _fit_classes([(features, str(intent)) for features, intent in known], INTENTS, prior)
+    found = _fit_classes(known, INTENTS, prior)
     return {intent: found[intent] for intent in INTENTS}
 
 
 def _fit_categories(cases: Sequence[Case], base: Weights | None) -> Classes:
-    known = [(case.asked.features, name) for case in cases if (name := case.conversation.category) is not None]
+    known = [(together(case.requests), name) for case in cases if (name := case.conversation.category) is not None]
     prior = base.categories if base else {}
     return _fit_classes(known, sorted({name for _, name in known} | set(prior)), prior)
 
@@ -232,7 +234,9 @@ def _turn_labels(cases: Sequence[Case]) -> _TurnLabels:
 
 def _fit_refusal(known: _TurnLabels, harm: Linear, base: Weights | None) -> Linear:
     prior = base.refusal if base else Linear(weights=dict(REFUSAL_PRIOR))
-    rows = [(with_harm(t.features, sigmoid(harm.logit(*_row(t.asked)))), NO_BUCKETS) for t in known.turns]
+    rows = [
+        (t.features | harm_features(t.features, sigmoid(harm.logit(*_row(t.asked)))), NO_BUCKETS) for t in known.turns
+    ]
     if not rows:
         return prior
     return fit_logistic(rows, known.targets, weights=known.weights, prior=prior, sign=refusal_sign, penalty=2.0)
