@@ -6,12 +6,13 @@ Running and estimating ask the same functions, so that an estimate is about the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from safetyqc.config import Config, choose_model
 
 if TYPE_CHECKING:
     from safetyqc.filters import FilterSettings
+    from safetyqc.llm.client import Client
 
 EMBEDDED = "local"
 """As an author: the small model in llama.cpp. As a judge: the scikit-learn judge, which needs no model at all."""
@@ -79,13 +80,18 @@ def check_settings(
     """
     from safetyqc.generate.scenarios import plan, top_up
     from safetyqc.generate.taxonomy import load_taxonomy
+    from safetyqc.judge.table import JUDGES, make_judge
     from safetyqc.local import find_weights
     from safetyqc.rubrics import load_rubric_set
 
     models: list[str | None] = [rewriter_model(config)]
     filter_settings(config)
     if judges:
-        load_rubric_set(config.judge.rubric)
+        rubric = load_rubric_set(config.judge.rubric)
+        for name in judge_models(config):
+            kind = name.partition(":")[0]
+            if kind in JUDGES and not (kind == "cascade" and config.judge.labels):
+                make_judge(name, rubric, lambda: cast("Client", None))  # made to see its files, never asked
         models += [*judge_models(config), config.judge.fallback]
     if writes:
         settings = config.generate
