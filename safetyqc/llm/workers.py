@@ -62,6 +62,7 @@ class WorkerLane:
         self._setup = {"name": name, "api_key": api_key, "timeout_s": timeout_s}
         self._count, self._starts = count, 0
         self._workers: list[_Worker] = []
+        self._started: list[_Worker] = []
         self._starting: asyncio.Task[None] | None = None
         self._numbers = itertools.count()
 
@@ -99,6 +100,7 @@ class WorkerLane:
         _send(process, self._setup)
         worker.reader = asyncio.create_task(self._read(worker))
         self._workers.append(worker)
+        self._started.append(worker)
 
     async def _read(self, worker: _Worker) -> None:
         """Hand answers out until the worker ends; whoever still waits then may try again."""
@@ -115,10 +117,11 @@ class WorkerLane:
             for answer in worker.waiting.values():
                 if not answer.done():
                     answer.set_exception(ModelError("provider_error", "a worker process died", retryable=True))
+            await worker.process.wait()
 
     async def close(self) -> None:
         """End the workers, which close their connections first."""
-        workers, self._workers = self._workers, []
+        workers, self._started = self._started, []
         for worker in workers:
             if worker.process.stdin is not None:
                 worker.process.stdin.close()
