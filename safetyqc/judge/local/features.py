@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 Features = dict[str, float]
 Buckets = frozenset[int]
-BUCKETS = 1 << 15
-"""Hash buckets for words and word pairs, and for pairs of Chinese characters."""
+BUCKETS = 1 << 20
+"""Hash buckets for words and word pairs; so many that a bucket which training has filled tells a pair that it saw."""
 REQUEST_WORDS, OPENING_WORDS = 80, 30
 """How much of a request and of an answer is hashed; Chinese characters count half."""
 

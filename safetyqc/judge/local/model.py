@@ -29,7 +29,7 @@ DECLINED = 2.0
 """Log odds from which a turn clearly declines."""
 RELENTED_HARM = 0.4
 """How much of its harm a request keeps in which the user gives up what was declined ("I guess you're right")."""
-MAX_WORDING, WORDING_SCALE, FAMILIARITY_POWER, LEAST_FAMILIARITY = 1.5, 3.0, 4, 0.5
+MAX_WORDING, WORDING_SCALE, FAMILIARITY_POWER, LEAST_FAMILIARITY = 1.5, 3.0, 8, 0.6
 """How far the wording of a request that training has seen may move a turn's log odds, and how fast that fades."""
 SHIPPED = "weights.json"
 
