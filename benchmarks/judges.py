@@ -3,11 +3,10 @@
     python benchmarks/judges.py gold DATA -m local:PATH.gguf --kept out.jsonl    # kappa, unscored by reason
     python benchmarks/judges.py attack -m local:PATH.gguf --targets 9            # flips per attack
     python benchmarks/judges.py canaries -m local                                # catch and false-alarm rate
-    python benchmarks/judges.py cascade DATA [--kept out.jsonl]                  # what the local judge before it saves
 
-DATA is a folder with gold_dev.jsonl and, for the cascade, what benchmarks/local_judge.py reads. Judgments are added to
---kept as they come, so a run that was stopped goes on where it was. `gold` gives the labelled intent to the judge
-(criteria that do not apply are then not asked); `--unplanned` lets it classify.
+DATA is a folder with gold_dev.jsonl. Judgments are added to --kept as they come, so a run that was stopped goes on
+where it was. `gold` gives the labelled intent to the judge (criteria that do not apply are then not asked);
+`--unplanned` lets it classify.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,13 +22,12 @@ from pathlib import Path
 from safetyqc.judge.attack import attack_judge, bad_canaries
 from safetyqc.judge.base import Judge
 from safetyqc.judge.canaries import check_canaries, load_canaries
-from safetyqc.judge.cascade import fit_cascade, saving
 from safetyqc.judge.table import make_judge
 from safetyqc.llm.client import Client
 from safetyqc.local import LocalClient, find_weights, is_local
 from safetyqc.records import Conversation, Judgment, Label, Message
 from safetyqc.rubrics import load_rubric_set
-from safetyqc.statistics import cohen_kappa, wilson_interval
+from safetyqc.statistics import cohen_kappa
 
 SAFETY = load_rubric_set()
 
@@ -143,94 +140,13 @@ async def canaries(options: argparse.Namespace) -> None:
         )
 
 
-class Kept:
-    """A judge that says again what is in a file; can be asked about a part."""
-
-    def __init__(self, name: str, judgments: Mapping[str, Judgment]) -> None:
-        self.name, self.judgments, self.rubric_hash = name, judgments, SAFETY.hash
-
-    async def judge(self, said: Conversation) -> Judgment:
-        """Say it again."""
-        return self.judgments[said.id]
-
-    async def judge_only(self, said: Conversation, only: Iterable[str] | None) -> Judgment:
-        """Say a part of it again."""
-        judgment = self.judgments[said.id]
-        scores = tuple(s for s in judgment.scores if only is None or s.criterion in only)
-        return judgment.model_copy(update={"scores": scores})
-
-
-def local_unseen(folder: Path, said: Sequence[Conversation]) -> dict[str, Judgment]:
-    """The local judge's verdicts, each from weights that saw nothing of the conversation's source."""
-    from local_judge import load_cases  # the benchmark beside this one, which reads the same folder
-
-    from safetyqc.judge.local.judge import LocalJudge
-    from safetyqc.judge.local.training import train_cases
-
-    cases = load_cases(folder)
-    verdicts = {}
-    for source in sorted({c.meta["source"] for c in said}):
-        judge = LocalJudge(SAFETY, train_cases([case for case in cases if case.group != source]))
-        verdicts |= {c.id: judge.score(c) for c in said if c.meta["source"] == source}
-    return verdicts
-
-
-async def cascade(options: argparse.Namespace) -> None:
-    pairs = [(c, labels) for c, labels in read_gold(options.data) if c.intent]
-    dear = [Kept("model", read_kept(options.kept))] if options.kept else []
-    pairs = [(c, labels) for c, labels in pairs if all(c.id in judge.judgments for judge in dear)]
-    cheap = Kept("local", local_unseen(options.data, [c for c, _ in pairs]))
-    labels = {c.id: own for c, own in pairs}
-    totals: Counter[str] = Counter()
-    for split in range(options.splits):
-        said = [c for c, _ in pairs]
-        random.Random(split).shuffle(said)
-        half = len(said) // 2
-        fitted = await fit_cascade(
-            [cheap, *dear],
-            said[:half],
-            [x for c in said[:half] for x in labels[c.id]],
-            SAFETY,
-            min_agreement=options.min_agreement,
-            confidence=options.confidence,
-            people=not dear,
-        )
-        if split == 0:
-            for criterion in SAFETY.criteria:
-                told = fitted.stages[0].promises[criterion.id]
-                print(f"  {criterion.id:<20} from certainty {told.min_certainty}: {told.why}")
-        judgments = [await fitted.judge(c) for c in said[half:]]
-        told = saving(judgments)
-        truth = {(x.conversation_id, x.criterion): x.outcome for c in said[half:] for x in labels[c.id]}
-        for judgment in judgments:
-            for score in judgment.scores:
-                by = judgment.settings["decided_by"].get(score.criterion)
-                label = truth.get((judgment.conversation_id, score.criterion))
-                if by and label in ("pass", "fail") and score.outcome in ("pass", "fail"):
-                    totals[by] += 1
-                    totals[f"{by} right"] += score.outcome == label
-        totals["saved"] += round(1000 * (told.calls_saved or 0))
-        totals["cells"] += round(1000 * (told.cells_not_escalated or 0))
-    for name in ("local", "model"):
-        if totals[name]:
-            low, high = wilson_interval(totals[f"{name} right"], totals[name])
-            print(
-                f"decided by {name}: {totals[name]} cells, right {totals[f'{name} right'] / totals[name]:.3f}"
-                f" [{low:.3f}, {high:.3f}] (cells of {options.splits} splits overlap)"
-            )
-    print(
-        f"calls saved {totals['saved'] / options.splits / 1000:.3f}, "
-        f"cells not escalated {totals['cells'] / options.splits / 1000:.3f}"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(required=True)
-    for part in (gold, attack, canaries, cascade):
+    for part in (gold, attack, canaries):
         command = parts.add_parser(part.__name__)
         command.set_defaults(part=part)
-        if part in (gold, cascade):
+        if part is gold:
             command.add_argument("data", type=Path)
         command.add_argument("-m", "--model", default="local")
         command.add_argument("--kept", type=Path)
@@ -238,9 +154,6 @@ def main() -> None:
         command.add_argument("--at-once", type=int, default=4)
         command.add_argument("--unplanned", action="store_true")
         command.add_argument("--targets", type=int, default=9)
-        command.add_argument("--splits", type=int, default=20)
-        command.add_argument("--min-agreement", type=float, default=0.9)
-        command.add_argument("--confidence", type=float, default=0.95)
     options = parser.parse_args()
     asyncio.run(options.part(options))
 
