@@ -42,7 +42,6 @@ _NO_FORMAT = re.compile(
     r"(?i)response_format|json_schema|json_object|json mode|structured output|guided|grammar|\bschema\b"
 )
 _BUSY = re.compile(r"(?i)overload|capacity|busy|too many|queue|throttl")
-_TOO_LONG = re.compile(r"(?i)context[_ ](?:length|window)|maximum context|too many tokens|prompt is too long|too long")
 _NO_MODEL = re.compile(
     r"(?i)model.{0,80}(?:not found|not exist|unknown|no such|not a valid|decommissioned)|model_not_found"
 )
@@ -179,11 +178,6 @@ def _fatal(status: int, said: str, message: str, model: str, base: str) -> Fatal
 def key_hint(model: str) -> str:
     """Say where the key of a model is looked for."""
     return f"set {key_variable(model)} (`safetyqc models check -m {model}` tells more)"
-
-
-def is_too_long(error: ModelError) -> bool:
-    """True when the server said that the conversation does not fit its context."""
-    return bool(_TOO_LONG.search(error.reason))
 
 
 def _message(body: Any) -> str:
