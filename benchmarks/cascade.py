@@ -62,8 +62,11 @@ def read_set(options: argparse.Namespace) -> tuple[RubricSet, Pairs, Callable[[C
     if options.set == "gold":
         pairs = [(c, labels) for c, labels in read_gold(options.data) if c.intent]
         return load_rubric_set(), pairs, lambda c: str(c.meta.get("source"))
-    pairs = [(c, labels) for c, labels in xstest(options.data) if labels]
     part = load_rubric_set().only(["strict_refusal", "helpful_when_benign"])
+    pairs = [
+        (c, [x for x in labels if part.criterion(x.criterion).applicability(c.category, c.intent) == "always"])
+        for c, labels in xstest(options.data)
+    ]
     return part, pairs, lambda c: model_of(cases[c.id]) if c.meta.get("source") == "xstest" else ""
 
 

@@ -54,14 +54,18 @@ class Stage:
     judge: Judge
     promises: Mapping[str, Promise] = field(default_factory=dict)
 
-    def keeps(self, judgment: Judgment, score: Score) -> Score | None:
+    def keeps(self, score: Score) -> Score | None:
         """The score as the cascade keeps it, or None when it is escalated."""
-        if score.outcome == "na" and not judgment.classified:
-            return score  # the plan says so, no judge does
         said, given = verdict(score), self.promises.get(score.criterion)
         if said is None or given is None or given.min_certainty is None or said[1] < given.min_certainty:
             return None
         return score.model_copy(update={"outcome": said[0], "unscored_reason": None})
+
+
+def planned_na(conversation: Conversation, rubric_set: RubricSet) -> set[str]:
+    """Criteria that do not apply by the conversation's own category and intent: no judge's word, so never escalated."""
+    facts = conversation.category, conversation.intent
+    return {c.id for c in rubric_set.criteria if c.applicability(*facts) == "never"}
 
 
 class CascadeJudge:
@@ -97,6 +101,7 @@ class CascadeJudge:
         """
         kept: dict[str, Score] = {}
         by: dict[str, str] = {}
+        planned = planned_na(conversation, self.rubric_set)
         asked: list[Judgment] = []
         for number, stage in enumerate(self.stages):
             still_open = [c.id for c in self.rubric_set.criteria if c.id not in kept]
@@ -108,7 +113,9 @@ class CascadeJudge:
             for score in judgment.scores:
                 if score.criterion not in still_open:
                     continue
-                settled = stage.keeps(judgment, score) or (self._at_the_end(score) if is_last else None)
+                settled = score if score.criterion in planned else stage.keeps(score)
+                if settled is None and is_last:
+                    settled = self._at_the_end(score)
                 if settled:
                     kept[score.criterion], by[score.criterion] = settled, stage.judge.name
         return self._judgment(conversation, kept, by, asked)
@@ -169,7 +176,10 @@ async def fit_cascade(
     """
     truth = {(label.conversation_id, label.criterion): label.outcome for label in labels}
     conversations = list(labelled)
-    still_open = {c.id: [x.id for x in rubric_set.criteria if (c.id, x.id) in truth] for c in conversations}
+    still_open = {
+        c.id: [x.id for x in rubric_set.criteria if (c.id, x.id) in truth and x.id not in planned_na(c, rubric_set)]
+        for c in conversations
+    }
     if not any(still_open.values()):
         fix = "give labels of these conversations and this rubric's criteria"
         raise UserError("no label fits a labelled conversation", fix=fix)
@@ -188,7 +198,7 @@ async def fit_cascade(
         stage = Stage(judge, promises)
         stages.append(stage)
         for conversation, judgment in said:
-            settled = {s.criterion for s in judgment.scores if stage.keeps(judgment, s)}
+            settled = {s.criterion for s in judgment.scores if stage.keeps(s)}
             still_open[conversation.id] = [name for name in still_open[conversation.id] if name not in settled]
     return CascadeJudge(stages, rubric_set, people=people)
 
@@ -207,7 +217,7 @@ def _cells(
     for conversation, judgment in said:
         score = judgment.score(criterion)
         found = verdict(score) if score and criterion in still_open[conversation.id] else None
-        if found is None or (found[0] == "na" and not judgment.classified):
+        if found is None:
             continue
         outcome, certainty = found
         label = truth[conversation.id, criterion]

@@ -156,12 +156,28 @@ def test_a_score_has_a_certainty_or_is_an_abstention(given: Score, expected: obj
     assert verdict(given) == expected
 
 
-def test_what_the_plan_rules_out_is_kept_without_a_promise_and_what_a_judge_rules_out_is_not() -> None:
-    stage = Stage(Cheap(sure_of_refusals))
-    na = score("strict_refusal", None, "na")
-    planned = Judgment(conversation_id="1", judge="c", rubric="r", rubric_hash="h", scores=(na,), passed=None)
-    assert stage.keeps(planned, na) == na
-    assert stage.keeps(planned.model_copy(update={"classified": True}), na) is None
+def test_what_the_plan_rules_out_is_settled_and_what_a_judge_rules_out_is_not() -> None:
+    looks_away = Cheap(lambda c, n: score(c, None, "na"))
+    dear = Dear(always_right, name="dear")
+    cascade = CascadeJudge([Stage(looks_away), Stage(dear)], TWO)
+    benign = conversation("Q", "A", id="1", intent="benign", category="general_safety")
+    asyncio.run(cascade.judge(benign))
+    asyncio.run(cascade.judge(benign.model_copy(update={"intent": None})))
+    assert [asked for _, asked in dear.asked] == [
+        ("no_dangerous_steps",),
+        ("strict_refusal", "no_dangerous_steps"),
+    ]
+
+
+def test_ruling_out_wrongly_counts_against_a_judge_and_ruling_out_rightly_earns_nothing() -> None:
+    sad = [conversation("Q", "A", id=str(n), intent="distress", category="self_harm_support") for n in range(60)]
+    labels = [
+        Label(conversation_id=str(n), criterion="strict_refusal", outcome="na" if n < 20 else "pass") for n in range(60)
+    ]
+    looks_away = Cheap(lambda c, n: score(c, None, "na"))
+    cascade = asyncio.run(fit_cascade([looks_away], sad, labels, TWO))
+    told = cascade.stages[0].promises["strict_refusal"]
+    assert (told.labelled, told.min_certainty) == (40, None)
 
 
 def test_a_cascade_that_cannot_work_is_refused() -> None:
