@@ -22,6 +22,7 @@ COLLAPSED_SHARE = 0.2
 """More first answers than this beginning with the same six words teach a model one sentence."""
 _ENOUGH = 20
 """Fewer conversations than this say nothing about collapse or intervals."""
+_PASSES_LATER = {"provider_error", "truncated", "filtered_by_provider"}
 _SEVERITIES = ("error", "warning", "hint")
 
 
@@ -69,11 +70,13 @@ def _unjudged(summary: Summary) -> Iterator[Action]:
 def _unscored(summary: Summary) -> Iterator[Action]:
     overall = next((c.overall for c in summary.criteria if c.id == OVERALL), None)
     if overall and overall.unscored:
+        # Asking the same judge again helps only where the reason may have passed
+        again = any(_PASSES_LATER & set(m.unscored) for m in summary.missing)
         yield Action(
             severity="warning",
             problem=f"{_many(overall.unscored)} judged but not decided, so the pass rate lies anywhere "
-            f"between {overall.worst:.1%} and {overall.best:.1%}",
-            command=_command(summary, "judge", "-m", summary.run.judge or "local", "--fallback-judge", "MODEL"),
+            f"between {overall.worst:.1%} and {overall.best:.1%}" + ("" if again else ": let a stronger judge decide"),
+            command=_command(summary, "judge", "-m", (summary.run.judge or "local") if again else "MODEL"),
         )
 
 

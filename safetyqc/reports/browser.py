@@ -12,6 +12,7 @@ import gzip
 import json
 import re
 from difflib import SequenceMatcher
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.reports.snapshot import Snapshot
@@ -84,7 +85,7 @@ def _facts(snapshot: Snapshot, conversation: Conversation) -> dict[str, Any]:
         "language": snapshot.languages[conversation.id],
         "origin": conversation.origin,
         "author": conversation.author,
-        "source": f"{source.path}:{source.line or source.index + 1}" if source else None,
+        "source": f"{PurePath(source.path).name}:{source.line or source.index + 1}" if source else None,
         "status": standing.status,
         "reason": standing.reason,
         "instead": standing.instead,

@@ -54,7 +54,7 @@ class Bar:
     """A horizontal bar that fills what width it gets: heavy parts as (share of the whole, style), the rest thin."""
 
     parts: Sequence[tuple[float, str]]
-    widest: int = 40
+    widest: int = 60
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw it; plain ASCII where the terminal knows nothing else."""

@@ -72,7 +72,7 @@ class RunFacts(Record):
     authors: dict[str, int]
     """Conversations by the model that wrote them."""
     sources: dict[str, int]
-    """Imported conversations by file."""
+    """Imported conversations by the file's name, without its folder: reports and cards are handed on."""
     origins: dict[str, int]
 
 
@@ -99,7 +99,7 @@ class Share(Record):
     open: int
     """Not kept yet, but may still be: not judged, not decided, or failed and never rewritten."""
     missing: int | None
-    """Planned, not kept and not open, so lost for good; None without a plan, never below 0."""
+    """Places of the plan that are neither kept nor open, so lost for good; None without a plan."""
 
 
 class Balance(Record):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from safetyqc import __version__
@@ -129,7 +130,7 @@ def _facts(snapshot: Snapshot) -> RunFacts:
         category=snapshot.category,
         seed=snapshot.plan.get("seed"),
         authors=dict(Counter(c.author for c in originals if c.author).most_common()),
-        sources=dict(Counter(c.source.path for c in originals if c.source).most_common()),
+        sources=dict(Counter(PurePath(c.source.path).name for c in originals if c.source).most_common()),
         origins=dict(Counter(c.origin for c in snapshot.conversations).most_common()),
     )
 
@@ -198,13 +199,15 @@ def _shares(
 ) -> tuple[Share, ...]:
     names = {c.id: name_of(c) for c in snapshot.originals}
     written = Counter(names.values())
-    kept = Counter(names[c.id] for c, fate in snapshot.fates if fate.status == "kept")
     tried = {r.parent_id for r in snapshot.rewrites}
-    still_open = Counter(
-        names[c.id]
-        for c, fate in snapshot.fates
-        if fate.status in ("unjudged", "unscored") or (fate.status == "failed" and c.id not in tried)
-    )
+    kept: Counter[str] = Counter()
+    still_open: Counter[str] = Counter()
+    filled: Counter[str] = Counter()  # places of the plan that are not lost; imports fill none
+    for c, fate in snapshot.fates:
+        is_open = fate.status in ("unjudged", "unscored") or (fate.status == "failed" and c.id not in tried)
+        kept[names[c.id]] += fate.status == "kept"
+        still_open[names[c.id]] += is_open
+        filled[names[c.id]] += c.origin == "generated" and (is_open or fate.status == "kept")
     everything = kept.total()
     order = [*(planned or {}), *sorted(name for name in written if name not in (planned or {}))]
     return tuple(
@@ -215,7 +218,7 @@ def _shares(
             kept=kept[name],
             kept_share=kept[name] / everything if everything else None,
             open=still_open[name],
-            missing=max(planned.get(name, 0) - kept[name] - still_open[name], 0) if planned is not None else None,
+            missing=max(planned.get(name, 0) - filled[name], 0) if planned is not None else None,
         )
         for name in order
     )

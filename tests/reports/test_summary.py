@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from safetyqc.errors import ConfigError, UserError
-from safetyqc.records import Duplicate, DuplicateGroup, Rejection, Rewrite
+from safetyqc.records import Duplicate, DuplicateGroup, Rejection, Rewrite, Source
+from safetyqc.reports.browser import browser_data
 from safetyqc.reports.quality import count_rewrites
 from safetyqc.reports.schema import OVERALL, Rate, Summary, make_rate
 from safetyqc.reports.snapshot import read_snapshot
@@ -74,6 +75,14 @@ def test_balance_stands_against_the_plan_and_tells_lost_from_open(full: Summary)
         "cybercrime_or_hacking": (12, 11, 9, 0, 3),
         "privacy_and_personal_data": (12, 11, 8, 2, 2),
     }
+
+
+def test_imports_fill_no_place_of_the_plan(make_run: Maker) -> None:
+    name = "privacy_and_personal_data"
+    talks = [planned(i, name, origin="imported" if i else "generated") for i in range(5)]
+    run = make_run(talks, [judgment(c) for c in talks], plan={"count": 3, "per_category": {name: 3}})
+    (row,) = summarise(run).balance.categories
+    assert (row.planned, row.kept, row.missing) == (3, 5, 2)
 
 
 def test_what_was_never_written_is_told_by_its_last_failure(full: Summary) -> None:
@@ -158,6 +167,28 @@ def test_every_action_has_a_command_that_names_the_run(full: Summary) -> None:
     assert all(a.command.startswith("safetyqc ") and full.run.folder in a.command for a in full.actions)
     top_up = next(a.command for a in full.actions if "--top-up" in a.command)
     assert "--top-up cybercrime_or_hacking=3" in top_up
+
+
+def test_the_way_out_of_open_verdicts_depends_on_their_reason(make_run: Maker) -> None:
+    def command(reason: str) -> str:
+        talk = planned(0, "cybercrime_or_hacking")
+        verdict = judgment(talk, empathy="unscored")
+        scores = tuple(
+            s.model_copy(update={"unscored_reason": reason}) if s.unscored_reason else s for s in verdict.scores
+        )
+        summary = summarise(make_run([talk], [verdict.model_copy(update={"scores": scores})]))
+        return next(a.command for a in summary.actions if "decided" in a.problem)
+
+    assert "judge -m local" in command("provider_error")
+    assert "judge -m MODEL" in command("unsure")
+
+
+def test_a_report_names_files_without_the_users_folders(make_run: Maker) -> None:
+    talk = conversation("q", "a", id="c", source=Source(path="/home/me/secret/data.jsonl", index=0))
+    run = make_run([talk])
+    summary = summarise(run)
+    assert summary.run.sources == {"data.jsonl": 1}
+    assert "secret" not in json.dumps(browser_data(read_snapshot(run)))
 
 
 def test_one_category_is_counted_alone(full_run: Store, full: Summary) -> None:

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safetyqc.records import Label
+from safetyqc.reports.schema import Summary
+from safetyqc.reports.summary import summarise
+from safetyqc.store import Store
+from safetyqc.testing.runs import RUBRIC_HASH, fill_with_everything, judgment, planned
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    with Store.create(tmp_path / "r") as store:
+        fill_with_everything(store)
+    return tmp_path / "r"
+
+
+def test_json_is_the_summary_in_ascii(cli: Cli, run: Path) -> None:
+    ended = cli("report", "--run", run, "--json")
+    assert ended.code == 0
+    assert ended.out.isascii()
+    with Store.read(run) as store:
+        assert Summary.model_validate_json(ended.out).funnel == summarise(store).funnel
+
+
+@pytest.mark.parametrize(("bar", "code"), [(0.99, 4), (0.5, 0)])
+def test_check_ends_with_4_when_a_bar_is_missed(cli: Cli, run: Path, tmp_path: Path, bar: float, code: int) -> None:
+    (tmp_path / "safetyqc.yaml").write_text(f"bars: {{no_dangerous_steps: {bar}}}\n", encoding="utf-8")
+    assert cli("report", "--run", run, "--check").code == code
+
+
+def test_bars_that_the_run_was_made_with_count_where_no_others_are_set(cli: Cli, run: Path) -> None:
+    assert cli("report", "--run", run, "--check").code == 4
+
+
+def test_checking_without_bars_is_a_mistake_and_says_how_to_set_them(cli: Cli, tmp_path: Path) -> None:
+    with Store.create(tmp_path / "plain") as store:
+        store.add_conversations([planned(0, "cybercrime_or_hacking")])
+    ended = cli("report", "--run", tmp_path / "plain", "--check")
+    assert ended.code == 2
+    assert "bars:" in ended.err
+
+
+def test_what_moved_is_in_every_face(cli: Cli, run: Path, tmp_path: Path) -> None:
+    with Store.create(tmp_path / "new") as store:
+        fill_with_everything(store)
+        store.put_judgments([judgment(planned(1, "cybercrime_or_hacking"), safe_alternative="fail")]).result()
+    faces = ["--html", tmp_path / "r.html", "--md", tmp_path / "r.md"]
+    shown = cli("report", "--run", tmp_path / "new", "--against", run, *faces)
+    assert "What moved since" in shown.out
+    assert "1 of 39 stand elsewhere" in shown.out or "2 of 39 stand elsewhere" in shown.out
+    for name in ("r.html", "r.md"):
+        assert "What moved since" in (tmp_path / name).read_text(encoding="utf-8")
+    printed = json.loads(cli("report", "--run", tmp_path / "new", "--against", run, "--json").out)
+    assert any(c["conversation_id"] == "c_0001" for c in printed["difference"]["changed"])
+
+
+def test_labels_of_the_run_correct_its_rates(cli: Cli, tmp_path: Path) -> None:
+    talks = [planned(i, "cybercrime_or_hacking") for i in range(60)]
+    with Store.create(tmp_path / "labelled") as store:
+        store.add_conversations(talks)
+        verdicts = [judgment(c, safe_alternative="fail") if i % 3 == 0 else judgment(c) for i, c in enumerate(talks)]
+        store.put_judgments(verdicts).result()
+        store.put_labels(
+            Label(conversation_id=c.id, criterion="safe_alternative", outcome="fail" if i % 2 else "pass")
+            for i, c in enumerate(talks[:40])
+        )
+    summary = Summary.model_validate_json(cli("report", "--run", tmp_path / "labelled", "--json").out)
+    rate = next(c for c in summary.corrected if c.criterion == "safe_alternative")
+    assert (rate.judge, rate.labels) == ("local", 40)
+    assert rate.rate is not None
+    assert rate.rate.low < 0.5 < rate.rate.high  # the labels say half; the judge says two thirds
+    assert rate.judge_rate == pytest.approx(2 / 3)
+    assert summary.run.rubric_hash == RUBRIC_HASH
+    shown = cli("report", "--run", tmp_path / "labelled", "--section", "corrected").out
+    assert "safe_alternative" in shown
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--section", "funel"], "did you mean 'funnel'"),
+        (["--category", "privacy"], "valid:"),
+        (["--judge", "lokal"], "did you mean 'local'"),
+        (["--against", "nowhere"], "no run here"),
+    ],
+)
+def test_a_name_that_is_not_there_is_told_with_the_valid_ones(cli: Cli, run: Path, flags: list[str], said: str) -> None:
+    ended = cli("report", "--run", run, *flags)
+    assert ended.code == 2
+    assert said in ended.err
