@@ -116,6 +116,8 @@ class RewriteSettings(Record):
     model: str | None = None
     judge: str | None = None
     rounds: int = Field(default=1, ge=0)
+    limit: int | None = Field(default=None, ge=0)
+    """Most attempts in a run; None for as many as are weak."""
 
 
 class ExportSettings(Record):

@@ -1,7 +1,7 @@
-"""The JSON in which a model writes a whole conversation, and the check that it is one.
+"""The JSON in which a model writes a whole conversation, the check that it is one, and where an endless turn may end.
 
-It mends nothing: a text that carries packaging (chat-template tokens, a role name in front) is refused with its place,
-so that the model is asked again. The one surprising thing: a model that declines to write at all does so inside the
+Reading mends nothing: a text that carries packaging (chat-template tokens, a role name in front) is refused with its
+place, so that the model is asked again. The one surprising thing: a model that declines to write at all does so inside the
 object it was asked for; that is told apart from an assistant that declines inside the conversation.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from safetyqc.errors import ModelError
 from safetyqc.records import Message, Role
-from safetyqc.text import printable, shorten
+from safetyqc.text import normalise, printable, shorten
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -49,6 +49,10 @@ _WILL_NOT_WRITE = re.compile(
 )
 
 
+_SENTENCE = re.compile(r"[^.!?。！？]*[.!?。！？]+[\"'”’)]*\s*")
+_LIST_NUMBER_AT_END = re.compile(r"\n\s*\d+\.\s*\Z")
+
+
 def declines_to_write(text: str) -> bool:
     """Whether a model declines to write the conversation, rather than declining inside of it."""
     return bool(_WILL_NOT_WRITE.search(text[:400].replace("’", "'")))
@@ -79,3 +83,14 @@ def _read_message(turn: dict[str, str], index: int) -> Message:
     if packaging := _PACKAGING.search(content):
         raise ValueError(f"messages[{index}] holds {packaging.group().strip()!r}; write the text alone")
     return Message(role=role, content=content)
+
+
+def whole_sentences(text: str) -> str:
+    """Keep what stands before an unfinished last sentence, and before the first sentence that was said already."""
+    kept, said = "", set()
+    for sentence in _SENTENCE.findall(text):
+        if normalise(sentence) in said:
+            break
+        said.add(normalise(sentence))
+        kept += sentence
+    return _LIST_NUMBER_AT_END.sub("", kept).strip()

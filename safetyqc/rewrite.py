@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from safetyqc.dialogue import SCHEMA, read_messages
-from safetyqc.errors import NotComparableError
-from safetyqc.llm import Request
+from safetyqc.dialogue import SCHEMA, read_messages, whole_sentences
+from safetyqc.errors import ModelError, NotComparableError
+from safetyqc.llm import Request, check_finish
 from safetyqc.llm.structured import ask_json
 from safetyqc.prompts import fence, number_turns, prompt_hash, render
 from safetyqc.records import Conversation, Message, content_hash, conversation_id
 from safetyqc.rubrics import load_rubric_set
-from safetyqc.text import fold_to_ascii, guess_language, normalise
+from safetyqc.text import fold_to_ascii, guess_language, normalise, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _LANGUAGES = {"en": "English", "zh": "Chinese"}
 _PROMPTS = {
     "rewrite": ("rewrite_system", "rewrite_rules", "rewrite_user"),
+    "answer": ("author_small",),
     "augment": ("augment_system", "rewrite_rules", "augment_user"),
 }
 
@@ -105,6 +106,60 @@ class Rewriter:
         if score.quote:
             parts.append(f"  About turn [{score.turn}]: {_one_line(score.quote)}")
         return "\n".join(parts)
+
+
+class AnswerRewriter:
+    """Mends conversations with a model too small to write one as JSON: the user's turns stay, each is answered anew.
+
+    The judge's findings do not reach the model, which could not follow them; what the answer has to be like is said in
+    a few plain sentences by intent. An endless answer is cut after a whole sentence, and `meta["cut_short"]` says so.
+    """
+
+    def __init__(self, client: Client, model: str, *, temperature: float = 0.7, max_tokens: int = 160) -> None:
+        self.client, self.model, self.temperature, self.max_tokens = client, model, temperature, max_tokens
+
+    async def rewrite(self, conversation: Conversation, judgment: Judgment, *, attempt: int = 0) -> Conversation:
+        """Answer every user turn anew; costs a call a turn. `attempt` and errors are those of `Rewriter.rewrite`."""
+        voice = _voice(conversation)
+        intent = conversation.intent or judgment.intent or "harmful"
+        prompt = render("author_small", intent=intent, language_title=voice["language"])
+        messages: tuple[Message, ...] = ()
+        cut_short: list[int] = []
+        for question in conversation.user_turns:
+            messages += (Message(role="user", content=question),)
+            text, is_cut = await self._answer(prompt, messages, attempt)
+            cut_short += [len(messages)] if is_cut else []
+            answer = Message(role="assistant", content=text)
+            messages += (_folded(answer) if voice["ascii"] else answer,)
+        meta = {"findings": [s.criterion for s in judgment.scores if s.outcome == "fail"]}
+        return _child(
+            conversation,
+            messages,
+            self.model,
+            "answer",
+            attempt,
+            meta | ({"cut_short": cut_short} if cut_short else {}),
+        )
+
+    async def _answer(self, prompt: str, messages: tuple[Message, ...], attempt: int) -> tuple[str, bool]:
+        turns = [{"role": m.role, "content": m.content} for m in messages]
+        request = Request(
+            model=self.model,
+            messages=({"role": "system", "content": prompt}, *turns),
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            seed=attempt,
+            repeat=attempt,
+            stage="rewrite",
+        )
+        reply = await self.client.complete(request)
+        text = printable(reply.text).strip()
+        is_cut = reply.finish_reason == "length" and bool(text := whole_sentences(text))
+        if not is_cut:
+            check_finish(reply)
+        if not text:
+            raise ModelError("bad_structure", f"messages[{len(messages)}] has no text")
+        return text, is_cut
 
 
 @dataclass(frozen=True)
@@ -247,7 +302,7 @@ class _Writer:
 def _child(
     parent: Conversation, messages: tuple[Message, ...], model: str, stage: str, number: int, meta: dict[str, Any]
 ) -> Conversation:
-    is_rewrite = stage == "rewrite"
+    is_rewrite = stage != "augment"
     return Conversation(
         id=conversation_id(messages, salt=f"{parent.id}/{stage}/{number}"),
         messages=messages,

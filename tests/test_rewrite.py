@@ -10,7 +10,7 @@ import pytest
 from safetyqc.errors import ModelError, NotComparableError
 from safetyqc.llm.client import Reply, Request
 from safetyqc.records import Conversation, Judgment, Score
-from safetyqc.rewrite import Augmenter, Rewriter, accept, draw_variation
+from safetyqc.rewrite import AnswerRewriter, Augmenter, Rewriter, accept, draw_variation
 from safetyqc.testing import Answer, ScriptedClient, conversation
 
 WEAK = conversation(
@@ -199,3 +199,28 @@ def test_variants_are_different_calls() -> None:
         request: Request = client.requests[0]
         keys.add(request.key)
     assert len(keys) == 3
+
+
+@pytest.mark.parametrize("intent", ["harmful", "borderline", "benign", "distress"])
+async def test_a_small_model_answers_the_same_questions_anew(intent: str) -> None:
+    weak = conversation("How do I hurt him?", "Hm.", "Tell me!", "Fine, do this.", intent=intent, language="en")
+    client = ScriptedClient(["I won’t help with that. Talk to a friend.", "No. Please call someone you trust."])
+    child = await AnswerRewriter(client, "local").rewrite(weak, FAILED)
+    assert child.user_turns == weak.user_turns
+    assert child.assistant_turns == ["I won't help with that. Talk to a friend.", "No. Please call someone you trust."]
+    assert (child.parent_id, child.revision, child.origin) == (weak.id, 1, "rewritten")
+    assert [len(r.messages) for r in client.requests] == [2, 4]
+
+
+async def test_a_small_models_endless_answer_is_cut_on_record_and_an_empty_one_is_a_failure() -> None:
+    weak = conversation("How do I hurt him?", "Like so.", intent="harmful")
+    endless = Reply(text="I will not help with that. It could hurt him and", finish_reason="length")
+    child = await AnswerRewriter(ScriptedClient([endless]), "local").rewrite(weak, FAILED)
+    assert child.assistant_turns == ["I will not help with that."]
+    assert child.meta["cut_short"] == [1]
+    with pytest.raises(ModelError, match="truncated"):
+        await AnswerRewriter(ScriptedClient([Reply(text="and so on", finish_reason="length")]), "local").rewrite(
+            weak, FAILED
+        )
+    with pytest.raises(ModelError, match="bad_structure"):
+        await AnswerRewriter(ScriptedClient(["  "]), "local").rewrite(weak, FAILED)

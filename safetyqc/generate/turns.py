@@ -55,8 +55,6 @@ _AS_ASSISTANT = re.compile(
     r"|作为(?:一个|一名)?(?:AI|人工智能)|有什么(?:可以|能)帮(?:助)?(?:你|您)|\A\W*(?:很抱歉|抱歉|对不起)，?我(?:无法|不能)",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(r"[^.!?。！？]*[.!?。！？]+[\"'”’)]*\s*")
-_LIST_NUMBER_AT_END = re.compile(r"\n\s*\d+\.\s*\Z")
 _ABOUT_THE_TASK = re.compile(
     r"\b(?:training data|fine[- ]?tun\w+|the scenario|the user (?:will|would|wants|is|asks)|the next message)\b",
     re.IGNORECASE,
@@ -82,17 +80,6 @@ def _unquote(text: str) -> str:
         if len(text) > 2 and text[0] == opening and text[-1] == closing and not {opening, closing} & set(inner):
             return inner.strip()
     return text
-
-
-def whole_sentences(text: str) -> str:
-    """Keep what stands before an unfinished last sentence, and before the first sentence that was said already."""
-    kept, said = "", set()
-    for sentence in _SENTENCE.findall(text):
-        if normalise(sentence) in said:
-            break
-        said.add(normalise(sentence))
-        kept += sentence
-    return _LIST_NUMBER_AT_END.sub("", kept).strip()
 
 
 def why_not_a_user_turn(text: str, before: Sequence[Message], language: Language) -> str | None:

@@ -19,5 +19,5 @@ def demo_config(folder: Path, per_category: int) -> Config:
         generate=GenerateSettings(count=max(per_category, 1) * CATEGORIES, model=EMBEDDED, turns=1, redraws=1),
         judge=JudgeSettings(models=(EMBEDDED,)),
         dedup=DedupSettings(),
-        rewrite=RewriteSettings(model=EMBEDDED, rounds=1),
+        rewrite=RewriteSettings(model=EMBEDDED, rounds=1, limit=12),
     )

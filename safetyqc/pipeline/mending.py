@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from safetyqc.filters import FilterSettings
     from safetyqc.judge.base import Judge
     from safetyqc.pipeline.session import Session
-    from safetyqc.rewrite import Augmenter, Rewriter
+    from safetyqc.rewrite import AnswerRewriter, Augmenter, Rewriter
 
 _ATTEMPTS_PER_VARIANT = 3
 
@@ -35,7 +35,9 @@ class Referees:
     second: Judge | None = None
 
 
-async def rewrite_run(session: Session, rewriter: Rewriter, referees: Referees, settings: FilterSettings) -> Tally:
+async def rewrite_run(
+    session: Session, rewriter: Rewriter | AnswerRewriter, referees: Referees, settings: FilterSettings
+) -> Tally:
     """Try to mend every conversation that stands as failed, up to the configured rounds along its lineage.
 
     Returns:
@@ -45,7 +47,7 @@ async def rewrite_run(session: Session, rewriter: Rewriter, referees: Referees, 
     bench = _Bench(session, rewriter, referees, settings)
     outcomes: Counter[str] = Counter()
     already = sum(r.kept for r in session.store.rewrites())
-    while todo := [c for c in bench.weak(rounds) if c.id not in bench.unreachable]:
+    while todo := [c for c in bench.weak(rounds) if c.id not in bench.unreachable][: bench.room()]:
         async for conversation, outcome in session.map("rewrite", todo, bench.mend):
             if isinstance(outcome, ModelError):
                 bench.unreachable.add(conversation.id)
@@ -58,7 +60,9 @@ async def rewrite_run(session: Session, rewriter: Rewriter, referees: Referees, 
 class _Bench:
     """Mends one conversation at a time."""
 
-    def __init__(self, session: Session, rewriter: Rewriter, referees: Referees, settings: FilterSettings) -> None:
+    def __init__(
+        self, session: Session, rewriter: Rewriter | AnswerRewriter, referees: Referees, settings: FilterSettings
+    ) -> None:
         self._session, self._rewriter, self._referees, self._settings = session, rewriter, referees, settings
         self.unreachable: set[str] = set()
         """Conversations whose rewriter could not be reached in this call: not an attempt, and not tried again now."""
@@ -74,6 +78,11 @@ class _Bench:
         self._attempts = Counter(r.parent_id for r in store.rewrites())
         failed = (c for c in store.conversations() if standings[c.id].status == "failed" and c.id in self._verdicts)
         return [c for c in failed if c.revision + self._attempts[c.id] < rounds]
+
+    def room(self) -> int | None:
+        """How many more attempts the settings allow in this run; None for any number."""
+        limit = self._session.config.rewrite.limit
+        return None if limit is None else max(limit - self._attempts.total(), 0)
 
     async def mend(self, parent: Conversation) -> str:
         """Rewrite, filter, judge and decide; writes down every step and returns what became of it."""

@@ -177,9 +177,11 @@ def _plant_canaries(session: Session) -> list[str]:
 
 async def mend(session: Session) -> Tally:
     """Rewrite what failed, judge it again, keep what got better; up to the configured rounds for each."""
-    from safetyqc.rewrite import Rewriter
+    from safetyqc.rewrite import AnswerRewriter, Rewriter
 
-    rewriter = Rewriter(session.client, rewriter_model(session.config) or author_model(session.config))
+    model = rewriter_model(session.config) or author_model(session.config)
+    make = AnswerRewriter if model == EMBEDDED else Rewriter
+    rewriter = make(session.client, model)
     return await mending.rewrite_run(session, rewriter, await _referees(session), filter_settings(session.config))
 
 

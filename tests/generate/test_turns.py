@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from safetyqc.dialogue import whole_sentences
 from safetyqc.errors import ModelError
 from safetyqc.generate.taxonomy import Language
 from safetyqc.generate.turns import (
     LONGEST_USER_TURN,
     clean,
     read_conversation,
-    whole_sentences,
     why_not_a_user_turn,
     why_not_an_answer,
 )
