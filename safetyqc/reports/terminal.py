@@ -7,11 +7,9 @@ it is imported only when a report is shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from math import ceil
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -26,14 +24,14 @@ from safetyqc.reports.drawing import (
     Bar,
     Command,
     block,
-    fits,
     mark,
     masked,
     reasoned,
     say,
     table,
 )
-from safetyqc.reports.schema import CriterionRates, Rate, Rewrites, Share, Spread, Summary
+from safetyqc.reports.heat import HeatTable
+from safetyqc.reports.schema import Rewrites, Share, Spread, Summary
 from safetyqc.reports.wording import counted, duration, interval, money, number, percent
 
 Section = Callable[[Summary, bool], RenderableType | None]
@@ -164,67 +162,7 @@ def _rates(summary: Summary, _: bool) -> RenderableType | None:
     if not summary.criteria:
         return None
     legend = "share passed, 95% Wilson interval, n scored; `3?` = 3 unscored, in no rate"
-    return block("Pass rates", _HeatTable(summary), note=legend)
-
-
-@dataclass(frozen=True)
-class _HeatTable:
-    """Categories down, criteria across; as many tables below each other as the width asks for."""
-
-    summary: Summary
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        criteria = self.summary.criteria
-        names = list(dict.fromkeys(name for c in criteria for name in c.categories))
-        first = min(fits([*names, "all"]), 26)
-        width = max(_CELL_WIDTH, *(fits(_heading(c).split()) for c in criteria)) + 2
-        across = max((options.max_width - first - 2) // width, 1)
-        across = ceil(len(criteria) / ceil(len(criteria) / across))  # 3 and 3 rather than 5 and 1
-        bars = {b.name: b.bar for b in self.summary.verdict.bars}
-        for start in range(0, len(criteria), across):
-            if start:
-                yield Text()
-            yield self._table(criteria[start : start + across], names, first, bars)
-
-    def _table(self, criteria: Sequence[CriterionRates], names: list[str], first: int, bars: dict[str, float]) -> Table:
-        made = table("", *("" for _ in criteria), numbers=range(1, len(criteria) + 1))
-        made.columns[0].width = first
-        for column, criterion in zip(made.columns[1:], criteria, strict=True):
-            column.header, column.min_width = Text(_heading(criterion)), _CELL_WIDTH
-        rows = [("all", [c.overall for c in criteria])]
-        rows += [(name, [c.categories.get(name, Rate()) for c in criteria]) for name in names]
-        for name, rates in rows:
-            cells = [_cell(rate, bars.get(c.id)) for rate, c in zip(rates, criteria, strict=True)]
-            made.add_row(say(name, "bold" if name == "all" else "", 26), *cells)
-        return made
-
-
-def _heading(criterion: CriterionRates) -> str:
-    """One word a line, so that columns stay narrow."""
-    words = say(criterion.id.replace("_", " "), width=40).plain.split()
-    return "\n".join([*words, "(gate)"] if criterion.gate else words)
-
-
-_CELL_WIDTH = 9
-
-
-def _cell(rate: Rate, bar: float | None) -> Text:
-    unscored = f" {rate.unscored:,}?" if rate.unscored else ""
-    if rate.rate is None:
-        return Text(unscored.strip() or "·", style=WARN if unscored else FAINT)
-    first = Text(percent(rate.rate, 0 if rate.rate in (0, 1) else 1), style=f"bold {_heat(rate.rate, bar)}")
-    first.append(unscored, style=f"not bold {WARN}")
-    return first.append(f"\n{interval(rate.low, rate.high, 0)} {_compact(rate.n)}", style=f"not bold {FAINT}")
-
-
-def _heat(rate: float, bar: float | None) -> str:
-    """Against the user's bar where there is one, else against what usually is good enough to train on."""
-    good, poor = (bar, bar) if bar is not None else (0.95, 0.8)
-    return GOOD if rate >= good else WARN if rate >= poor else BAD
-
-
-def _compact(n: int) -> str:
-    return str(n) if n < 1000 else f"{n / 1000:.1f}k" if n < 9950 else f"{n / 1000:.0f}k"
+    return block("Pass rates", HeatTable(summary), note=legend)
 
 
 def _corrected(summary: Summary, _: bool) -> RenderableType | None:
