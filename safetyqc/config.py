@@ -42,6 +42,8 @@ class ModelSettings(Record):
     api_base: str | None = None
     lane: Literal["auto", "direct", "litellm"] = "auto"
     concurrency: int = Field(default=16, ge=1)
+    workers: int | Literal["auto"] = 0
+    """Processes that send requests; auto takes several where litellm would fill one core."""
     timeout_s: float = Field(default=120, gt=0)
     max_attempts: int = Field(default=6, ge=1)
     max_cost_usd: float | None = Field(default=None, ge=0)

@@ -114,6 +114,7 @@ def judge(
     concurrency: o.Concurrency = None,
     max_cost: o.MaxCost = None,
     lane: o.Lane = None,
+    workers: o.Workers = None,
     fresh: o.Fresh = None,
     quiet: o.Quiet = False,
 ) -> None:
@@ -138,7 +139,9 @@ def judge(
         "judge.min_agreement": min_agreement,
         "judge.confidence": confidence,
     }
-    settings = o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane, fresh=fresh)
+    settings = o.model_flags(
+        api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane, workers=workers, fresh=fresh
+    )
     config = load_config(config_file, flags | settings)
     check_settings(config, judges=True)
     result = read(file, skip_bad_lines=skip_bad_lines) if file is not None else None

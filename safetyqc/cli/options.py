@@ -59,6 +59,12 @@ Lane = Annotated[
         "--lane", metavar="auto|direct|litellm", help="How to reach OpenAI-compatible servers.", show_default=False
     ),
 ]
+Workers = Annotated[
+    str | None,
+    typer.Option(
+        "--workers", metavar="N|auto", help="Processes that send requests (default: this one).", show_default=False
+    ),
+]
 Fresh = Annotated[
     bool | None, typer.Option("--fresh", help="Ask again even what this run has already paid for.", show_default=False)
 ]
@@ -98,6 +104,7 @@ def model_flags(
     concurrency: int | None = None,
     max_cost: float | None = None,
     lane: str | None = None,
+    workers: str | None = None,
     fresh: bool | None = None,
 ) -> dict[str, Any]:
     """The flags of the `models` section by their dotted names; None where a flag was not given."""
@@ -106,6 +113,7 @@ def model_flags(
         "models.concurrency": concurrency,
         "models.max_cost_usd": max_cost,
         "models.lane": lane,
+        "models.workers": int(workers) if workers and workers.isdecimal() else workers,
         "models.fresh": fresh,
     }
 

@@ -79,6 +79,7 @@ def run(
     concurrency: o.Concurrency = None,
     max_cost: o.MaxCost = None,
     lane: o.Lane = None,
+    workers: o.Workers = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Generate, filter, judge, deduplicate, rewrite, report and export; the same command again resumes.
@@ -98,7 +99,7 @@ def run(
         "rewrite.rounds": rounds,
         "export.path": export,
     }
-    models = o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane)
+    models = o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane, workers=workers)
     config = load_config(config_file, flags | models)
     if not files and config.generate.model is None:
         config = load_config(config_file, flags | models | {"generate.model": choose_model(None)})

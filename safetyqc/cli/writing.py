@@ -72,6 +72,7 @@ def generate(
     concurrency: o.Concurrency = None,
     max_cost: o.MaxCost = None,
     lane: o.Lane = None,
+    workers: o.Workers = None,
     fresh: o.Fresh = None,
     quiet: o.Quiet = False,
 ) -> None:
@@ -93,7 +94,9 @@ def generate(
         "generate.taxonomy": taxonomy,
         "generate.seed": seed,
     }
-    models = o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane, fresh=fresh)
+    models = o.model_flags(
+        api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane, workers=workers, fresh=fresh
+    )
     config = load_config(config_file, flags | models)
     wanted = parse_counts(top_up or [], "--top-up")
     check_settings(config, writes=True, wanted=wanted)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm.client import Format, Request
-from safetyqc.llm.hosts import base_of, key_variable
+from safetyqc.llm.hosts import base_of, key_variable, own_base
 from safetyqc.llm.structured import Unusable, ask_json
 from safetyqc.llm.wire import key_hint
 from safetyqc.local import is_local
@@ -60,7 +60,7 @@ class ModelReport(Record):
 
 async def check_model(door: Door, model: str) -> ModelReport:
     """Ask the model for one tiny object and tell what was learnt; one call of some 60 tokens, rarely up to four."""
-    base = None if is_local(model) else base_of(model, door.settings.api_base)
+    base = base_of(model, own_base(model, door.settings.api_base))
     price = door.prices.find(model, base)
     report = ModelReport(
         model=model,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from safetyqc.errors import FatalModelError, ModelError, UserError
 from safetyqc.llm.budget import Budget
 from safetyqc.llm.client import Client, Format, Reply, Request
-from safetyqc.llm.hosts import base_of, host_of
+from safetyqc.llm.hosts import base_of, host_of, own_base
 from safetyqc.llm.limits import Limits
 from safetyqc.llm.prices import Estimate, Price, Prices, count_prompt, known_format
 from safetyqc.llm.structured import LADDER, Capabilities
@@ -149,8 +149,8 @@ class Door:
 
     def place(self, request: Request) -> Request:
         """The request with the base URL that it will be sent to."""
-        base = self.settings.api_base
-        if base is None or request.api_base is not None or is_local(request.model):
+        base = own_base(request.model, self.settings.api_base)
+        if base is None or request.api_base is not None:
             return request
         return replace(request, api_base=base)
 
@@ -274,7 +274,7 @@ class Door:
         prefix = model.partition("/")[0]
         if self.settings.lane == "litellm" or (self.settings.lane == "auto" and prefix in _NATIVE):
             return "litellm"
-        api_base = api_base or self.settings.api_base
+        api_base = api_base or own_base(model, self.settings.api_base)
         return "direct" if self.settings.lane == "direct" or base_of(model, api_base) is not None else "litellm"
 
     def _route(self, request: Request) -> _Route:
@@ -322,7 +322,7 @@ class Door:
             calls=calls,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
-            api_base=None if is_local(model) else base_of(model, self.settings.api_base),
+            api_base=base_of(model, own_base(model, self.settings.api_base)),
         )
 
     def warm_up(self, *models: str) -> None:

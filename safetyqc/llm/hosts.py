@@ -9,6 +9,8 @@ import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from safetyqc.local import is_local
+
 
 @dataclass(frozen=True)
 class Host:
@@ -31,10 +33,27 @@ HOSTS: dict[str, Host] = {
 """Prefixes of model names that mean an OpenAI-compatible server of the user's own."""
 
 
+HOSTED = frozenset(
+    (
+        *("anthropic", "azure", "azure_ai", "bedrock", "cohere", "cohere_chat", "dashscope", "deepinfra", "deepseek"),
+        *("fireworks_ai", "gemini", "groq", "mistral", "moonshot", "nvidia_nim", "openrouter", "perplexity"),
+        *("replicate", "sagemaker", "together_ai", "vertex_ai", "watsonx", "xai", "zai"),
+    )
+)
+"""Prefixes of model names that mean a provider with an endpoint of its own, so that a run's base URL is not for them."""
+
+
 def host_of(model: str) -> Host | None:
     """The entry of HOSTS that a model's prefix names."""
     prefix, slash, _ = model.partition("/")
     return HOSTS.get(prefix) if slash else None
+
+
+def own_base(model: str, api_base: str | None) -> str | None:
+    """The run's base URL where it is meant for this model: not in this process, not at a hosted provider."""
+    prefix, slash, _ = model.partition("/")
+    is_elsewhere = is_local(model) or (bool(slash) and prefix in HOSTED)
+    return None if is_elsewhere else api_base
 
 
 def base_of(model: str, api_base: str | None) -> str | None:

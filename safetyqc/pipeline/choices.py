@@ -102,3 +102,9 @@ def check_settings(
     for model in models:
         if model is not None and model.startswith(f"{EMBEDDED}:"):
             find_weights(model, download=False)
+
+
+def models_of(config: Config) -> list[str]:
+    """Every model that a run may ask, so that what it takes to reach them can be loaded in time."""
+    named = (config.generate.model, config.generate.assistant, rewriter_model(config), *judge_models(config))
+    return [model for model in dict.fromkeys(named) if model and model != EMBEDDED]

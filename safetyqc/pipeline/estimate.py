@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from safetyqc.llm.hosts import base_of
+from safetyqc.llm.hosts import base_of, own_base
 from safetyqc.llm.prices import Estimate, Price, Prices, count_messages
-from safetyqc.local import is_local
 from safetyqc.pipeline.choices import EMBEDDED, author_mode, author_model, judge_models, rewriter_model
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def _line(
 
 def _estimate(config: Config, model: str, calls: int, prompt_tokens: int, completion_tokens: int) -> Estimate:
     prices = Prices({name: Price(*pair) for name, pair in config.models.prices.items()})
-    base = None if is_local(model) else base_of(model, config.models.api_base)
+    base = base_of(model, own_base(model, config.models.api_base))
     return prices.estimate(
         model, calls=calls, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, api_base=base
     )

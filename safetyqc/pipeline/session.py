@@ -18,6 +18,8 @@ from safetyqc.errors import ModelError
 from safetyqc.llm.client import Client
 from safetyqc.llm.door import Door, DoorSettings, open_door
 from safetyqc.llm.prices import Price
+from safetyqc.llm.workers import auto_workers
+from safetyqc.pipeline.choices import models_of
 from safetyqc.progress import Progress
 from safetyqc.store import Store, Timing
 
@@ -42,6 +44,8 @@ class Session:
         """The door to all models of this run, opened at first use."""
         if self._client is None:
             self._client = self.client_override or open_client(self.config, self.store)
+            if isinstance(self._client, Door):
+                self._client.warm_up(*models_of(self.config))
             self.progress.watch(self._client)
         return self._client
 
@@ -96,6 +100,7 @@ def open_client(config: Config, store: Store | None) -> Door:
     """Open the door to all models with the configured limits, lane and prices; the ledger is the store's."""
     models = config.models
     settings = DoorSettings(
+        workers=_workers(config),
         api_base=models.api_base,
         timeout_s=models.timeout_s,
         max_attempts=models.max_attempts,
@@ -108,3 +113,11 @@ def open_client(config: Config, store: Store | None) -> Door:
         tpm=models.tokens_per_minute,
     )
     return open_door(store, settings=settings)
+
+
+def _workers(config: Config) -> int:
+    models = config.models
+    if models.workers != "auto":
+        return models.workers
+    scout = open_door(None, settings=DoorSettings(api_base=models.api_base, lane=models.lane))
+    return max((auto_workers(scout.lane_name(model)) for model in models_of(config)), default=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from safetyqc.llm.hosts import HOSTS, base_of, key_of, key_variable, wire_name
+from safetyqc.llm.hosts import HOSTS, base_of, key_of, key_variable, own_base, wire_name
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +54,19 @@ def test_the_server_sees_its_own_name(model: str, name: str) -> None:
 )
 def test_where_a_key_is_looked_for(model: str, variable: str) -> None:
     assert key_variable(model) == variable
+
+
+@pytest.mark.parametrize(
+    ("model", "is_meant"),
+    [
+        ("openai/test", True),
+        ("Qwen/Qwen2.5-7B-Instruct", True),
+        ("hosted_vllm/llama", True),
+        ("openrouter/meta-llama/llama-3.3-70b-instruct", False),
+        ("anthropic/claude", False),
+        ("local", False),
+        ("local:m.gguf", False),
+    ],
+)
+def test_the_runs_base_url_is_not_for_hosted_or_embedded_models(model: str, is_meant: bool) -> None:
+    assert own_base(model, "http://127.0.0.1:1/v1") == ("http://127.0.0.1:1/v1" if is_meant else None)
