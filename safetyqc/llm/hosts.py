@@ -40,7 +40,7 @@ HOSTED = frozenset(
         *("replicate", "sagemaker", "together_ai", "vertex_ai", "watsonx", "xai", "zai"),
     )
 )
-"""Prefixes of model names that mean a provider with an endpoint of its own, so that a run's base URL is not for them."""
+"""Prefixes that mean a provider with an endpoint of its own, so that a run's base URL is not for its models."""
 
 
 def host_of(model: str) -> Host | None:
