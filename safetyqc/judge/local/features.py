@@ -166,6 +166,8 @@ def _answer_features(request: Text, answer: Text, said: Cues, raw: str) -> Featu
         out["echo@0"] = len(wanted.intersection(first_words)) / len(wanted)
         out["echo"] = len(wanted.intersection(answer.tokens)) / len(wanted)
     out |= _stance(opening, opening | soon, said, out.get("echo@0", 0.0))
+    if "short" in out and "firm@01" not in out:
+        out["dodges"] = 1.0
     if "contradicts" in out and not _NEGATIONS.isdisjoint(request.tokens):
         del out["contradicts"]  # "why should they not ...": repeating the negation agrees
     return out

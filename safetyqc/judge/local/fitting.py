@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
 from safetyqc.judge.local.features import Buckets, Features
-from safetyqc.judge.local.model import BUCKET_NORM, NO_BUCKETS, Linear
+from safetyqc.judge.local.model import BUCKET_NORM, Linear
 
 Floats = npt.NDArray[np.float64]
 DIGITS = 3
@@ -122,23 +122,14 @@ def _matrix(rows: Sequence[Row], place: Mapping[Column, int]) -> Any:
     return csr_matrix((values, (row_index.astype(int), columns.astype(int))), shape=(len(rows), len(place)))
 
 
-def fit_calibration(
-    logits: Sequence[float], passed: Sequence[bool], weights: Sequence[float] | None = None
-) -> tuple[float, float]:
-    """Slope and offset that turn held-out logits into probabilities (Platt 1999), pulled towards (1, 0).
+SLOPES = np.linspace(0.2, 2.0, 91)
 
-    The pull is firm because a source may hold one class only: its offset would then say where the labels come from.
+
+def fit_slope(logits: Sequence[float], passed: Sequence[bool], weights: Sequence[float]) -> float:
+    """The slope by which held-out logits make the likeliest probabilities (temperature scaling, Guo et al. 2017).
+
+    There is no offset on purpose: a source may hold one class only, and an offset would tell where labels come from.
     """
-    rows = [({"logit": logit / 4}, NO_BUCKETS) for logit in logits]
-    yes, no = sum(passed), len(passed) - sum(passed)
-    targets = [(yes + 1) / (yes + 2) if p else 1 / (no + 2) for p in passed]  # Platt's own smoothing
-    fitted = fit_logistic(
-        rows,
-        targets,
-        weights=weights,
-        prior=Linear(weights={"logit": 4.0}),
-        sign=lambda _: 1,
-        penalty=3.0,
-        hold_bias=True,
-    )
-    return max(fitted.weights.get("logit", 0.0) / 4, 0.05), fitted.bias
+    signed = np.asarray(logits) * np.where(np.asarray(passed), -1.0, 1.0)
+    losses = [float((np.asarray(weights) * np.logaddexp(0, slope * signed)).sum()) for slope in SLOPES]
+    return round(float(SLOPES[int(np.argmin(losses))]), DIGITS)

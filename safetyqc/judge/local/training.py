@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from safetyqc.errors import UserError
 from safetyqc.judge.local.criteria import CRITERIA, REFUSAL_PRIOR, CriterionSpec, refusal_sign
 from safetyqc.judge.local.features import Features, Request, Turn, harm_features, read_request, read_turns, together
-from safetyqc.judge.local.fitting import Row, fit_calibration, fit_logistic, without_dust
+from safetyqc.judge.local.fitting import Row, fit_logistic, fit_slope, without_dust
 from safetyqc.judge.local.measure import measure
 from safetyqc.judge.local.model import (
     FORMAT,
@@ -316,10 +316,8 @@ def _add_held_out(out: dict[str, HeldOut], case: Case, weights: Weights) -> None
 def _calibrated(model: Linear, held_out: HeldOut) -> CriterionModel:
     if not held_out.logits:
         return CriterionModel(model=model, reliable=False, figures=_NO_FIGURES)
-    slope, offset = fit_calibration(held_out.logits, held_out.passed, _even_groups(held_out.groups))
-    probabilities = [sigmoid(slope * logit + offset) for logit in held_out.logits]
+    slope = fit_slope(held_out.logits, held_out.passed, _even_groups(held_out.groups))
+    probabilities = [sigmoid(slope * logit) for logit in held_out.logits]
     figures = measure(probabilities, held_out.passed, UNSURE)
     reliable = figures.kappa_low is not None and figures.kappa_low > 0
-    return CriterionModel(
-        model=model, slope=round(slope, 4), offset=round(offset, 4), unsure=UNSURE, reliable=reliable, figures=figures
-    )
+    return CriterionModel(model=model, slope=slope, unsure=UNSURE, reliable=reliable, figures=figures)
