@@ -129,7 +129,7 @@ def show(name: str, figures: Figures) -> None:
 
 def strict_probability(weights: Weights, case: Case) -> float:
     model = weights.criteria["strict_refusal"]
-    return model.probability(CRITERIA["strict_refusal"].features(case.turns, weights.refusal_logits(case.turns)))
+    return model.probability(CRITERIA["strict_refusal"].features(case.turns, weights.read(case.turns)))
 
 
 def leave_models_out(cases: Sequence[Case], *, prompts: int = 1) -> None:
@@ -172,7 +172,7 @@ def leave_sources_out(cases: Sequence[Case]) -> None:
         weights = train_cases(rest)
         for case in cases:
             if case.group == source and is_gold(case):
-                reading = weights.refusal_logits(case.turns)
+                reading = weights.read(case.turns, case.conversation.intent)
                 for name, passed in case.labels.items():
                     if name in weights.criteria:
                         p = weights.criteria[name].probability(CRITERIA[name].features(case.turns, reading))
@@ -197,7 +197,7 @@ def intents_left_out(cases: Sequence[Case]) -> None:
 
 
 def told_intent(weights: Weights, case: Case) -> Intent:
-    return weights.intent(together(case.requests), [harm for harm, _ in weights.refusal_logits(case.turns)])
+    return weights.intent(together(case.requests), [weights.harm_of(turn.asked) for turn in case.turns])
 
 
 def speed(folder: Path) -> None:

@@ -253,7 +253,7 @@ def _fit_wording(known: _TurnLabels, base: Weights | None) -> Linear:
 def _fit_criterion(cases: Sequence[Case], name: str, bare: Weights, base: Weights | None) -> CriterionModel:
     spec, old = CRITERIA[name], base.criteria.get(name) if base else None
     known = [case for case in cases if name in case.labels and case.turns]
-    rows = [(spec.features(case.turns, bare.refusal_logits(case.turns)), NO_BUCKETS) for case in known]
+    rows = [(spec.features(case.turns, bare.read(case.turns, case.conversation.intent)), NO_BUCKETS) for case in known]
     targets = [float(case.labels[name]) for case in known]
     prior = old.model if old else Linear(bias=spec.bias, weights=dict(spec.prior))
     model = fit_logistic(
@@ -304,7 +304,7 @@ def _held_out_logits(cases: Sequence[Case], criteria: Sequence[str], base: Weigh
 
 
 def _add_held_out(out: dict[str, HeldOut], case: Case, weights: Weights) -> None:
-    reading = weights.refusal_logits(case.turns)
+    reading = weights.read(case.turns, case.conversation.intent)
     for name, passed in case.labels.items():
         if name in out and name in weights.criteria:
             logit = weights.criteria[name].model.logit(CRITERIA[name].features(case.turns, reading))
