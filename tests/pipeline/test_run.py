@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +46,28 @@ def facts(folder: Path) -> dict[str, Any]:
         }
 
 
-def asked_of(request: dict[str, Any]) -> str:
+def asked_of(messages: list[dict[str, str]], seed: int | None) -> str:
     """Name a request by what both the ledger and the wire know of it."""
-    return json.dumps([request["messages"], request.get("seed")], sort_keys=True)
+    return json.dumps([[(m["role"], m["content"]) for m in messages], seed])
+
+
+def on_the_wire(bodies: list[dict[str, Any]]) -> list[str]:
+    return [asked_of(body["messages"], body.get("seed")) for body in bodies]
 
 
 def in_ledger(folder: Path) -> set[str]:
     """Requests whose answer is durable."""
     if not (folder / "run.sqlite").exists():
         return set()
-    with sqlite3.connect(f"file:{folder / 'run.sqlite'}?mode=ro", uri=True) as connection:
-        return {asked_of(json.loads(row[0])) for row in connection.execute("SELECT request FROM calls WHERE good")}
+    with closing(sqlite3.connect(f"file:{folder / 'run.sqlite'}?mode=ro", uri=True)) as connection:
+        texts = dict(connection.execute("SELECT hash, text FROM texts"))
+        requests = [json.loads(row[0]) for row in connection.execute("SELECT request FROM calls WHERE good")]
+    # A system message, the same in many requests, is kept once and named by its hash
+    whole = [
+        [{"role": m["role"], "content": texts[m["text"]] if "text" in m else m["content"]} for m in request["messages"]]
+        for request in requests
+    ]
+    return {asked_of(messages, request["seed"]) for messages, request in zip(whole, requests, strict=True)}
 
 
 @pytest.mark.parametrize("lane", ["direct", "litellm"])
@@ -166,7 +177,7 @@ def test_kill_9_at_ten_moments_ends_with_the_same_run_and_pays_nothing_known_twi
         process.communicate()
         killed += 1
         assert process.returncode in (-signal.SIGKILL, 0)
-        asked = [asked_of(body) for body in server.bodies[seen:]]
+        asked = on_the_wire(server.bodies[seen:])
         assert not set(asked) & known, "a request whose answer was saved was asked again"
         assert len(asked) == len(set(asked)), "a request was asked twice within one process"
         lost = set(asked) - in_ledger(folder)
@@ -176,8 +187,9 @@ def test_kill_9_at_ten_moments_ends_with_the_same_run_and_pays_nothing_known_twi
     assert known, "every kill came before the first answer"
     ended = cli(*line)
     assert ended.code == 0, ended.err
-    assert not {asked_of(body) for body in server.bodies[seen:]} & known
-    delivered = [asked_of(body) for body in server.bodies]
+    assert known <= set(on_the_wire(server.bodies)), "the ledger and the wire name requests differently"
+    assert not set(on_the_wire(server.bodies[seen:])) & known
+    delivered = on_the_wire(server.bodies)
     assert {name for name in delivered if delivered.count(name) > 1} <= may_repeat
 
     untouched = serve()
