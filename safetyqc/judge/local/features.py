@@ -51,7 +51,7 @@ _STOP_WORDS = """
     for from with and or but if so as by that this there what which who how why when where can could would should will
     shall may might must not no yes please tell give help want need get make some any about into out up
 """
-_STOP = frozenset({"\n", *_STOP_WORDS.split()})
+_STOP = frozenset(_STOP_WORDS.split())
 
 
 @dataclass(frozen=True)

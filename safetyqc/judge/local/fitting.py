@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ DIGITS = 3
 """Decimals of a stored weight: more would not change a verdict."""
 
 
+K = TypeVar("K", str, int)
 Row = tuple[Features, Buckets]
 Column = str | int
 """A feature by name, or a hash bucket by number."""
@@ -52,8 +53,8 @@ def fit_logistic(
         rarity: let features that few rows hold weigh more at the same penalty, as inverse document frequency does.
     """
     start = prior or Linear()
-    names = sorted({name for features, _ in rows for name in features} | set(start.weights))
-    numbers = sorted({number for _, buckets in rows for number in buckets} | set(start.buckets))
+    names = sorted({name for features, _ in rows for name in features})
+    numbers = sorted({number for _, buckets in rows for number in buckets})
     matrix = _matrix(rows, _places(names, numbers))
     scale = _rarity(matrix) if rarity else np.ones(matrix.shape[1])
     origin = [*(start.weights.get(n, 0.0) for n in names), *(start.buckets.get(n, 0.0) for n in numbers)]
@@ -69,9 +70,15 @@ def fit_logistic(
     found = np.round(result.x[:-1] * scale, DIGITS).tolist()
     return Linear(
         bias=round(float(result.x[-1]), DIGITS),
-        weights={name: w for name, w in zip(names, found, strict=False) if w},
-        buckets={number: w for number, w in zip(numbers, found[len(names) :], strict=True) if w},
+        weights=_moved(start.weights, names, found[: len(names)]),
+        buckets=_moved(start.buckets, numbers, found[len(names) :]),
     )
+
+
+def _moved(before: Mapping[K, float], columns: Sequence[K], found: Sequence[float]) -> dict[K, float]:
+    """Weights after a fit; those that no row holds stay where the prior had them."""
+    after = dict(before) | dict(zip(columns, found, strict=True))
+    return {column: after[column] for column in sorted(after) if after[column]}
 
 
 def _places(names: Sequence[str], numbers: Sequence[int]) -> dict[Column, int]:

@@ -41,7 +41,7 @@ class Text:
 
     @cached_property
     def tokens(self) -> list[str]:
-        """The folded words; newline tokens lead sentences."""
+        """The folded words of all sentences."""
         return self.words.split()
 
 
