@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import in_run, next_step, note, read, say, show, show_json, typed
+from safetyqc.cli.output import in_run, next_step, read, say, show, show_json, typed, write_jsonl
 from safetyqc.cli.session import in_session
 from safetyqc.config import load_config
 
@@ -136,7 +136,10 @@ def dedup(
     jsonl: Annotated[
         Path | None,
         typer.Option(
-            "--jsonl", metavar="OUT", help="Write a line per group: kept and dropped indices.", show_default=False
+            "--jsonl",
+            metavar="OUT",
+            help="Write a line per group: kept and dropped indices; - for stdout.",
+            show_default=False,
         ),
     ] = None,
     skip_bad_lines: o.SkipBadLines = False,
@@ -174,12 +177,10 @@ def dedup(
     else:
         in_session(config, work)
     if jsonl:
-        from safetyqc.files import write_lines
-
         index = {c.id: i for i, c in enumerate(conversations)}
-        write_lines(jsonl, (json.dumps(_group_line(group, index)) for group in groups))
-        note(f"wrote {len(groups):,} groups to {jsonl}")
-    show(render_duplicates(groups, conversations, show_pairs))
+        write_jsonl(jsonl, [json.dumps(_group_line(group, index)) for group in groups], "groups")
+    if str(jsonl) != "-":
+        show(render_duplicates(groups, conversations, show_pairs))
     next_step(f"safetyqc report{in_run(config)}" if file is None else f"safetyqc judge {typed(file)}")
 
 

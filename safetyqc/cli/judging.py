@@ -11,7 +11,7 @@ import typer
 
 from safetyqc.cli import options as o
 from safetyqc.cli.groups import DefaultGroup
-from safetyqc.cli.output import in_run, next_step, note, read, say, show, show_json
+from safetyqc.cli.output import in_run, next_step, note, read, say, show, show_json, write_jsonl
 from safetyqc.cli.session import in_session
 from safetyqc.config import load_config
 
@@ -69,7 +69,10 @@ def judge(
     jsonl: Annotated[
         Path | None,
         typer.Option(
-            "--jsonl", metavar="OUT", help="Write a verdict per conversation, in input order.", show_default=False
+            "--jsonl",
+            metavar="OUT",
+            help="Write a verdict per conversation, in input order; - for stdout.",
+            show_default=False,
         ),
     ] = None,
     votes: Votes = None,
@@ -158,7 +161,8 @@ def judge(
             say(tally)
         if jsonl:
             _write_verdicts(session, jsonl, conversations or list(session.store.conversations()))
-        _show_rates(session, only)
+        if str(jsonl) != "-":
+            _show_rates(session, only)
 
     in_session(config, work, create=result is not None, quiet=quiet)
     next_step(f"safetyqc report{in_run(config)}", f"safetyqc compare{in_run(config)}  (with two judges or labels)")
@@ -208,7 +212,6 @@ def _attack_table(rows: list[AttackRow]) -> Table:
 
 
 def _write_verdicts(session: Session, path: Path, conversations: list[Conversation]) -> None:
-    from safetyqc.files import write_lines
     from safetyqc.standing import deciding_judgments
 
     verdicts = {j.conversation_id: j for j in deciding_judgments(session.store)}
@@ -216,7 +219,7 @@ def _write_verdicts(session: Session, path: Path, conversations: list[Conversati
         json.dumps(verdict_line(index, conversation, verdicts.get(conversation.id)), ensure_ascii=False)
         for index, conversation in enumerate(conversations)
     )
-    note(f"wrote {write_lines(path, lines):,} verdicts to {path}")
+    write_jsonl(path, lines, "verdicts")
 
 
 def verdict_line(index: int, conversation: Conversation, judgment: Judgment | None) -> dict[str, Any]:

@@ -91,3 +91,14 @@ def read(name: str, *, skip_bad_lines: bool) -> ReadResult:
         if len(result.skipped) > 5:
             note(f"  and {len(result.skipped) - 5:,} more: safetyqc check {typed(name)} --skip-bad-lines")
     return result
+
+
+def write_jsonl(path: Path, lines: Iterable[str], noun: str) -> None:
+    """Write JSON lines to a file, whole or not at all; `-` is stdout, where then nothing else is printed."""
+    if str(path) == "-":
+        for line in lines:
+            typer.echo(line)
+        return
+    from safetyqc.files import write_lines
+
+    note(f"wrote {write_lines(path, lines):,} {noun} to {path}")
