@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from safetyqc.config import Config
     from safetyqc.pipeline.stages import Tally
     from safetyqc.readers import ReadResult
