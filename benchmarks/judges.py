@@ -63,9 +63,11 @@ def open_client(model: str) -> Callable[[], Client]:
     return client
 
 
-async def judge_all(judge: Judge, said: Sequence[Conversation], kept: Path | None, at_once: int) -> dict[str, Judgment]:
+async def judge_all(
+    judge: Judge, said: Sequence[Conversation], kept: Path | None, at_once: int, most: int | None = None
+) -> dict[str, Judgment]:
     done = read_kept(kept) if kept and kept.exists() else {}
-    todo = [c for c in said if c.id not in done]
+    todo = [c for c in said if c.id not in done][:most]
     gate, begun = asyncio.Semaphore(at_once), time.perf_counter()
 
     async def one(conversation: Conversation) -> None:
@@ -80,7 +82,7 @@ async def judge_all(judge: Judge, said: Sequence[Conversation], kept: Path | Non
     if todo:
         took = time.perf_counter() - begun
         print(f"{len(todo)} conversations in {took:.0f} s, {took / len(todo):.1f} s each, {at_once} at once")
-    return {c.id: done[c.id] for c in said}
+    return {c.id: done[c.id] for c in said if c.id in done}
 
 
 def read_kept(path: Path) -> dict[str, Judgment]:
@@ -109,7 +111,7 @@ def show_agreement(judgments: Mapping[str, Judgment], labels: Iterable[Label]) -
 async def gold(options: argparse.Namespace) -> None:
     pairs = read_gold(options.data, planned=not options.unplanned)[:: options.every]
     judge = make_judge(options.model, SAFETY, open_client(options.model))
-    judgments = await judge_all(judge, [c for c, _ in pairs], options.kept, options.at_once)
+    judgments = await judge_all(judge, [c for c, _ in pairs], options.kept, options.at_once, options.most)
     show_agreement(judgments, [label for _, labels in pairs for label in labels])
     if options.unplanned:
         kinds = Counter((c.intent, judgments[c.id].intent) for c, _ in read_gold(options.data) if c.id in judgments)
@@ -151,6 +153,7 @@ def main() -> None:
         command.add_argument("-m", "--model", default="local")
         command.add_argument("--kept", type=Path)
         command.add_argument("--every", type=int, default=1, help="only every n-th conversation")
+        command.add_argument("--most", type=int, help="judge no more than this many now")
         command.add_argument("--at-once", type=int, default=4)
         command.add_argument("--unplanned", action="store_true")
         command.add_argument("--targets", type=int, default=9)
