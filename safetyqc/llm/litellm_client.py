@@ -153,6 +153,8 @@ class LitellmClient:
             route: dict[str, Any] = {"model": request.model}
             if self._api_key:
                 route["api_key"] = self._api_key
+            else:
+                _refuse_missing_key(litellm, request.model)
         else:
             model = f"hosted_vllm/{wire_name(request.model)}"
             route = {"model": model, "api_base": base, "api_key": self._api_key or key_of(request.model) or "none"}
@@ -199,6 +201,16 @@ class LitellmClient:
         if self._used:
             self._used = False
             await load_litellm().close_litellm_async_clients()
+
+
+def _refuse_missing_key(litellm: Any, model: str) -> None:
+    """Stop before a call that no provider could let in; without a key some SDKs fail in ways that look retryable."""
+    missing = litellm.validate_environment(model=model).get("missing_keys") or []
+    # Others (AWS, Google, Azure) have further ways to log in, which litellm's list does not know
+    if missing and all(name.endswith("_API_KEY") for name in missing):
+        names = " or ".join(missing)
+        fix = f"set {names} in the environment, or name another model with -m"
+        raise FatalModelError(f"no key for {model}: {names} is not set", fix=fix)
 
 
 def _said(error: Exception) -> Any:

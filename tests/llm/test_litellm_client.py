@@ -102,7 +102,7 @@ class Message(dict[str, Any]):
 async def test_refused_temperature_and_seed_are_left_out_and_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Refusing("temperature", "seed")
     monkeypatch.setattr("safetyqc.llm.litellm_client.load_litellm", lambda: fake)
-    client = LitellmClient()
+    client = LitellmClient(api_key="k")
     for _ in range(2):
         assert (await client.complete(replace(REQUEST, model="openai/o-model"))).text == "hi"
     assert len(fake.asked) == 3
@@ -113,7 +113,7 @@ async def test_a_refused_schema_is_never_left_out_silently(monkeypatch: pytest.M
     monkeypatch.setattr("safetyqc.llm.litellm_client.load_litellm", lambda: Refusing("response_format"))
     request = replace(REQUEST, model="openai/x", schema={"type": "object"}, format="json_schema")
     with pytest.raises(FormatRefused):
-        await LitellmClient().complete(request)
+        await LitellmClient(api_key="k").complete(request)
 
 
 async def test_the_costs_of_others_in_this_process_are_still_computed(litellm: Any) -> None:
@@ -138,3 +138,17 @@ def test_loading_leaves_the_collector_on_and_says_nothing() -> None:
 def test_importing_the_module_does_not_import_litellm() -> None:
     code = "import sys, safetyqc.llm.litellm_client, safetyqc.llm.door; sys.exit('litellm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "variable"),
+    [("openai/gpt-4o-mini", "OPENAI_API_KEY"), ("openrouter/a/b", "OPENROUTER_API_KEY"), ("groq/x", "GROQ_API_KEY")],
+)
+async def test_a_missing_key_stops_at_once_and_is_named(
+    model: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(FatalModelError, match=variable) as caught:
+        await LitellmClient().complete(replace(REQUEST, model=model))
+    assert caught.value.fix is not None
+    assert variable in caught.value.fix
