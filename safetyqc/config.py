@@ -120,6 +120,8 @@ class RewriteSettings(Record):
     rounds: int = Field(default=1, ge=0)
     limit: int | None = Field(default=None, ge=0)
     """Most attempts in a run; None for as many as are weak."""
+    control_share: Share = 0.25
+    """Of the attempts, the share whose original and rewrite an LLM judge judges afresh, to tell mending from luck."""
 
 
 class ExportSettings(Record):

@@ -139,6 +139,10 @@ class Score(Record):
     unscored_reason: FailureKind | None = None
 
 
+AGAIN = " (again)"
+"""Ends the name under which a judge, asked afresh, judges a sample of rewrites and of what they came from."""
+
+
 class Judgment(Record):
     """All scores of one judge on one conversation, with what is needed to trust or repeat them."""
 

@@ -9,6 +9,7 @@ of the fallback.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from safetyqc.judge.question import Fact, Question, cut, wording_hash
 from safetyqc.judge.votes import merge_votes, sum_usage, total
 from safetyqc.llm import Request
 from safetyqc.llm.structured import Unusable, ask_json
-from safetyqc.records import Judgment, Score
+from safetyqc.records import AGAIN, Judgment, Score
 
 if TYPE_CHECKING:
     from safetyqc.llm import Client, Reply
@@ -29,6 +30,8 @@ TOKENS_PER_CRITERION = 200
 """Room for one criterion's reason, quote and level; an answer that is cut off is asked again with twice as much."""
 CONVERSATION_TOKENS = 12_000
 """Longer conversations are cut; a conversation of training data hardly ever is."""
+_AFRESH = 1_000
+"""Votes from this number on are never asked for otherwise."""
 VOTING_TEMPERATURE = 0.7
 """Votes at temperature 0 would all be the same vote."""
 _FACTS: tuple[Fact, ...] = ("category", "intent")
@@ -46,6 +49,7 @@ class RubricJudge:
         max_conversation_tokens: longer conversations are cut in the middle of their longest turns, and say so.
         max_reason_chars: put into the schema where a grammar enforces it; keeps weak models from rambling.
         with_examples: show one example a level.
+        first_vote: number of the first vote; votes of other numbers are other calls, not answers from the ledger.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class RubricJudge:
         max_conversation_tokens: int = CONVERSATION_TOKENS,
         max_reason_chars: int | None = None,
         with_examples: bool = True,
+        first_vote: int = 0,
     ) -> None:
         self.client, self.model, self.rubric_set = client, model, rubric_set
         self.name, self.rubric_hash = name or model, rubric_set.hash
@@ -72,6 +77,13 @@ class RubricJudge:
         self.api_base, self.max_tokens = api_base, max_tokens
         self.max_conversation_tokens, self.max_reason_chars = max_conversation_tokens, max_reason_chars
         self.with_examples = with_examples
+        self.first_vote = first_vote
+
+    def again(self) -> RubricJudge:
+        """The same judge asked afresh: what it now says differently is its own noise."""
+        twin = copy(self)
+        twin.name, twin.first_vote = self.name + AGAIN, self.first_vote + _AFRESH
+        return twin
 
     async def judge(self, conversation: Conversation) -> Judgment:
         """Score one conversation, `votes` times; a vote costs one call, and more for answers that cannot be used.
@@ -85,7 +97,7 @@ class RubricJudge:
         """Do what `judge` does for the criteria of these ids alone (None: all); the Judgment holds no others."""
         judgments: list[Judgment] = []
         known = conversation
-        for vote in range(self.votes):
+        for vote in range(self.first_vote, self.first_vote + self.votes):
             case = _Case(known, vote)
             await self._hear(case, only)
             judgments.append(self._judgment(case, conversation, only))
@@ -139,7 +151,8 @@ class RubricJudge:
             messages=question.messages(),
             temperature=self.temperature,
             max_tokens=self.max_tokens or TOKENS_PER_CRITERION * (len(question.criteria) + 1),
-            seed=case.vote if self.votes > 1 else None,
+            # Another vote has to be another request to the server too, or its cache would answer
+            seed=case.vote if self.votes > 1 or self.first_vote else None,
             schema=question.schema,
             api_base=self.api_base if model == self.model else None,
             repeat=case.vote,

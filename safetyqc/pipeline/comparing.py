@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from safetyqc.errors import InputError, UserError, choose_from
 from safetyqc.labels import Partial, read_labels, read_recorded
+from safetyqc.records import AGAIN
 from safetyqc.store import FILE_NAME, Store
 
 if TYPE_CHECKING:
@@ -101,4 +102,5 @@ def _of_file(file: str, partial: Partial) -> tuple[list[Conversation], list[Judg
 
 def _by_present_rubric(store: Store) -> list[Judgment]:
     rubric = store.meta("rubric") or {}
-    return list(store.judgments(rubric_hash=rubric.get("hash")))
+    # A judge asked afresh saw only a sample of rewrites: that is the report's control group, not another judge
+    return [j for j in store.judgments(rubric_hash=rubric.get("hash")) if not j.judge.endswith(AGAIN)]

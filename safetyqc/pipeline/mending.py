@@ -6,6 +6,7 @@ the very model that rewrote, a second judge (where one was named) has to agree, 
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,10 +30,18 @@ _ATTEMPTS_PER_VARIANT = 3
 
 @dataclass(frozen=True)
 class Referees:
-    """Who says whether a rewrite is better: the deciding judge, and one more to confirm it, if any."""
+    """Who says whether a rewrite is better.
+
+    Args:
+        deciding: judges every rewrite.
+        second: has to agree, if there is one.
+        again: the deciding judge asked afresh about a sample of originals and their rewrites. The originals that it
+            then passes are the control group: chance alone would have "mended" as many.
+    """
 
     deciding: Judge
     second: Judge | None = None
+    again: Judge | None = None
 
 
 async def rewrite_run(
@@ -115,6 +124,7 @@ class _Bench:
             pair = [await second.judge(parent), await second.judge(child)]
             store.put_judgments(pair).result()
             verdict = accept(*pair)
+        await self._control(parent, child)
         self._settle(
             parent,
             attempt,
@@ -125,6 +135,13 @@ class _Bench:
             broken=verdict.broken,
         )
         return "kept" if verdict.kept else "not_better"
+
+    async def _control(self, parent: Conversation, child: Conversation) -> None:
+        """Judge a fixed sample of originals and rewrites afresh, kept or not, so that luck is not sold as mending."""
+        again = self._referees.again
+        share = self._session.config.rewrite.control_share
+        if again is not None and random.Random(f"control/{parent.id}").random() < share:
+            self._session.store.put_judgments([await again.judge(parent), await again.judge(child)]).result()
 
     def _settle(
         self,

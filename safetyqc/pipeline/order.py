@@ -201,13 +201,19 @@ async def augment(session: Session, wanted: Mapping[str, int]) -> Tally:
 
 async def _referees(session: Session) -> mending.Referees:
     """The deciding judge, and another one to confirm it where the deciding judge is the rewriter itself."""
+    from safetyqc.judge.rubric import RubricJudge
+
     rubric = settle_rubric(session)
     deciding = session.store.meta("deciding_judge") or judge_models(session.config)[0]
     session.store.set_meta("deciding_judge", deciding)
     names = [deciding]
     if deciding == rewriter_model(session.config) and (second := second_judge(session.config)):
         names.append(second)
-    return mending.Referees(*await make_judges(session, rubric, names))
+    judges = await make_judges(session, rubric, names)
+    first = judges[0]
+    # Other kinds of judges answer the same every time: asking them again would measure nothing
+    again = first.again() if isinstance(first, RubricJudge) else None
+    return mending.Referees(first, judges[1] if len(judges) > 1 else None, again)
 
 
 async def attack_judges(session: Session, attacks: Sequence[str] | None = None) -> list[AttackRow]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from safetyqc.records import AGAIN
 from safetyqc.reports.schema import (
     OVERALL,
     Agreement,
@@ -150,12 +151,16 @@ def count_rewrites(snapshot: Snapshot) -> Rewrites | None:
 
 
 def _control(snapshot: Snapshot) -> Control | None:
-    """Both sides of every attempt in the eyes of the other judge of the same rubric that saw most of them."""
+    """Both sides of attempts in the eyes of a judge that did not choose them.
+
+    That is the deciding judge asked afresh, or else the other judge of the same rubric that saw most of them. What it
+    passes of the originals is the control group: regression to the mean would have mended as many.
+    """
     others = [
         key for key in snapshot.judgments if snapshot.judge and key != snapshot.judge and key[1] == snapshot.judge[1]
     ]
     seen = {key: _both_sides(snapshot.rewrites, snapshot.judgments[key]) for key in others}
-    best = max(seen, key=lambda key: len(seen[key]), default=None)
+    best = max(seen, key=lambda key: (bool(seen[key]) and key[0].endswith(AGAIN), len(seen[key])), default=None)
     if best is None or not seen[best]:
         return None
     before = rate_conversations(old for old, _ in seen[best])
@@ -173,8 +178,13 @@ def _both_sides(rewrites: Iterable[Rewrite], judgments: Mapping[str, Judgment]) 
 def list_judges(snapshot: Snapshot) -> tuple[JudgeFacts, ...]:
     """Every judge on the conversations that are in; the one that decides first."""
     ids = {c.id for c in snapshot.in_play}
-    order = sorted(snapshot.judgments, key=lambda key: key != snapshot.judge)
+    order = sorted(_judges(snapshot), key=lambda key: key != snapshot.judge)
     return tuple(_facts(snapshot, key, ids) for key in order)
+
+
+def _judges(snapshot: Snapshot) -> list[tuple[str, str]]:
+    """Judges that judged the run, without one that was asked afresh about a sample."""
+    return [key for key in snapshot.judgments if not key[0].endswith(AGAIN)]
 
 
 def _facts(snapshot: Snapshot, key: tuple[str, str], ids: set[str]) -> JudgeFacts:
@@ -212,7 +222,7 @@ def _canaries(snapshot: Snapshot, verdicts: Mapping[str, Judgment]) -> Canaries 
 def list_agreements(snapshot: Snapshot) -> tuple[Agreement, ...]:
     """How far judges of the same rubric agree, pair by pair, on each criterion and on whole conversations."""
     ids = [c.id for c in snapshot.in_play]
-    cells = {key: _cells(found, ids) for key, found in snapshot.judgments.items()}
+    cells = {key: _cells(snapshot.judgments[key], ids) for key in _judges(snapshot)}
     return tuple(
         agreement
         for one, other in combinations(cells, 2)

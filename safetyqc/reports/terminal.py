@@ -304,7 +304,7 @@ def _rewrites(summary: Summary, _: bool) -> RenderableType | None:
 def _lift(found: Rewrites) -> Text:
     control = found.control
     if control is None:
-        return Text("no second judge saw both sides: how much of it is chance alone is not known", style=FAINT)
+        return Text("no control group: how much of it is chance alone is not known", style=FAINT)
     said = f"{control.judge}, which did not choose them: {percent(control.before.rate)} passed before, "
     said += f"{percent(control.after.rate)} after; lift {100 * control.lift:+.1f} points"
     return say(f"{said} ({interval(control.low, control.high)}), n {control.n:,}")

@@ -215,3 +215,14 @@ def test_a_reply_that_costs_is_counted() -> None:
     reply = lambda r: Reply(text=__import__("json").dumps(good(r)), cost_usd=0.25, latency_s=1.5, usage=Usage())  # noqa: E731
     judgment = run(RubricJudge(ScriptedClient(reply), "m", SAFETY))
     assert (judgment.cost_usd, judgment.latency_s) == (0.25, 1.5)
+
+
+def test_a_judge_asked_afresh_makes_new_calls_under_another_name() -> None:
+    client = ScriptedClient(good)
+    judge = RubricJudge(client, "m", SAFETY)
+    judgments = [run(judge), run(judge.again())]
+    first, second = client.requests
+    assert [j.judge for j in judgments] == ["m", "m (again)"]
+    assert first.messages == second.messages
+    assert first.key != second.key, "the ledger would answer"
+    assert first.seed != second.seed, "a server's cache would answer"
