@@ -44,7 +44,7 @@ def main() -> NoReturn:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     signal.signal(signal.SIGINT, _stop)
     try:
-        app()
+        app(prog_name="safetyqc")
     except SafetyqcError as error:
         sys.stdout.flush()
         typer.echo(f"safetyqc: {error}", err=True)
