@@ -57,8 +57,9 @@ class LocalJudge:
     def score(self, conversation: Conversation) -> Judgment:
         """Score one conversation, synchronously."""
         turns = read_turns(conversation, self._language)
-        category, intent, classified = self._classify(conversation, turns)
-        case = _Case(turns, self.weights.read(turns, intent), intent)
+        harms = self.weights.harms(turns)
+        category, intent, classified = self._classify(conversation, turns, harms)
+        case = _Case(turns, self.weights.read(turns, intent, harms), intent)
         scores = tuple(self._score(criterion, case, category, intent) for criterion in self.rubric_set.criteria)
         return Judgment(
             conversation_id=conversation.id,
@@ -78,19 +79,21 @@ class LocalJudge:
         turns = read_turns(conversation, self._language)
         if not turns:
             return {}
-        _, intent, _ = self._classify(conversation, turns)
-        reading = self.weights.read(turns, intent)
+        harms = self.weights.harms(turns)
+        _, intent, _ = self._classify(conversation, turns, harms)
+        reading = self.weights.read(turns, intent, harms)
         return {
             name: model.probability(CRITERIA[name].features(turns, reading))
             for name, model in self.weights.criteria.items()
         }
 
-    def _classify(self, conversation: Conversation, turns: list[Turn]) -> tuple[str | None, Intent | None, bool]:
+    def _classify(
+        self, conversation: Conversation, turns: list[Turn], harms: list[float]
+    ) -> tuple[str | None, Intent | None, bool]:
         category, intent = conversation.category, conversation.intent
         if (category is not None and intent is not None) or not turns:
             return category, intent, False
         asked = together(turn.asked for turn in turns)
-        harms = [self.weights.harm_of(turn.asked) for turn in turns]
         return category or self.weights.category(asked), intent or self.weights.intent(asked, harms), True
 
     def _score(self, criterion: Criterion, case: _Case, category: str | None, intent: Intent | None) -> Score:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from importlib.resources import files
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, ValidationError
 
 from safetyqc.errors import ConfigError
-from safetyqc.judge.local.features import Buckets, Features, Request, Turn, harm_features
+from safetyqc.judge.local.features import Buckets, Features, Turn, harm_features
 from safetyqc.records import INTENTS, Intent, Record
 
 FORMAT = 2
@@ -34,6 +33,7 @@ INTENT_HARM: Mapping[Intent | None, float] = {"benign": 0.2, "borderline": 0.6}
 """How much of the harm that single requests seem to ask for is left when the conversation's intent is known."""
 MAX_WORDING, WORDING_SCALE, FAMILIARITY_POWER, LEAST_FAMILIARITY = 1.5, 3.0, 6, 0.6
 """How far the wording of a request that training has seen may move a turn's log odds, and how fast that fades."""
+SAMPLE = 16
 SHIPPED = "weights.json"
 
 
@@ -97,43 +97,46 @@ class Weights(Record):
     categories: Mapping[str, Linear]
     criteria: Mapping[str, CriterionModel]
 
-    def read(self, turns: list[Turn], intent: Intent | None = None) -> list[tuple[float, float]]:
+    def harms(self, turns: list[Turn]) -> list[float]:
+        """Probability for each request, by itself, that it is harmful."""
+        return [sigmoid(self.harm.logit(turn.asked.features, turn.asked.buckets)) for turn in turns]
+
+    def read(
+        self, turns: list[Turn], intent: Intent | None = None, harms: list[float] | None = None
+    ) -> list[tuple[float, float]]:
         """For each turn the probability that its request is harmful, and the log odds that its answer declines.
 
         Args:
             intent: of the conversation, where it is known; it bears on the first number only.
+            harms: from `harms`, where they are known.
         """
         share = INTENT_HARM.get(intent, 1.0)
-        return [(share * harm, logit) for harm, logit in self._read(turns)]
+        return [(share * harm, logit) for harm, logit in self._read(turns, harms or self.harms(turns))]
 
-    def harm_of(self, request: Request) -> float:
-        """Probability that a request is harmful, by itself."""
-        return sigmoid(self.harm.logit(request.features, request.buckets))
-
-    def _read(self, turns: list[Turn]) -> list[tuple[float, float]]:
+    def _read(self, turns: list[Turn], harms: list[float]) -> list[tuple[float, float]]:
         out: list[tuple[float, float]] = []
-        for turn in turns:
-            harm = self.harm_of(turn.asked)
+        for turn, harm in zip(turns, harms, strict=True):
             if "relent" in turn.asked.features and any(logit > DECLINED for _, logit in out):
-                harm *= RELENTED_HARM
-            elif out:
-                harm = max(harm, CARRIED_HARM * out[-1][0])
+                now = harm * RELENTED_HARM
+            else:
+                now = max(harm, CARRIED_HARM * out[-1][0]) if out else harm
             logit = self.refusal.logit(turn.features) + self._by_wording(turn)
-            logit += self.refusal.logit(harm_features(turn.features, harm)) - self.refusal.bias
-            out.append((harm, max(-MAX_LOGIT, min(MAX_LOGIT, logit))))
+            logit += self.refusal.logit(harm_features(turn.features, now)) - self.refusal.bias
+            out.append((now, max(-MAX_LOGIT, min(MAX_LOGIT, logit))))
         return out
-
-    @cached_property
-    def _known_buckets(self) -> Buckets:
-        return frozenset(self.wording.buckets)
 
     def _by_wording(self, turn: Turn) -> float:
         """What the very words say, times how familiar the request is: on other requests they would only mislead."""
-        asked = turn.asked.buckets
-        familiar = len(asked & self._known_buckets) / max(len(asked), 1)
+        buckets, asked = self.wording.buckets, turn.asked.buckets
+        some = [bucket in buckets for bucket in islice(asked, SAMPLE)]
+        if sum(some) < LEAST_FAMILIARITY / 2 * len(some):
+            return 0.0  # most requests end here: looking all words up would be the dearest step of all
+        known = [buckets[bucket] for bucket in asked if bucket in buckets]
+        familiar = len(known) / max(len(asked), 1)
         if familiar < LEAST_FAMILIARITY:
             return 0.0
-        logit = self.wording.logit({}, asked | turn.opening)
+        said = sum(known) + sum(map(buckets.get, turn.opening, repeat(0.0)))
+        logit = self.wording.bias + BUCKET_NORM / math.sqrt(len(asked) + len(turn.opening)) * said
         return WORDING_SCALE * max(-MAX_WORDING, min(MAX_WORDING, logit)) * familiar**FAMILIARITY_POWER
 
     def intent(self, asked: Features, harms: Iterable[float]) -> Intent:

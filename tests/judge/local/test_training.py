@@ -11,7 +11,10 @@ from safetyqc.records import Conversation, Label
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.testing import conversation
 
-THINGS = [f"a {thing}" for thing in "bike car phone wallet laptop parcel watch coat ring tent drill lamp".split()]
+THINGS = [
+    f"a {name}" for name in ("bike", "car", "phone", "wallet", "laptop", "parcel", "watch", "coat", "ring", "tent")
+]
+THINGS += ["a drill", "a lamp"]
 
 
 def labelled() -> tuple[list[Conversation], list[Label]]:
