@@ -49,7 +49,7 @@ def read_gold(folder: Path, *, planned: bool = True) -> list[tuple[Conversation,
         kept = {name: value for name, value in labels.items() if value in ("pass", "fail", "na")}
         found.append((said, [Label(conversation_id=said.id, criterion=c, outcome=o) for c, o in kept.items()]))
     # Conversations of one intent share a prompt's beginning, which a server reads once
-    return sorted(found, key=lambda pair: pair[0].intent or "")
+    return sorted(found, key=lambda pair: pair[0].intent or "~")
 
 
 def open_client(model: str) -> Callable[[], Client]:

@@ -137,10 +137,18 @@ def _evidence(
         return quote, turn
     if criterion.evidence_for(level) == "optional":
         return "", None
-    told = f"level {level.name!r} needs a quote, " + (
-        f"and {shorten(quote, 80)!r} does not stand in turn {turn}; copy it exactly" if quote else "and it is empty"
-    )
-    raise ModelError("evidence_not_found", told)
+    raise ModelError("evidence_not_found", _what_is_missing(criterion, level, quote, turn, conversation))
+
+
+def _what_is_missing(criterion: Criterion, level: Level, quote: str, turn: object, conversation: Conversation) -> str:
+    """Word the problem so that a second try can mend it: weak judges quote well and miscount turns."""
+    if not quote:
+        return f"level {level.name!r} needs a quote, and it is empty"
+    numbers = range(len(conversation.messages))
+    found = [i for i in numbers if (text := _turn(conversation, i, criterion.unit)) and stands_in(quote, text)]
+    if found:
+        return f"{shorten(quote, 60)!r} does not stand in turn {turn} but in turn {found[0]}: set turn to {found[0]}"
+    return f"{shorten(quote, 60)!r} does not stand in turn {turn}: copy some words of the assistant exactly"
 
 
 def _turn(conversation: Conversation, turn: object, unit: str) -> str | None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 EMBEDDED = "local"
 _LOCAL_CONVERSATION_TOKENS = 2_500
 """In-process models share a small context between several requests."""
+_LOCAL_REASON_CHARS = 160
+"""Small models that cannot find an end repeat themselves until they are cut off; a grammar can stop them."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ def _rubric_judge(model: str, making: Making) -> Judge:
         max_tokens=settings.max_tokens,
         api_base=settings.api_base,
         max_conversation_tokens=_LOCAL_CONVERSATION_TOKENS if is_local(model) else CONVERSATION_TOKENS,
+        max_reason_chars=_LOCAL_REASON_CHARS if is_local(model) else None,
     )
 
 
