@@ -161,6 +161,7 @@ async def judge_all(session: Session, only: Sequence[str] | None = None) -> list
     rubric = settle_rubric(session)
     judges = await make_judges(session, rubric, judge_models(session.config))
     session.store.set_meta("deciding_judge", judges[0].name)
+    session.store.set_meta("deciding_spec", judge_models(session.config)[0])
     planted = _plant_canaries(session) if session.config.judge.canaries else []
     only = [*only, *planted] if only is not None else None
     return [await stages.judge_run(session, judge, only) for judge in judges]
@@ -204,13 +205,15 @@ async def _referees(session: Session) -> mending.Referees:
     from safetyqc.judge.rubric import RubricJudge
 
     rubric = settle_rubric(session)
-    deciding = session.store.meta("deciding_judge") or judge_models(session.config)[0]
-    session.store.set_meta("deciding_judge", deciding)
+    store = session.store
+    # A judge's name does not tell how to make it: `trained:PATH` is named by the file's stem, a panel by its members
+    deciding = store.meta("deciding_spec") or store.meta("deciding_judge") or judge_models(session.config)[0]
     names = [deciding]
     if deciding == rewriter_model(session.config) and (second := second_judge(session.config)):
         names.append(second)
     judges = await make_judges(session, rubric, names)
     first = judges[0]
+    store.set_meta("deciding_judge", first.name)
     # Other kinds of judges answer the same every time: asking them again would measure nothing
     again = first.again() if isinstance(first, RubricJudge) else None
     return mending.Referees(first, judges[1] if len(judges) > 1 else None, again)

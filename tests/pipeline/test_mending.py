@@ -52,8 +52,10 @@ def answer(request: Request) -> dict[str, Any]:
     return found
 
 
-async def session_with(folder: Path, conversations: list[Conversation], rewrite: RewriteSettings) -> Session:
-    config = Config(run=folder, judge=JudgeSettings(models=("m",)), rewrite=rewrite)
+async def session_with(
+    folder: Path, conversations: list[Conversation], rewrite: RewriteSettings, judge: str = "m"
+) -> Session:
+    config = Config(run=folder, judge=JudgeSettings(models=(judge,)), rewrite=rewrite)
     session = open_session(config, create=True, quiet=True, client=ScriptedClient(answer))
     session.store.add_conversations(conversations)
     await order.judge_all(session)
@@ -69,6 +71,14 @@ async def test_a_mended_conversation_takes_its_parents_place(tmp_path: Path) -> 
     assert not any(name.endswith(AGAIN) for name, _, _ in session.store.judges())
     again = await order.mend(session)
     assert (again.done, again.already) == (0, 3)
+    await session.close()
+
+
+async def test_a_judge_whose_name_is_not_how_it_was_asked_for_decides_about_rewrites_too(tmp_path: Path) -> None:
+    session = await session_with(tmp_path / "r", weak(2), RewriteSettings(model="w", control_share=0), "panel:m,n")
+    tally = await order.mend(session)
+    assert (tally.done, tally.missing) == (2, 0)
+    assert session.store.meta("deciding_judge") == "majority(m, n)"
     await session.close()
 
 
