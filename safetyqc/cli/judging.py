@@ -160,7 +160,8 @@ def judge(
         for tally in await judge_all(session, only):
             say(tally)
         if jsonl:
-            _write_verdicts(session, jsonl, conversations or list(session.store.conversations()))
+            stored = (c for c in session.store.conversations() if c.origin != "canary")
+            _write_verdicts(session, jsonl, list(stored) if conversations is None else conversations)
         if str(jsonl) != "-":
             _show_rates(session, only)
 

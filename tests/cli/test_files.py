@@ -126,3 +126,12 @@ def test_a_broken_archive_is_said(cli: Cli, tmp_path: Path) -> None:
     assert ended.code == 2
     assert "a.jsonl.gz" in ended.err
     assert "fix: " in ended.err
+
+
+def test_a_file_without_a_readable_line_gives_no_verdicts_of_the_rest_of_the_run(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(joined(LINES))
+    (tmp_path / "bad.jsonl").write_bytes(b"{\n")
+    assert cli("judge", "a.jsonl", "--run", "r").code == 0
+    ended = cli("judge", "bad.jsonl", "--skip-bad-lines", "--run", "r", "--jsonl", "out.jsonl")
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "out.jsonl").read_text() == ""
