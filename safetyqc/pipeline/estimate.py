@@ -49,7 +49,8 @@ def estimate_run(session: Session, inputs: Sequence[ReadResult] = ()) -> list[Li
     config, store = session.config, session.store
     texts = [c.as_messages() for r in inputs for c in r.conversations]
     size = sum(map(count_messages, texts)) // len(texts) if texts else round(_EXCHANGES * _EXCHANGE_TOKENS)
-    count = len(texts) or config.generate.count
+    planned = (store.meta("plan") or {}).get("count", 0)  # a plan only grows: a smaller -n still finishes all of it
+    count = len(texts) or max(config.generate.count, planned)
     lines = []
     if not inputs:
         written = min(len(store.written_scenarios()), count)

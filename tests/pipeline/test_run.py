@@ -120,6 +120,14 @@ def test_a_dry_run_asks_nothing(cli: Cli, serve: Serve) -> None:
     assert server.witness.received.total() == 0
 
 
+def test_an_estimate_for_fewer_than_planned_is_about_the_whole_plan(cli: Cli, serve: Serve) -> None:
+    server = serve()
+    assert cli("generate", *run_line(server)[1:]).code == 0
+    ended = cli(*run_line(server, "--dry-run", count=3))
+    assert ended.code == 0, ended.err
+    assert "0 to do, 18 of 18 already done" in ended.err
+
+
 def test_more_conversations_than_before_keep_those_that_are_there(cli: Cli, serve: Serve, tmp_path: Path) -> None:
     server = serve()
     assert cli(*run_line(server, count=9)).code == 0
