@@ -106,5 +106,6 @@ def check_settings(
 
 def models_of(config: Config) -> list[str]:
     """Every model that a run may ask, so that what it takes to reach them can be loaded in time."""
-    named = (config.generate.model, config.generate.assistant, rewriter_model(config), *judge_models(config))
+    judges = (*judge_models(config), config.judge.fallback, config.rewrite.judge)
+    named = (config.generate.model, config.generate.assistant, rewriter_model(config), *judges)
     return [model for model in dict.fromkeys(named) if model and model != EMBEDDED]
