@@ -20,6 +20,7 @@ from safetyqc.yaml_file import read_yaml
 
 FILE_NAME = "safetyqc.yaml"
 DEFAULT_RUN = "safetyqc-run"
+DEFAULT_COUNT = 600
 Share = Annotated[float, Field(ge=0, le=1)]
 
 PROVIDER_KEYS = (
@@ -58,7 +59,8 @@ class ModelSettings(Record):
 class GenerateSettings(Record):
     """What is to be written, and by whom."""
 
-    count: int = Field(default=600, ge=1)
+    count: int | None = Field(default=None, ge=1)
+    """None: as many as the run was planned with, or 600."""
     seed: int = 0
     model: str | None = None
     assistant: str | None = None

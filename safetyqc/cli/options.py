@@ -85,6 +85,30 @@ Seed = Annotated[
 Languages = Annotated[
     str | None, typer.Option("--language", metavar="en,zh", help="Languages to mix, evenly.", show_default=False)
 ]
+Turns = Annotated[
+    int | None,
+    typer.Option(
+        "--turns", metavar="N", min=1, help="Exchanges per conversation (default: drawn).", show_default=False
+    ),
+]
+Taxonomy = Annotated[
+    Path | None, typer.Option("--taxonomy", metavar="FILE", help="Your own categories.", show_default=False)
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="nanochat|openai|sharegpt|parquet|safetyqc",
+        help="Default: nanochat.",
+        show_default=False,
+    ),
+]
+ValShare = Annotated[
+    float | None,
+    typer.Option(
+        "--val-share", metavar="SHARE", min=0, max=0.9, help="Share held out, by duplicate group.", show_default=False
+    ),
+]
 MinSimilarity = Annotated[
     float | None,
     typer.Option(

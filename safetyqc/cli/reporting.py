@@ -101,26 +101,8 @@ def export(
     path: Annotated[
         Path | None, typer.Argument(metavar="FILE", help="Where to (nanochat has a default).", show_default=False)
     ] = None,
-    format_name: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="nanochat|openai|sharegpt|parquet|safetyqc",
-            help="Default: nanochat.",
-            show_default=False,
-        ),
-    ] = None,
-    val_share: Annotated[
-        float | None,
-        typer.Option(
-            "--val-share",
-            metavar="SHARE",
-            min=0,
-            max=0.9,
-            help="Share held out, by duplicate group.",
-            show_default=False,
-        ),
-    ] = None,
+    format_name: o.Format = None,
+    val_share: o.ValShare = None,
     oversample: Annotated[
         list[str] | None,
         typer.Option(

@@ -57,6 +57,8 @@ def run(
         ),
     ] = None,
     language: o.Languages = None,
+    turns: o.Turns = None,
+    taxonomy: o.Taxonomy = None,
     rounds: Annotated[
         int | None,
         typer.Option(
@@ -71,6 +73,8 @@ def run(
             "--export", metavar="FILE", help="Where the kept ones go (default: RUN/export).", show_default=False
         ),
     ] = None,
+    format_name: o.Format = None,
+    val_share: o.ValShare = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the estimate: calls, tokens, cost.")] = False,
     skip_bad_lines: o.SkipBadLines = False,
     folder: o.Run = None,
@@ -92,12 +96,16 @@ def run(
         "generate.model": model,
         "generate.mode": mode,
         "generate.languages": o.split(language),
+        "generate.turns": turns,
+        "generate.taxonomy": taxonomy,
         "generate.seed": seed,
         "judge.models": tuple(judge) if judge else None,
         "judge.rubric": rubric,
         "rewrite.model": rewriter,
         "rewrite.rounds": rounds,
         "export.path": export,
+        "export.format": format_name,
+        "export.val_share": val_share,
     }
     models = o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane, workers=workers)
     config = load_config(config_file, flags | models)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -50,15 +49,8 @@ def generate(
         ),
     ] = None,
     language: o.Languages = None,
-    turns: Annotated[
-        int | None,
-        typer.Option(
-            "--turns", metavar="N", min=1, help="Exchanges per conversation (default: drawn).", show_default=False
-        ),
-    ] = None,
-    taxonomy: Annotated[
-        Path | None, typer.Option("--taxonomy", metavar="FILE", help="Your own categories.", show_default=False)
-    ] = None,
+    turns: o.Turns = None,
+    taxonomy: o.Taxonomy = None,
     top_up: Annotated[
         list[str] | None,
         typer.Option(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from safetyqc.config import DEFAULT_COUNT
 from safetyqc.llm.hosts import base_of, own_base
 from safetyqc.llm.prices import Estimate, Price, Prices, count_messages
 from safetyqc.pipeline.choices import EMBEDDED, author_mode, author_model, judge_models, rewriter_model
@@ -50,7 +51,7 @@ def estimate_run(session: Session, inputs: Sequence[ReadResult] = ()) -> list[Li
     texts = [c.as_messages() for r in inputs for c in r.conversations]
     size = sum(map(count_messages, texts)) // len(texts) if texts else round(_EXCHANGES * _EXCHANGE_TOKENS)
     planned = (store.meta("plan") or {}).get("count", 0)  # a plan only grows: a smaller -n still finishes all of it
-    count = len(texts) or max(config.generate.count, planned)
+    count = len(texts) or max(config.generate.count or 0, planned) or DEFAULT_COUNT
     lines = []
     if not inputs:
         written = min(len(store.written_scenarios()), count)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from safetyqc.errors import OutputError
 from safetyqc.pipeline import mending, stages
 from safetyqc.pipeline.choices import (
     EMBEDDED,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from safetyqc.rubrics import RubricSet, Trial
 
 Tell = Callable[[Tally], None]
+_EXPORTED_TO = "exported_to"
+"""Where an earlier call of the whole run exported to: that file may be replaced."""
 
 
 async def generate(session: Session, wanted: Mapping[str, int] | None = None) -> Tally:
@@ -259,7 +262,14 @@ async def run_all(
 
     Returns:
         What was exported; None when nothing is kept.
+
+    Raises:
+        OutputError: before anything is paid, when the file to export to is there and not of this run's making.
     """
+    target = session.config.export.path
+    is_own = target is None or session.store.meta(_EXPORTED_TO) == str(target.absolute())
+    if target is not None and target.exists() and not is_own and not session.config.export.force:
+        raise OutputError("is there already", where=str(target), fix="give another --export, or remove it first")
     for name, read in inputs:
         tell(import_conversations(session, name, read)[0])
     if write or (write is None and not inputs):
@@ -273,4 +283,7 @@ async def run_all(
         tell(stages.dedup_run(session))  # a rewrite may say what another conversation says
     if not any(standing.status == "kept" for standing in read_standings(session.store).values()):
         return None
-    return export_run(session.store, session.config, folder=session.store.folder / "export", force=True)
+    exported = export_run(session.store, session.config, folder=session.store.folder / "export", force=is_own)
+    if target is not None:
+        session.store.set_meta(_EXPORTED_TO, str(target.absolute()))
+    return exported

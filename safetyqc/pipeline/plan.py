@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from safetyqc.config import GenerateSettings
+from safetyqc.config import DEFAULT_COUNT, GenerateSettings
 from safetyqc.errors import RunError
 from safetyqc.generate.scenarios import balance, plan, top_up
 from safetyqc.generate.taxonomy import Taxonomy
@@ -51,20 +51,20 @@ def settle_plan(
     return scenarios
 
 
-def _base(before: Mapping[str, Any] | None, count: int, store: Store, *, is_top_up: bool) -> int:
+def _base(before: Mapping[str, Any] | None, count: int | None, store: Store, *, is_top_up: bool) -> int:
     """How many conversations the plan begins with; fixed once a top-up stands behind them, none in a run of files."""
-    if before is None and is_top_up:
-        return 0
-    if before is None or (not is_top_up and not before["top_ups"]):
-        return max(count, before["base"] if before else 0)
+    if before is None:
+        return 0 if is_top_up else count or DEFAULT_COUNT
     base: int = before["base"]
-    if not is_top_up and count > base:
+    if count is None or is_top_up or count <= base:
+        return base
+    if before["top_ups"]:
         raise RunError(
             f"this run was topped up, so its first {base:,} conversations cannot become {count:,}",
             where=str(store.folder),
             fix="add more with `safetyqc generate --top-up CATEGORY=N`, or start a new run with --run",
         )
-    return base
+    return count
 
 
 def _refuse_change(before: Mapping[str, Any] | None, fixed: Mapping[str, Any], store: Store) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from safetyqc.config import Config, JudgeSettings, RewriteSettings
-from safetyqc.errors import UserError
+from safetyqc.config import Config, ExportSettings, JudgeSettings, RewriteSettings
+from safetyqc.errors import OutputError, UserError
 from safetyqc.llm.client import Request
 from safetyqc.pipeline import order
 from safetyqc.pipeline.session import Session, open_session
@@ -118,4 +118,20 @@ async def test_a_category_of_which_nothing_is_kept_cannot_be_varied(tmp_path: Pa
     session = await session_with(tmp_path / "r", weak(1), RewriteSettings(model="w"))
     with pytest.raises(UserError, match="drugs_or_weapons"):
         await order.augment(session, {"drugs_or_weapons": 1})
+    await session.close()
+
+
+async def test_a_whole_run_replaces_its_own_export_and_nobody_elses(tmp_path: Path) -> None:
+    target = tmp_path / "precious.jsonl"
+    target.write_text("keep")
+    session = await session_with(tmp_path / "r", weak(2), RewriteSettings(model="w", control_share=0))
+    session.config = session.config.model_copy(update={"export": ExportSettings(path=target)})
+    with pytest.raises(OutputError, match=r"precious\.jsonl"):
+        await order.run_all(session, [], lambda _: None, write=False)
+    assert target.read_text() == "keep"
+    target.unlink()
+    for _ in range(2):
+        exported = await order.run_all(session, [], lambda _: None, write=False)
+        assert exported is not None
+        assert exported.count == 2
     await session.close()

@@ -174,7 +174,7 @@ def load_weights(path: str | Path | None = None) -> Weights:
         ConfigError: the file is absent, or is not one of these.
     """
     source = Path(path) if path else files("safetyqc.judge.local").joinpath(SHIPPED)
-    fix = "make one with `safetyqc train-judge LABELS --output PATH`"
+    fix = "make one with `safetyqc train-judge LABELS --out PATH`"
     try:
         weights = Weights.model_validate_json(source.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,0 +1,66 @@
+"""A run's plan is settled once: it may grow, and is never mixed with another."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from safetyqc.config import DEFAULT_COUNT, GenerateSettings
+from safetyqc.errors import RunError
+from safetyqc.generate.taxonomy import load_taxonomy
+from safetyqc.pipeline.plan import settle_plan
+from safetyqc.store import Store
+
+TAXONOMY = load_taxonomy()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.create(tmp_path / "r")
+
+
+def test_a_plan_grows_and_begins_as_before(store: Store) -> None:
+    first = settle_plan(store, TAXONOMY, GenerateSettings(count=9))
+    assert settle_plan(store, TAXONOMY, GenerateSettings(count=18))[:9] == first
+    assert store.meta("plan")["count"] == 18
+    store.close()
+
+
+def test_a_smaller_or_unnamed_count_keeps_what_was_planned(store: Store) -> None:
+    settle_plan(store, TAXONOMY, GenerateSettings(count=9))
+    for count in (None, 3):
+        assert len(settle_plan(store, TAXONOMY, GenerateSettings(count=count))) == 9
+    store.close()
+
+
+def test_an_unnamed_count_of_a_new_run_is_the_default(store: Store) -> None:
+    assert len(settle_plan(store, TAXONOMY, GenerateSettings())) == DEFAULT_COUNT
+    store.close()
+
+
+def test_a_top_up_adds_to_its_category_and_a_run_of_files_gets_nothing_else(store: Store) -> None:
+    topped = settle_plan(store, TAXONOMY, GenerateSettings(), {"drugs_or_weapons": 4})
+    assert Counter(s.category for s in topped) == {"drugs_or_weapons": 4}
+    more = settle_plan(store, TAXONOMY, GenerateSettings(), {"general_safety": 2})
+    assert more[:4] == topped
+    assert len({s.index for s in more}) == 6
+    store.close()
+
+
+def test_a_topped_up_plan_cannot_grow_at_its_beginning(store: Store) -> None:
+    settle_plan(store, TAXONOMY, GenerateSettings(count=9))
+    settle_plan(store, TAXONOMY, GenerateSettings(count=9), {"drugs_or_weapons": 1})
+    assert len(settle_plan(store, TAXONOMY, GenerateSettings(count=9))) == 10
+    with pytest.raises(RunError, match="topped up"):
+        settle_plan(store, TAXONOMY, GenerateSettings(count=18))
+    store.close()
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"languages": ("zh",)}, {"turns": 1}])
+def test_another_draw_is_refused_and_named(store: Store, other: dict[str, object]) -> None:
+    settle_plan(store, TAXONOMY, GenerateSettings(count=9))
+    with pytest.raises(RunError, match=next(iter(other))):
+        settle_plan(store, TAXONOMY, GenerateSettings.model_validate({"count": 9, **other}))
+    store.close()
