@@ -107,7 +107,8 @@ class JudgeSettings(Record):
 class DedupSettings(Record):
     """What counts as saying the same."""
 
-    min_similarity: Share = 0.85
+    min_similarity: Share = 0.75
+    """Chosen from the table in docs/dedup.md."""
     on: Literal["all", "requests", "answers"] = "all"
     weights: Literal["tfidf", "tf"] = "tfidf"
     linkage: Literal["single", "complete"] = "single"

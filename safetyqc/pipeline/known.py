@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from safetyqc.config import Config
 
 
+_MIN_TF_SIMILARITY = 0.85
+"""Without idf common words count fully: different Chinese conversations reach 0.70 (docs/dedup.md)."""
+
+
 class Known:
     """The texts of a run, to be asked before each addition."""
 
@@ -22,7 +26,7 @@ class Known:
         from safetyqc.dedup.index import SimilarityIndex
 
         self._on = config.dedup.on
-        self._index = SimilarityIndex(config.dedup.min_similarity)
+        self._index = SimilarityIndex(max(config.dedup.min_similarity, _MIN_TF_SIMILARITY))
         self._ids: list[str] = []
         held = [c for c in conversations if c.origin != "canary"]
         self._index.add([self._text(c) for c in held])
