@@ -140,6 +140,8 @@ def _rubric_judge(model: str, making: Making) -> Judge:
         max_tokens=settings.max_tokens,
         api_base=settings.api_base,
         max_conversation_tokens=_LOCAL_CONVERSATION_TOKENS if is_local(model) else CONVERSATION_TOKENS,
+        # A model on the CPU reads some 60 tokens a second: the examples would double the time of every judgment
+        with_examples=not is_local(model),
         max_reason_chars=_LOCAL_REASON_CHARS if is_local(model) else None,
     )
 
