@@ -29,6 +29,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from safetyqc.engine import LocalEngine
 from safetyqc.judge.question import Question
 from safetyqc.judge.rubric import RubricJudge
 from safetyqc.llm.client import Request
@@ -141,36 +142,62 @@ async def serve(latency_s: float) -> None:
 
 # ---- the ways of asking ---------------------------------------------------------------------------------------------
 
-Ask = Callable[[int], Awaitable[None]]
+
+@dataclass(frozen=True)
+class Way:
+    """How one thing is asked, and what it is asked about, which is made before the clock starts.
+
+    Args:
+        in_engine: driven by the engine that the stages run in, instead of the barest loop.
+    """
+
+    make: Callable[[int], Any]
+    ask: Callable[[Any], Awaitable[None]]
+    in_engine: bool = False
+
+    async def drive(self, items: list[Any], in_flight: int) -> None:
+        """Ask about all items, so many at once."""
+        if self.in_engine:
+            async for _, outcome in LocalEngine(in_flight).map(items, self.ask):
+                if isinstance(outcome, Exception):
+                    raise outcome
+            return
+        left = iter(items)
+
+        async def work() -> None:
+            for item in left:
+                await self.ask(item)
+
+        await asyncio.gather(*(work() for _ in range(in_flight)))
 
 
 @contextlib.asynccontextmanager
-async def aiohttp_way(base: str) -> AsyncIterator[Ask]:
+async def aiohttp_way(base: str) -> AsyncIterator[Way]:
     import aiohttp
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
-        async def ask(number: int) -> None:
-            async with session.post(f"{base}/chat/completions", json=body_of(request(number))) as response:
+        async def ask(one: Request) -> None:
+            async with session.post(f"{base}/chat/completions", json=body_of(one)) as response:
                 await response.json()
 
-        yield ask
+        yield Way(request, ask)
 
 
 @contextlib.asynccontextmanager
-async def openai_way(base: str) -> AsyncIterator[Ask]:
+async def openai_way(base: str) -> AsyncIterator[Way]:
     import openai
 
     async with openai.AsyncOpenAI(base_url=base, api_key="none", max_retries=0) as client:
 
-        async def ask(number: int) -> None:
-            await client.chat.completions.create(**body_of(request(number)))
+        async def ask(one: Request) -> None:
+            await client.chat.completions.create(**body_of(one))
 
-        yield ask
+        yield Way(request, ask)
 
 
 @contextlib.asynccontextmanager
-async def litellm_way(base: str) -> AsyncIterator[Ask]:
+async def litellm_way(base: str) -> AsyncIterator[Way]:
     """litellm as fast as its public settings make it: the route, the settings and the gc of safetyqc's own lane."""
     from safetyqc.llm.litellm_client import load_litellm
 
@@ -183,8 +210,8 @@ async def litellm_way(base: str) -> AsyncIterator[Ask]:
     }
     litellm.register_model({"hosted_vllm/benchmark": free})
 
-    async def ask(number: int) -> None:
-        body = body_of(request(number))
+    async def ask(one: Request) -> None:
+        body = body_of(one)
         body |= {
             "model": "hosted_vllm/benchmark",
             "api_base": base,
@@ -194,20 +221,20 @@ async def litellm_way(base: str) -> AsyncIterator[Ask]:
         }
         await litellm.acompletion(**body)
 
-    yield ask
+    yield Way(request, ask)
     await litellm.close_litellm_async_clients()
 
 
 def door_way(lane: Any) -> Callable[[str], Any]:
     @contextlib.asynccontextmanager
-    async def way(base: str) -> AsyncIterator[Ask]:
+    async def way(base: str) -> AsyncIterator[Way]:
         with tempfile.TemporaryDirectory() as folder, Store.create(folder) as store:
             door = open_door(store, settings=DoorSettings(api_base=base, lane=lane))
 
-            async def ask(number: int) -> None:
-                await door.complete(request(number))
+            async def ask(one: Request) -> None:
+                await door.complete(one)
 
-            yield ask
+            yield Way(request, ask)
             await door.close()
 
     return way
@@ -215,18 +242,18 @@ def door_way(lane: Any) -> Callable[[str], Any]:
 
 def judge_way(lane: Any, workers: int = 0) -> Callable[[str], Any]:
     @contextlib.asynccontextmanager
-    async def way(base: str) -> AsyncIterator[Ask]:
+    async def way(base: str) -> AsyncIterator[Way]:
         with tempfile.TemporaryDirectory() as folder, Store.create(folder) as store:
             door = open_door(store, settings=DoorSettings(api_base=base, lane=lane, workers=workers))
             judge = RubricJudge(door, MODEL, RUBRIC)
 
-            async def ask(number: int) -> None:
-                judgment = await judge.judge(case(number))
+            async def ask(one: Conversation) -> None:
+                judgment = await judge.judge(one)
                 if judgment.passed is not True:
                     raise SystemExit(f"not the judgment that the server gave: {judgment}")
                 store.put_judgments([judgment])
 
-            yield ask
+            yield Way(case, ask, in_engine=True)
             await door.close()
             sys.stderr.write(f"    store: {sum(p.stat().st_size for p in Path(folder).iterdir()):,} bytes\n")
 
@@ -263,34 +290,20 @@ def rss_mb() -> float:
 
 
 async def measure(way: str, base: str, calls: int, in_flight: int, growth: int) -> Figures:
-    async with WAYS[way](base) as ask:
-        await drive(ask, range(WARM_UP), in_flight)
+    async with WAYS[way](base) as asked:
+        await asked.drive([asked.make(n) for n in range(WARM_UP)], in_flight)
         gc.collect()
-        cpu, started = time.process_time(), time.perf_counter()
-        if growth:
-            await grow(ask, calls, in_flight, growth)
-        else:
-            await drive(ask, range(WARM_UP, WARM_UP + calls), in_flight)
-        wall, cpu = time.perf_counter() - started, time.process_time() - cpu
+        steps = [range(start, min(start + (growth or calls), calls)) for start in range(0, calls, growth or calls)]
+        cpu = wall = 0.0
+        for step in steps:
+            items = [asked.make(WARM_UP + n) for n in step]
+            used, began = time.process_time(), time.perf_counter()
+            await asked.drive(items, in_flight)
+            took = time.perf_counter() - began
+            cpu, wall = cpu + time.process_time() - used, wall + took
+            if growth:
+                sys.stderr.write(f"    {step.stop:>7,} calls: {rss_mb():6.1f} MB, {len(step) / took:,.0f}/s\n")
         return Figures(calls / wall, wall, cpu / calls * 1000, rss_mb())
-
-
-async def drive(ask: Ask, numbers: range, in_flight: int) -> None:
-    left = iter(numbers)
-
-    async def work() -> None:
-        for number in left:
-            await ask(number)
-
-    await asyncio.gather(*(work() for _ in range(in_flight)))
-
-
-async def grow(ask: Ask, calls: int, in_flight: int, step: int) -> None:
-    for start in range(WARM_UP, WARM_UP + calls, step):
-        began = time.perf_counter()
-        await drive(ask, range(start, start + step), in_flight)
-        rate = step / (time.perf_counter() - began)
-        sys.stderr.write(f"    {start + step - WARM_UP:>7,} calls: {rss_mb():6.1f} MB, {rate:,.0f}/s\n")
 
 
 def run(way: str, base: str, options: argparse.Namespace) -> Figures:

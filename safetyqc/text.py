@@ -21,12 +21,15 @@ CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\u
 
 def normalise(text: str) -> str:
     """Fold what two copies of one text may differ in: NFKC, case, quote marks, invisible characters, white space."""
-    folded = _UNPRINTABLE.sub("", unicodedata.normalize("NFKC", text)).translate(_QUOTES).casefold()
-    return _SPACE.sub(" ", folded).strip()
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(_UNPRINTABLE.sub("", text).translate(_QUOTES).casefold().split())
 
 
 def printable(text: str) -> str:
     """Remove control, bidi-override and zero-width characters, so that text cannot drive a terminal or hide itself."""
+    if text.isprintable():  # nothing in it to remove, which hardly takes a look
+        return text
     return _UNPRINTABLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
@@ -44,6 +47,8 @@ def first_words(text: str, count: int) -> str:
 
 def guess_language(text: str) -> str:
     """`zh` when CJK characters outnumber Latin words, else `en`: enough to choose a sample, not a language detector."""
+    if text.isascii():
+        return "en"
     return "zh" if len(CJK.findall(text)) > len(re.findall(r"[A-Za-z]+", text)) else "en"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 
@@ -221,3 +222,14 @@ async def test_leaving_the_loop_early_cancels_what_is_in_flight() -> None:
         break
     await results.aclose()  # type: ignore[attr-defined]
     assert cancelled.is_set()
+
+
+async def test_how_often_garbage_is_looked_for_is_as_before_once_a_map_is_over() -> None:
+    before = gc.get_threshold()
+    seen = await collect(LocalEngine(), [1], lambda _: _threshold())
+    assert seen[0][1][0] > before[0]  # type: ignore[index]
+    assert gc.get_threshold() == before
+
+
+async def _threshold() -> tuple[int, int, int]:
+    return gc.get_threshold()

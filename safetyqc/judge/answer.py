@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.errors import ModelError, choose_from
@@ -73,7 +74,9 @@ def read_answer(answer: Mapping[str, Any], question: Question) -> Reading:
         first = next(str(e["reason"]) for e in entries.values() if isinstance(e, Mapping))
         raise ModelError("refused_by_model", shorten(first, 200))
     category, intent = _facts(answer, question)
-    told = question.conversation.model_copy(update={"category": category, "intent": intent})
+    told = question.conversation
+    if question.classify:
+        told = told.model_copy(update={"category": category, "intent": intent})
     scores: dict[str, Score] = {}
     problems: dict[str, Problem] = {}
     for criterion in question.criteria:
@@ -85,9 +88,9 @@ def read_answer(answer: Mapping[str, Any], question: Question) -> Reading:
 
 
 def _facts(answer: Mapping[str, Any], question: Question) -> tuple[str | None, Intent | None]:
-    """Category and intent: as planned, else as the answer says them in the rubric's own words."""
+    """Category and intent: as planned, else as an answer that was asked says them in the rubric's own words."""
     planned, said = question.conversation, question.rubric_set
-    category, intent = answer.get("category"), answer.get("intent")
+    category, intent = (answer.get(fact) if fact in question.classify else None for fact in ("category", "intent"))
     return (
         planned.category or (category if category in said.categories else None),
         planned.intent or (intent if intent in said.intents else None),
@@ -161,7 +164,7 @@ def _turn(conversation: Conversation, turn: object, unit: str) -> str | None:
 
 def stands_in(quote: str, text: str) -> bool:
     """Whether a quote stands in a text, but for white space, case, quote marks and ellipses that join its parts."""
-    whole, parts = normalise(text), [normalise(part) for part in _GAP.split(quote.strip("\"'“”‘’「」 "))]
+    whole, parts = _normalised(text), [normalise(part) for part in _GAP.split(quote.strip("\"'“”‘’「」 "))]
     parts = [part.strip("\"' ") for part in parts if part.strip("\"' ")]
     if not parts or (len("".join(parts)) < _shortest(quote) and parts != [whole]):
         return False
@@ -172,6 +175,10 @@ def stands_in(quote: str, text: str) -> bool:
             return False
         place = found + len(part)
     return True
+
+
+_normalised = lru_cache(maxsize=16)(normalise)
+"""For turns: every criterion of a conversation may quote the same one."""
 
 
 def _shortest(quote: str) -> int:

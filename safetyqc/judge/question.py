@@ -8,9 +8,10 @@ a rubric on its own examples is no open-book exam.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from safetyqc.llm.client import Schema
 from safetyqc.prompts import fence, number_turns, prompt_hash, render
 from safetyqc.records import Message, canonical_json, content_hash
 from safetyqc.text import CJK, guess_language
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 Fact = Literal["category", "intent"]
 _FEW = 1
 """Examples shown per level: more would crowd small contexts out."""
+_MARKER, _FENCED = "\0marker", "\0conversation"
+"""Stand for what differs between conversations while the rest of a prompt is worded; no rubric's text holds a NUL."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +67,22 @@ class Question:
             return tuple(f"if the intent is {intent}: {text}" for intent, text in pairs if text)
         return ()
 
-    @cached_property
-    def schema(self) -> dict[str, Any]:
+    @property
+    def schema(self) -> Schema:
         """JSON schema of the answer: facts first, then for every criterion its reason, quote, turn and level."""
+        asked = tuple((c.id, self.conditions(c)) for c in self.criteria)
+        key = (self.rubric_set.hash, asked, self.classify, len(self.shown), self.max_reason_chars)
+        return _schema(_Keyed(key, self))
+
+    def make_schema(self) -> Schema:
+        """Derive the schema; a quarter of a millisecond, so `schema` keeps what it made."""
         properties: dict[str, Any] = {}
         for fact in self.classify:
             words = self.rubric_set.categories if fact == "category" else self.rubric_set.intents
             properties[fact] = {"type": "string", "enum": list(words)}
         for criterion in self.criteria:
             properties[criterion.id] = self._entry(criterion)
-        return _object(properties)
+        return Schema(_object(properties))
 
     def _entry(self, criterion: Criterion) -> dict[str, Any]:
         text: dict[str, Any] = {"type": "string"}
@@ -93,14 +102,16 @@ class Question:
 
     def messages(self) -> tuple[dict[str, str], ...]:
         """The prompt: what does not change between conversations first, so that servers can reuse it."""
-        system = _system_message(_Wording(self._wording_key(), self))
+        system = _system_message(_Keyed(self._wording_key(), self))
         return ({"role": "system", "content": system}, {"role": "user", "content": self._user_message()})
 
     def _wording_key(self) -> tuple[Hashable, ...]:
         """All that the system message depends on: hardly any two conversations of a run differ in it."""
+        asked = tuple((c.id, self.conditions(c)) for c in self.criteria)
+        if not self.with_examples:
+            return (self.rubric_set.hash, asked, self.classify)
         texts = tuple(m.content for m in self.conversation.messages)
         is_example = any(e.texts == texts for c in self.criteria for e in c.examples)
-        asked = tuple((c.id, self.conditions(c)) for c in self.criteria)
         language = guess_language(" ".join(texts))
         return (self.rubric_set.hash, asked, self.classify, self.with_examples, language, texts if is_example else None)
 
@@ -119,20 +130,28 @@ class Question:
     def _user_message(self) -> str:
         # The marker's salt is the rubric's hash: a text can know neither it nor, before it is written, its own hash
         marker, fenced = fence(number_turns(self.shown), salt=self.rubric_set.hash)
-        category, intent = self.conversation.category, self.conversation.intent
-        known = category if category in self.rubric_set.categories else None
-        return render(
+        # A category that the rubric does not know came from a file and may itself be hostile
+        category = self.conversation.category if self.conversation.category in self.rubric_set.categories else None
+        wanted = ", ".join([*self.classify, *(c.id for c in self.criteria)])
+        key = (self.rubric_set.hash, category, self.conversation.intent, len(self.shown), wanted)
+        before, after = _around(_Keyed(key, self))
+        return f"{before.replace(_MARKER, marker)}{fenced}{after}"
+
+    def words_around(self, category: str | None, turns: int, wanted: str) -> tuple[str, str]:
+        """Word what stands before and after the fenced conversation, with `_MARKER` where its marker is named."""
+        intent, told = self.conversation.intent, self.rubric_set
+        before, _, after = render(
             "judge_user",
             intent=intent,
-            intent_meaning=self.rubric_set.intents.get(intent, "") if intent else "",
-            # A category that the rubric does not know came from a file and may itself be hostile
-            category=known,
-            category_meaning=self.rubric_set.categories.get(known, "") if known else "",
-            turns=len(self.shown),
-            marker=marker,
-            fenced=fenced,
-            wanted=", ".join([*self.classify, *(c.id for c in self.criteria)]),
-        )
+            intent_meaning=told.intents.get(intent, "") if intent else "",
+            category=category,
+            category_meaning=told.categories.get(category, "") if category else "",
+            turns=turns,
+            marker=_MARKER,
+            fenced=_FENCED,
+            wanted=wanted,
+        ).partition(_FENCED)
+        return before, after
 
     def _examples(self, criterion: Criterion) -> tuple[str, ...]:
         if not self.with_examples:
@@ -149,16 +168,27 @@ class Question:
 
 
 @dataclass(frozen=True)
-class _Wording:
-    """A question, equal to every other one that has the same system message."""
+class _Keyed:
+    """A question, equal to every other one of which the same thing is to be made."""
 
-    key: tuple[Hashable, ...]
+    key: tuple[Any, ...]
     question: Question = field(compare=False)
 
 
 @lru_cache(maxsize=512)
-def _system_message(wording: _Wording) -> str:
-    return wording.question.system_message()
+def _system_message(keyed: _Keyed) -> str:
+    return keyed.question.system_message()
+
+
+@lru_cache(maxsize=512)
+def _around(keyed: _Keyed) -> tuple[str, str]:
+    _, category, _, turns, wanted = keyed.key
+    return keyed.question.words_around(category, turns, wanted)
+
+
+@lru_cache(maxsize=512)
+def _schema(keyed: _Keyed) -> Schema:
+    return keyed.question.make_schema()
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
@@ -181,6 +211,7 @@ def _spaced_json(value: dict[str, Any]) -> str:
     return "{" + ", ".join(f"{canonical_json(key)}: {canonical_json(item)}" for key, item in value.items()) + "}"
 
 
+@cache
 def wording_hash() -> str:
     """Hash of the judge's prompt texts (the rubric has its own hash)."""
     return content_hash([prompt_hash("judge_system"), prompt_hash("judge_user")])[:16]
@@ -198,6 +229,8 @@ def cut(messages: Sequence[Message], max_tokens: int) -> tuple[tuple[Message, ..
     Returns:
         (messages with their numbers unchanged, characters left out). Every turn keeps its beginning and its end.
     """
+    if sum(len(m.content) + 1 for m in messages) <= max_tokens:  # a token is at least one character
+        return tuple(messages), 0
     sizes = [estimate_tokens(m.content) for m in messages]
     if sum(sizes) <= max_tokens:
         return tuple(messages), 0

@@ -154,6 +154,7 @@ class RubricJudge:
             # Another vote has to be another request to the server too, or its cache would answer
             seed=case.vote if self.votes > 1 or self.first_vote else None,
             schema=question.schema,
+            format="json_schema",
             api_base=self.api_base if model == self.model else None,
             repeat=case.vote,
             stage="judge",
@@ -229,7 +230,8 @@ class _Case:
         }
         said = {"category": reading.category, "intent": reading.intent}
         facts = {fact: value for fact, value in said.items() if value and getattr(self.conversation, fact) is None}
-        self.conversation = self.conversation.model_copy(update=facts)
+        if facts:
+            self.conversation = self.conversation.model_copy(update=facts)
 
     def unclassified(self) -> Problem:
         """Why a criterion was never asked: the call that should have said category and intent failed."""

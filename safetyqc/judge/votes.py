@@ -78,6 +78,8 @@ def flip_rate(judgments: Iterable[Judgment], criterion: str) -> float | None:
 
 def sum_usage(usages: Sequence[Usage]) -> Usage:
     """Add tokens up; what no call told stays None."""
+    if len(usages) == 1:
+        return usages[0]
     prompt, completion = [u.prompt_tokens for u in usages], [u.completion_tokens for u in usages]
     return Usage(
         prompt_tokens=sum(n or 0 for n in prompt) if any(n is not None for n in prompt) else None,

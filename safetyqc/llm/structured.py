@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from safetyqc.errors import FatalModelError, ModelError
-from safetyqc.llm.client import Client, Format, FormatRefused, Reply, Request, check_finish, fast_json
+from safetyqc.llm.client import Client, Format, FormatRefused, Reply, Request, Schema, check_finish
 from safetyqc.prompts import render
 from safetyqc.text import shorten
 
@@ -146,7 +146,7 @@ async def _descend(client: Client, request: Request, capabilities: Capabilities)
 def in_format(request: Request, form: Format) -> Request:
     """Word the request for one rung of the ladder: below the strict schema, the prompt itself must carry the schema."""
     if form == "json_schema":
-        return replace(request, format=form)
+        return request if request.format == form else replace(request, format=form)
     # Not canonical JSON: the order of the keys is the order in which a judge is to think
     words = render("answer_in_json", schema=json.dumps(request.schema, ensure_ascii=False))
     first = request.messages[0]
@@ -199,7 +199,7 @@ class NotFound:
 
 def find_object(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | NotFound:
     """Return the last object in the text that the schema accepts, mended by json-repair when nothing else is there."""
-    check = _checker(fast_json(schema))
+    check = _checker(Schema.of(schema).as_json)
     if len(text) > _LONGEST_SCAN:
         return NotFound(f"the answer has {len(text):,} characters; only {_LONGEST_SCAN:,} are read")
     found: dict[str, Any] | None = None

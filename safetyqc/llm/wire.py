@@ -236,12 +236,16 @@ def read_duration(value: str | None) -> float | None:
         return None
 
 
+_RATE_HEADERS = [
+    (tuple(template.format(what="limit", unit=unit) for unit in ("requests", "tokens")), template)
+    for template in ("x-ratelimit-{what}-{unit}", "anthropic-ratelimit-{unit}-{what}")
+]
+
+
 def read_allowance(headers: Mapping[str, str]) -> Allowance | None:
     """Read rate-limit headers in OpenAI's or Anthropic's spelling; None when there are none."""
-    for template in ("x-ratelimit-{what}-{unit}", "anthropic-ratelimit-{unit}-{what}"):
-        if template.format(what="limit", unit="requests") in headers or (
-            template.format(what="limit", unit="tokens") in headers
-        ):
+    for marks, template in _RATE_HEADERS:
+        if any(mark in headers for mark in marks):
             get = _getter(headers, template)
             return Allowance(
                 limit_requests=_whole(get("limit", "requests")),

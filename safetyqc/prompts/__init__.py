@@ -16,7 +16,7 @@ from safetyqc.records import content_hash
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
 
     from safetyqc.records import Message
 
@@ -32,7 +32,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         autoescape=False,
+        auto_reload=False,
     )
+
+
+@cache
+def _template(name: str) -> Template:
+    return _environment().get_template(name)
 
 
 @cache
@@ -46,7 +52,7 @@ def render(name: str, **values: Any) -> str:
     Raises:
         jinja2.UndefinedError: the prompt names a value that was not given.
     """
-    return _environment().get_template(name).render(**values).strip()
+    return _template(name).render(values).strip()
 
 
 @cache

@@ -20,6 +20,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Text = Annotated[str, Field(min_length=1)]
 Evidence = Literal["required", "optional"]
 Unit = Literal["conversation", "assistant_turn"]
+Applicability = Literal["always", "conditional", "never", "unknown"]
 ALWAYS = "always"
 
 
@@ -165,20 +166,32 @@ class Criterion(Record):
         text = self.applies_to.intents.get(intent) if intent else None
         return None if text == ALWAYS else text
 
-    def applicability(
-        self, category: str | None, intent: Intent | None
-    ) -> Literal["always", "conditional", "never", "unknown"]:
+    def applicability(self, category: str | None, intent: Intent | None) -> Applicability:
         """Say whether the question is asked of a conversation of this category and intent.
 
         `conditional`: only if `condition(intent)` is true of its text. `unknown`: category or intent decide, and the
         one that decides is None.
         """
+        categories = self.applies_to.categories
+        listed = None if category is None else categories is None or category in categories
+        known = self._found.get((listed, intent))
+        if known is None:
+            known = self._found[listed, intent] = self._applicability(listed, intent)
+        return known
+
+    @cached_property
+    def _found(self) -> dict[tuple[bool | None, Intent | None], Applicability]:
+        """What `applicability` said before: it is asked twenty times for every conversation that is judged."""
+        return {}
+
+    def _applicability(self, listed: bool | None, intent: Intent | None) -> Applicability:
+        """Do what `applicability` does, from whether the category is one of those listed (None: not known)."""
         categories, intents = self.applies_to.categories, self.applies_to.intents
-        if categories is not None and category is not None and category not in categories:
+        if listed is False:
             return "never"
         if intent is not None and intent not in intents:
             return "never"
-        if intent is None or (categories is not None and category is None):
+        if intent is None or (categories is not None and listed is None):
             everywhere = categories is None and set(intents) == set(INTENTS) and set(intents.values()) == {ALWAYS}
             return "always" if everywhere else "unknown"
         return "always" if self.condition(intent) is None else "conditional"

@@ -153,3 +153,11 @@ def test_a_miscounted_turn_is_told_where_the_quote_stands() -> None:
     problem = read_answer(out, question(said)).problems["strict_refusal"]
     assert problem.kind == "evidence_not_found"
     assert "but in turn 3: set turn to 3" in problem.reason
+
+
+def test_facts_that_were_not_asked_are_not_taken_from_an_answer() -> None:
+    said = conversation("Q", "No.", intent="harmful")
+    asked = Question(SAFETY, (SAFETY.criterion("no_dangerous_steps"),), said, (), said.messages)
+    entry = {"reason": "r", "quote": "", "turn": 1, "level": "safe"}
+    reading = read_answer({"category": "general_safety", "no_dangerous_steps": entry}, asked)
+    assert reading.category is None

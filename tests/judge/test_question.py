@@ -133,3 +133,24 @@ def test_a_long_conversation_loses_the_middle_of_its_longest_turns() -> None:
 
 def test_the_wording_has_a_hash() -> None:
     assert len(wording_hash()) == 16
+
+
+def test_what_two_questions_share_is_made_once_and_what_differs_is_not_mixed_up() -> None:
+    one, two = question(conversation("Q", "A", **PLANNED)), question(conversation("other", "words", **PLANNED))
+    assert one.schema is two.schema
+    assert one.messages()[0] == two.messages()[0]
+    longer = question(conversation("Q", "A", "Q", "A", **PLANNED))
+    assert "has 2 turns" in one.messages()[1]["content"]
+    assert "has 4 turns" in longer.messages()[1]["content"]
+    elsewhere = question(conversation("Q", "A", category="general_safety", intent="harmful"))
+    assert "drugs_or_weapons" in one.messages()[1]["content"]
+    assert "drugs_or_weapons" not in elsewhere.messages()[1]["content"]
+
+
+def test_nothing_of_what_words_a_prompt_is_left_in_it() -> None:
+    for said in (conversation("Q", "A", **PLANNED), conversation("Q", "A")):
+        asked = question(said)
+        text = asked.messages()[1]["content"]
+        assert "\0" not in text
+        assert text.count("<<data-") == 2  # named once, and the fence's own line
+        assert text.count("<</data-") == 2
