@@ -170,6 +170,11 @@ class Judgment(Record):
         """The score on one criterion, or None when this judge was not asked for it."""
         return next((s for s in self.scores if s.criterion == criterion), None)
 
+    @property
+    def unscored_reasons(self) -> tuple[FailureKind, ...]:
+        """Why criteria are unscored, each reason once, sorted."""
+        return tuple(sorted({s.unscored_reason for s in self.scores if s.outcome == "unscored" and s.unscored_reason}))
+
 
 class Failure(Record):
     """Something that was tried and did not become a result."""

@@ -188,8 +188,8 @@ def test_a_judgment_of_the_same_judge_replaces_the_one_before(store: Store) -> N
     assert done.result() == 2
     store.put_judgments([judgment("x", passed=False)]).result()
     assert {j.conversation_id: j.passed for j in store.judgments("j", "h")} == {"y": True, "x": False}
-    assert store.judged("j", "h") == {"x", "y"}
-    assert store.judged("j", "other") == set()
+    assert store.judged("j", "h") == {"x": (), "y": ()}
+    assert store.judged("j", "other") == {}
 
 
 def test_timings_add_up_over_invocations(store: Store) -> None:

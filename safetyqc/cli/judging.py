@@ -157,12 +157,15 @@ def judge(
             tally, conversations = import_conversations(session, file, result)
             say(tally)
         only = [c.id for c in conversations] if conversations is not None else None
-        for tally in await judge_all(session, only):
+        tallies = await judge_all(session, only)
+        for tally in tallies:
             say(tally)
         if jsonl:
             stored = (c for c in session.store.conversations() if c.origin != "canary")
             _write_verdicts(session, jsonl, list(stored) if conversations is None else conversations)
-        if str(jsonl) != "-":
+        if file is None and not any(tally.done or tally.failed for tally in tallies):
+            note("nothing to do: every conversation has its verdicts")
+        elif str(jsonl) != "-":
             _show_rates(session, only)
 
     in_session(config, work, create=result is not None, quiet=quiet)

@@ -58,6 +58,8 @@ class Session:
         self, stage: str, items: Sequence[T], work: Callable[[T], Awaitable[R]], *, already: int = 0
     ) -> AsyncIterator[tuple[T, R | ModelError]]:
         """Run one map stage under a progress line and a timing; `already` counts what earlier invocations did."""
+        if not items:
+            return
         with self.timed(stage, len(items)), self.progress.stage(stage, len(items) + already, done=already) as line:
             async for item, outcome in self.engine.map(items, work):
                 line.advance(failed=outcome.kind if isinstance(outcome, ModelError) else None)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from safetyqc.judge.base import Judge
     from safetyqc.pipeline.session import Session
 
-_PASSES_LATER: frozenset[FailureKind] = frozenset({"provider_error", "truncated", "filtered_by_provider"})
+_PASSES_LATER: frozenset[str] = frozenset({"provider_error", "truncated", "filtered_by_provider"})
 """Reasons for an unscored criterion that another attempt, on another day, may not meet."""
 _REDRAW_HELPS: frozenset[FailureKind] = frozenset(
     {"refused_by_model", "filtered_by_provider", "truncated", "bad_json", "bad_structure", "duplicate"}
@@ -150,10 +150,10 @@ async def judge_run(session: Session, judge: Judge, only: Iterable[str] | None =
         only: ids to restrict it to; None for all that no filter rejected.
     """
     store = session.store
-    settled = {j.conversation_id for j in store.judgments(judge.name, judge.rubric_hash) if not _passes_later(j)}
-    wanted = _eligible(session) if only is None else set(only)
-    eligible = [c for c in store.conversations() if c.id in wanted]
-    todo = [c for c in eligible if c.id not in settled]
+    judged = store.judged(judge.name, judge.rubric_hash)
+    settled = {name for name, reasons in judged.items() if _PASSES_LATER.isdisjoint(reasons)}
+    eligible = _eligible(session) if only is None else store.conversation_ids().intersection(only)
+    todo = list(store.conversations(eligible - settled))
     unscored: Counter[str] = Counter()
     last: Future[int] | None = None
     done = 0
@@ -176,11 +176,7 @@ def _eligible(session: Session) -> set[str]:
     """Ids that are worth a judge's time: not rejected by a filter, not a rewrite that was already turned down."""
     rejected = {r.conversation_id for r in session.store.rejections()}
     discarded = {r.child_id for r in session.store.rewrites() if not r.kept}
-    return {c.id for c in session.store.conversations()} - rejected - discarded
-
-
-def _passes_later(judgment: Judgment) -> bool:
-    return any(s.outcome == "unscored" and s.unscored_reason in _PASSES_LATER for s in judgment.scores)
+    return session.store.conversation_ids() - rejected - discarded
 
 
 def dedup_run(session: Session) -> Tally:
