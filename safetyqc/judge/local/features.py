@@ -11,10 +11,11 @@ import math
 import re
 import zlib
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from safetyqc.judge.local.automaton import BREAK, MAX_WORDS
 from safetyqc.judge.local.phrases import Cues, Language, Text
 
 if TYPE_CHECKING:
@@ -72,8 +73,11 @@ class Turn:
     asked: Request
     said: Cues
     features: Features
-    opening: Buckets
-    """Hashed words of the answer's opening, numbered from BUCKETS on."""
+
+    @cached_property
+    def opening(self) -> Buckets:
+        """Hashed words of the answer's opening, numbered from BUCKETS on; of a strange request nobody asks for them."""
+        return _hashed(self.answer, OPENING_WORDS, BUCKETS)
 
 
 def read_turns(conversation: Conversation, language: Language) -> list[Turn]:
@@ -97,7 +101,6 @@ def _read_turn(index: int, request: str, answer: str, language: Language) -> Tur
         asked=read_request(asked, language),
         said=said,
         features=_answer_features(asked, told, said, answer),
-        opening=_hashed(told, OPENING_WORDS, BUCKETS),
     )
 
 
@@ -130,18 +133,24 @@ def together(requests: Iterable[Request]) -> Features:
     return features
 
 
-@lru_cache(maxsize=50_000)
-def _hash(gram: str) -> int:
-    return zlib.crc32(gram.encode("utf-8", "surrogatepass"))
+class _Hashes(dict[str, int]):
+    """Number of a word or character, remembered."""
+
+    def __missing__(self, gram: str) -> int:
+        number = zlib.crc32(gram.encode("utf-8", "surrogatepass")) % BUCKETS
+        if len(self) < MAX_WORDS:
+            self[gram] = number
+        return number
+
+
+_HASHES = _Hashes()
 
 
 def _hashed(text: Text, limit: int, start: int = 0) -> Buckets:
     """Words, pairs of neighbours and pairs of Chinese characters, as numbers of hash buckets."""
-    chinese = text.chinese[: 2 * limit]
-    hashes = [_hash(token) for token in text.tokens[:limit]] + [_hash(character) for character in chinese]
-    found = [start + one % BUCKETS for one in hashes]
-    found += [start + (one * 31 + two) % BUCKETS for one, two in pairwise(hashes)]
-    return frozenset(found)
+    hashes = [*map(_HASHES.__getitem__, text.tokens[:limit]), *map(_HASHES.__getitem__, text.chinese[: 2 * limit])]
+    pairs = [(one * 31 + two) % BUCKETS + start for one, two in pairwise(hashes)]
+    return frozenset(pairs + [start + one for one in hashes] if start else pairs + hashes)
 
 
 def _answer_features(request: Text, answer: Text, said: Cues, raw: str) -> Features:
@@ -160,7 +169,7 @@ def _answer_features(request: Text, answer: Text, said: Cues, raw: str) -> Featu
         distinct = len(set(sentences))
         out[often] = _LOG2[min(distinct, 7)]
         out[share] = distinct / count
-    first_words = answer.words[1 : answer.words.find("\n", 1)].split()
+    first_words = answer.line[1 : answer.line.index(BREAK, 1)]
     wanted = set(request.tokens) - _STOP
     if wanted:
         out["echo@0"] = len(wanted.intersection(first_words)) / len(wanted)

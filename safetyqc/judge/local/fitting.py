@@ -106,7 +106,9 @@ class _Loss:
 
 def without_dust(model: Linear, least: float = 0.02) -> Linear:
     """Drop hashed weights that cannot matter: thousands of them make most of a file and none of a verdict."""
-    return model.model_copy(update={"buckets": {n: w for n, w in model.buckets.items() if abs(w) >= least}})
+    return Linear(
+        bias=model.bias, weights=model.weights, buckets={n: w for n, w in model.buckets.items() if abs(w) >= least}
+    )
 
 
 def _rarity(matrix: Any) -> Floats:

@@ -7,21 +7,27 @@ were measured to have. Plain Python on purpose: importing numpy would take longe
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from importlib.resources import files
-from itertools import islice, repeat
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, ValidationError
 
 from safetyqc.errors import ConfigError
-from safetyqc.judge.local.features import Buckets, Features, Turn, harm_features
+from safetyqc.judge.local.features import BUCKETS, Buckets, Features, Turn, harm_features
 from safetyqc.records import INTENTS, Intent, Record
 
 FORMAT = 2
 NO_BUCKETS: Buckets = frozenset()
 BUCKET_NORM = 3.0
+MAX_BUCKET = 32.0
+"""A bucket's weight fits two bytes in thousandths."""
+TABLE = 2 * BUCKETS
+"""Buckets of requests, and after them those of openings."""
 MAX_LOGIT = 6.0
 """Logits of turns are cut here, so that one very clear turn cannot outweigh all others."""
 DECLINED = 2.0
@@ -42,14 +48,22 @@ class Linear(Record):
 
     bias: float = 0.0
     weights: Mapping[str, float] = Field(default_factory=dict)
-    buckets: Mapping[int, float] = Field(default_factory=dict)
+    buckets: Mapping[int, Annotated[float, Field(ge=-MAX_BUCKET, le=MAX_BUCKET)]] = Field(default_factory=dict)
+
+    @cached_property
+    def thousandths(self) -> array[int]:
+        """What every bucket weighs, times 1,000; a look-up touches one place in memory, in a dictionary it is four."""
+        table = array("h", bytes(2 * (TABLE if self.buckets else 0)))
+        for bucket, weight in self.buckets.items():
+            table[bucket] = round(1000 * weight)
+        return table
 
     def logit(self, features: Features, buckets: Buckets = NO_BUCKETS) -> float:
         """Log odds of yes; the buckets make a vector of length BUCKET_NORM."""
         get = self.weights.get
         out = self.bias + sum([get(name, 0.0) * value for name, value in features.items()])
         if buckets and self.buckets:
-            out += BUCKET_NORM / math.sqrt(len(buckets)) * sum(map(self.buckets.get, buckets, repeat(0.0)))
+            out += BUCKET_NORM / math.sqrt(len(buckets)) * sum(map(self.thousandths.__getitem__, buckets)) / 1000
         return out
 
 
@@ -127,15 +141,17 @@ class Weights(Record):
 
     def _by_wording(self, turn: Turn) -> float:
         """What the very words say, times how familiar the request is: on other requests they would only mislead."""
-        buckets, asked = self.wording.buckets, turn.asked.buckets
-        some = [bucket in buckets for bucket in islice(asked, SAMPLE)]
-        if sum(some) < LEAST_FAMILIARITY / 2 * len(some):
+        if not self.wording.buckets:
+            return 0.0
+        weigh, asked = self.wording.thousandths.__getitem__, turn.asked.buckets
+        some = sum(map(bool, map(weigh, islice(asked, SAMPLE))))
+        if some < LEAST_FAMILIARITY / 2 * min(SAMPLE, len(asked)):
             return 0.0  # most requests end here: looking all words up would be the dearest step of all
-        known = [buckets[bucket] for bucket in asked if bucket in buckets]
+        known = [weight for weight in map(weigh, asked) if weight]
         familiar = len(known) / max(len(asked), 1)
         if familiar < LEAST_FAMILIARITY:
             return 0.0
-        said = sum(known) + sum(map(buckets.get, turn.opening, repeat(0.0)))
+        said = (sum(known) + sum(map(weigh, turn.opening))) / 1000
         logit = self.wording.bias + BUCKET_NORM / math.sqrt(len(asked) + len(turn.opening)) * said
         return WORDING_SCALE * max(-MAX_WORDING, min(MAX_WORDING, logit)) * familiar**FAMILIARITY_POWER
 

@@ -1,8 +1,7 @@
 """Turns text into cues: which forms of words stand in which sentence of a turn.
 
 The forms are data (`phrases.yaml`, whose head explains the notation). Nothing here weighs a cue or knows a verdict.
-The one surprising thing: English phrases are tried only at words that can start one (a dictionary look-up a word),
-which is what makes thousands of conversations a second possible in plain Python.
+The one surprising thing: English is read by an automaton over words, Chinese by regular expressions over characters.
 """
 
 from __future__ import annotations
@@ -17,14 +16,19 @@ from typing import Any
 
 import yaml
 
+from safetyqc.judge.local.automaton import BREAK, Automaton, Item
 from safetyqc.text import CJK, printable
 
 Cues = dict[str, list[int]]
 """Cue to the 0-based sentences that hold it, in order; a sentence stands there once a hit."""
 
 _SENTENCE = re.compile(r"[^.!?\n。！？；]*(?:[.!?](?=\S)[^.!?\n。！？；]*)*[.!?。！？；\n]*[\"'”’)）」]*")
-_WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*|\n")
+_SPACED = bytes(code if chr(code) in "abcdefghijklmnopqrstuvwxyz0123456789'-\n" else 32 for code in range(256))
+"""Turns bytes of a folded text into words with spaces between them; what is not ASCII counts as a space."""
+_LOOSE = re.compile(r"(?<![a-z0-9])['-]|['-](?![a-z0-9])")
+"""Apostrophes and hyphens that join nothing."""
 _APOSTROPHES = str.maketrans("‘’‛`´＇", "''''''")
+_QUOTES = "\"'“”"
 _Match = Callable[[str, int], re.Match[str] | None]
 _GAP_ZH = r"[^。！？；，,\n]"
 
@@ -35,14 +39,19 @@ class Text:
 
     sentences: tuple[str, ...]
     words: str
-    """All sentences' words in one line, every sentence led by a newline token: `"\\n i cannot help \\n "`."""
+    """All sentences' words in one line, each with a space after it, every sentence between breaks: `". no help . "`."""
     chinese: str
     """Sentences joined by newlines when any of them holds Chinese, else empty."""
 
     @cached_property
+    def line(self) -> list[str]:
+        """All sentences' words, every sentence led by a BREAK; one more BREAK and an empty word stand last."""
+        return self.words.split(" ")
+
+    @cached_property
     def tokens(self) -> list[str]:
         """The folded words of all sentences."""
-        return self.words.split()
+        return [word for word in self.line if word > BREAK]
 
 
 class Phrasebook:
@@ -50,42 +59,53 @@ class Phrasebook:
 
     def __init__(self, section: dict[str, dict[str, list[str]]], classes: dict[str, list[str]]) -> None:
         self.cues = tuple(section)
-        self._anchored: dict[str, list[tuple[str, _Match]]] = {}
-        self._chinese: list[tuple[str, re.Pattern[str]]] = []
-        by_anchor: dict[str, dict[str, list[str]]] = {}
-        for cue, languages in section.items():
-            for phrase in languages.get("en", ()):
-                pattern, anchors = _english(phrase, classes)
-                for anchor in anchors:
-                    by_anchor.setdefault(anchor, {}).setdefault(cue, []).append(pattern)
-            if languages.get("zh"):
-                self._chinese.append((cue, re.compile("|".join(map(_chinese, languages["zh"])))))
-        for anchor, patterns in by_anchor.items():
-            self._anchored[anchor] = [(cue, _compile("|".join(found)).match) for cue, found in patterns.items()]
+        self._english = Automaton(
+            (cue, _english(phrase, classes)) for cue, languages in section.items() for phrase in languages.get("en", ())
+        )
+        self._chinese = _ChinesePhrases({cue: languages.get("zh", []) for cue, languages in section.items()})
 
     def read(self, text: Text) -> Cues:
         """Find every cue's sentences."""
-        found: Cues = {}
-        self._read_words(text.words, found)
+        found = self._english.find(text.line)
         if text.chinese:
-            for cue, pattern in self._chinese:
-                for match in pattern.finditer(text.chinese):
-                    found.setdefault(cue, []).append(text.chinese.count("\n", 0, match.start()))
+            self._chinese.find(text.chinese, found)
         return found
 
-    def _read_words(self, words: str, found: Cues) -> None:
-        position, sentence, anchored = 0, -1, self._anchored
-        for word in words.split(" "):
-            if word == "\n":
+
+class _ChinesePhrases:
+    """Chinese phrases, tried only at two characters that can start one; of overlapping ones the first counts."""
+
+    def __init__(self, phrases: dict[str, list[str]]) -> None:
+        starts = [(cue, *start) for cue, written in phrases.items() for phrase in written for start in _chinese(phrase)]
+        seconds: dict[str, set[str]] = {}
+        for _, one, two, _ in starts:
+            seconds.setdefault(one, {""}).add(two)
+        self._starting: dict[str, dict[str, list[tuple[str, _Match]]]] = {
+            one: {two: _matchers([(c, p) for c, a, b, p in starts if a == one and b in ("", two)]) for two in some}
+            for one, some in seconds.items()
+        }
+
+    def find(self, text: str, found: Cues) -> None:
+        """Add every cue's sentences to those found so far."""
+        starting, free, sentence = self._starting, dict[str, int](), 0
+        for place, (one, two) in enumerate(zip(text, text[1:] + "\n", strict=True)):
+            if one == "\n":
                 sentence += 1
-            if word in anchored:
-                for cue, match in anchored[word]:
-                    if match(words, position):
-                        if cue in found:
-                            found[cue].append(sentence)
-                        else:
-                            found[cue] = [sentence]
-            position += len(word) + 1
+            elif one in starting:
+                options = starting[one]
+                for cue, match in options[two] if two in options else options[""]:
+                    hit = match(text, place) if place >= free.get(cue, 0) else None
+                    if hit:
+                        free[cue] = hit.end()
+                        found.setdefault(cue, []).append(sentence)
+
+
+def _matchers(patterns: list[tuple[str, str]]) -> list[tuple[str, _Match]]:
+    """One matcher a cue, of all its patterns."""
+    by_cue: dict[str, list[str]] = {}
+    for cue, pattern in patterns:
+        by_cue.setdefault(cue, []).append(pattern)
+    return [(cue, _compile("|".join(found)).match) for cue, found in by_cue.items()]
 
 
 @lru_cache(maxsize=4096)
@@ -93,53 +113,43 @@ def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-def _english(phrase: str, classes: dict[str, list[str]]) -> tuple[str, list[str]]:
-    """Compile one English phrase; also returns the words that it can start with."""
-    parts, anchors = [], list[str]()
-    for item in phrase.split():
-        if item == "^":
-            parts.append("\n ")
-            anchors = ["\n"]
-            continue
-        if item.startswith("~"):
-            parts.append(rf"(?:[^ \n]++ ){{0,{item[1:]}}}?")
-            continue
-        if item.startswith("^end"):
-            parts.append("(?=\n)" if item == "^end" else "")
-            continue
-        optional, choices = item.endswith("?"), _choices(item.rstrip("?"), classes)
-        parts.append(f"(?:{'|'.join(map(_word_pattern, choices))}) " if not optional else _optional(choices))
-        if not anchors:
-            anchors = [choice.split()[0] for choice in choices]
-    return "".join(parts), list(dict.fromkeys(anchors))
+def _english(phrase: str, classes: dict[str, list[str]]) -> list[Item]:
+    """Parse one English phrase."""
+    return [_item(written, classes) for written in phrase.split()]
+
+
+def _item(written: str, classes: dict[str, list[str]]) -> Item:
+    if written == "^":
+        return Item("start")
+    if written == "^end":
+        return Item("end")
+    if written.startswith("~"):
+        return Item("gap", most=int(written[1:]))
+    return Item("optional" if written.endswith("?") else "words", tuple(_choices(written.rstrip("?"), classes)))
 
 
 def _choices(item: str, classes: dict[str, list[str]]) -> list[str]:
     out = []
     for choice in item.split("|"):
         out += classes[choice[1:]] if choice.startswith("@") else [choice.replace("_", " ")]
-    return sorted(out, key=len, reverse=True)
+    return out
 
 
-def _word_pattern(choice: str) -> str:
-    return re.escape(choice[:-1]) + r"[^ \n]*" if choice.endswith("*") else re.escape(choice)
+def _chinese(phrase: str) -> list[tuple[str, str, str]]:
+    """Compile one Chinese phrase, groups of alternatives with bounded gaps inside one clause.
 
-
-def _optional(choices: list[str]) -> str:
-    return f"(?:(?:{'|'.join(map(_word_pattern, choices))}) )?"
-
-
-def _chinese(phrase: str) -> str:
-    """Compile one Chinese phrase: groups of alternatives with bounded gaps inside one clause."""
-    parts = []
-    for item in phrase.split():
-        if item == "^":
-            parts.append(r"(?<![^\n])[\s\"'“”]*")
-        elif item.startswith("~"):
-            parts.append(f"{_GAP_ZH}{{0,{item[1:]}}}?")
-        else:
-            parts.append(f"(?:{item})")
-    return "".join(parts)
+    Returns:
+        Its first character, its second one (empty: any), and the pattern of what can start so.
+    """
+    opens, *items = phrase.split() if phrase.startswith("^ ") else ["", *phrase.split()]
+    rest = "".join(f"{_GAP_ZH}{{0,{item[1:]}}}?" if item.startswith("~") else f"(?:{item})" for item in items[1:])
+    begin = rf"(?<![^\n])[\s{_QUOTES}]*" if opens else ""
+    by_start: dict[tuple[str, str], list[str]] = {}
+    for choice in items[0].split("|"):
+        by_start.setdefault((choice[0], choice[1:2].strip("[")), []).append(choice)
+        for quote in _QUOTES if opens else "":
+            by_start.setdefault((quote, ""), []).append(choice)
+    return [(one, two, f"{begin}(?:{'|'.join(choices)}){rest}") for (one, two), choices in by_start.items()]
 
 
 class _Folds:
@@ -148,16 +158,19 @@ class _Folds:
     def __init__(self, folds: dict[str, list[str]]) -> None:
         pairs = sorted(((old, new) for new, olds in folds.items() for old in olds), key=lambda p: -len(p[0].split()))
         self._single = {old: new for old, new in pairs if " " not in old}
-        self._several = [
-            (max(old.split(), key=len), f" {old} ", f" {new} ") for old, new in _expanded(pairs, self._single)
-        ]
+        self._several = [(f" {old} ", f" {new} ") for old, new in _expanded(pairs, self._single)]
+        self._by_word: dict[str, list[int]] = {}
+        for number, (old, _) in enumerate(self._several):
+            self._by_word.setdefault(max(old.split(), key=len), []).append(number)
+        self._telling = self._by_word.keys()
 
     def __call__(self, words: list[str]) -> str:
         single = self._single
         words = [single.get(word, word) for word in words]
-        line, present = " ".join(words) + " ", set(words)
-        for rare, old, new in self._several:
-            if rare in present and old in line:
+        line = " ".join(words) + " "
+        for number in sorted([number for word in self._telling & words for number in self._by_word[word]]):
+            old, new = self._several[number]
+            if old in line:
                 line = line.replace(old, new)
         return line
 
@@ -183,10 +196,17 @@ class Language:
 
     def cut(self, content: str) -> Text:
         """Cut a turn into sentences and fold them."""
-        sentences = tuple(found for part in _SENTENCE.findall(printable(content)) if (found := part.strip()))
+        sentences = tuple([found for part in _SENTENCE.findall(printable(content)) if (found := part.strip())])
         joined = _fold_letters("\n".join([sentence.replace("\n", " ") for sentence in sentences]))
-        words = self.fold(_WORD.findall(f"\n{joined}\n"))
-        return Text(sentences, words, "" if joined.isascii() or not CJK.search(joined) else joined)
+        return Text(sentences, self.fold(_words(joined)), "" if joined.isascii() or not CJK.search(joined) else joined)
+
+
+def _words(text: str) -> list[str]:
+    """Words of a folded text: letters and digits, apostrophes and hyphens between them; a BREAK leads each sentence."""
+    plain = text.encode("ascii", "replace").translate(_SPACED).decode("ascii")
+    if "'" in plain or "-" in plain:
+        plain = _LOOSE.sub(" ", plain)
+    return f"\n{plain}\n".replace("\n", f" {BREAK} ").split()
 
 
 def _fold_letters(text: str) -> str:
