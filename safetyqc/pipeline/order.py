@@ -21,6 +21,7 @@ from safetyqc.pipeline.choices import (
     rewriter_model,
     second_judge,
 )
+from safetyqc.pipeline.duplicates import dedup_run
 from safetyqc.pipeline.outputs import Exported, export_run
 from safetyqc.pipeline.plan import settle_plan
 from safetyqc.pipeline.stages import Tally
@@ -277,10 +278,10 @@ async def run_all(
     tell(filter_conversations(session))
     for tally in await judge_all(session):
         tell(tally)
-    tell(stages.dedup_run(session))
+    tell(dedup_run(session).tally)
     if session.config.rewrite.rounds and rewriter_model(session.config):
         tell(await mend(session))
-        tell(stages.dedup_run(session))  # a rewrite may say what another conversation says
+        tell(dedup_run(session).tally)  # a rewrite may say what another conversation says
     if not any(standing.status == "kept" for standing in read_standings(session.store).values()):
         return None
     exported = export_run(session.store, session.config, folder=session.store.folder / "export", force=is_own)
