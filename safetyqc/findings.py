@@ -154,10 +154,16 @@ class DedupFacts(Record):
     against: ReferenceSearch | None = None
 
 
-class CategoryDiversity(Record):
-    """The same figures for one category; its conversations' nearest neighbour may be of another."""
+class Coverage(Record):
+    """What some conversations cover.
 
-    conversations: int
+    `distinct_2` is the share of different word pairs among all of them (Li et al., NAACL 2016). `opening` is the most
+    common beginning of a first answer and `opening_share` its share. `effective_intents` is how many equally frequent,
+    wholly different requests would be as varied. `nearest` is the similarity to the most similar other conversation, of
+    whatever category, as least, quarter, median, three quarters and most; 0 stands for all that is not known to be
+    near.
+    """
+
     distinct_2: float
     opening: str
     opening_share: float
@@ -165,24 +171,20 @@ class CategoryDiversity(Record):
     nearest: tuple[float, ...]
 
 
-class Diversity(Record):
-    """What a set of conversations covers.
+class CategoryDiversity(Coverage):
+    """One category."""
 
-    `distinct_1` and `distinct_2` are the shares of different words and word pairs among all of them (Li et al., NAACL
-    2016). `opening` is the most common beginning of a first answer and `opening_share` its share. `effective_intents`
-    is how many equally frequent, wholly different requests would be as varied. `nearest` is the similarity to the most
-    similar other conversation at the quartiles: least, quarter, median, three quarters, most; 0 stands for everything
-    below `nearest_from`.
-    """
+    conversations: int
+
+
+class Diversity(Coverage):
+    """A whole set, and each of its categories."""
 
     conversations: int
     measured: int
     """Conversations that all of this was measured on: every one, or an even sample of a large set."""
     distinct_1: float
-    distinct_2: float
-    opening: str
-    opening_share: float
-    effective_intents: float
-    nearest: tuple[float, ...]
+    """The share of different words among all of them."""
     nearest_from: float
+    """What is less similar than this is not known to be near."""
     categories: dict[str, CategoryDiversity]

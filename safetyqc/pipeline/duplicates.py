@@ -55,14 +55,23 @@ class Deduplicated:
         return Tally("dedup", 0, len(self.conversations) - duplicates - near, gone, self.told)
 
 
-def dedup_run(session: Session) -> Deduplicated:
+def has_frozen_count(session: Session) -> bool:
+    """Whether an earlier dedup of the run froze how rare words are."""
+    return session.store.packed(_count_name(session.config.dedup)) is not None
+
+
+def dedup_run(session: Session, *, refit: bool = False) -> Deduplicated:
     """Find near-duplicates among all conversations that could be kept, and what is near the run's reference sets.
+
+    Args:
+        refit: count anew how rare words are, also when the settings do not say so.
 
     Raises:
         InputError, UserError: a reference set that cannot be read, or is gone.
     """
     store = session.store
     settings, remembered = _with_references(store, session.config.dedup)
+    settings = settings.model_copy(update={"refit": settings.refit or refit})
     standings = read_standings(store)
     conversations = [c for c in store.conversations() if standings[c.id].status not in _OUT]
     # A group of an earlier dedup must not hide who would win now: only verdicts rank, not the old groups
@@ -200,7 +209,7 @@ def _search_run(
 def _stored_vocabulary(store: Store, settings: DedupSettings) -> FrozenVocabulary | None:
     from safetyqc.dedup import FrozenVocabulary
 
-    packed = store.packed(f"vocabulary {settings.on}")
+    packed = store.packed(_count_name(settings))
     return FrozenVocabulary.from_bytes(packed) if packed else None
 
 
@@ -213,6 +222,10 @@ def _stored_search(store: Store, settings: DedupSettings, vocabulary: FrozenVoca
     return found if found and found.pairs.min_similarity <= settings.min_similarity else None
 
 
+def _count_name(settings: DedupSettings) -> str:
+    return f"vocabulary {settings.on}"
+
+
 def _search_name(settings: DedupSettings) -> str:
     return f"pairs {settings.on} {settings.weights}"
 
@@ -221,7 +234,7 @@ def _remember(store: Store, settings: DedupSettings, found: Search, *, fresh: bo
     if not found.names:
         return  # a vocabulary of nothing would be frozen
     if fresh:
-        store.put_packed(f"vocabulary {settings.on}", found.pairs.vocabulary.to_bytes())
+        store.put_packed(_count_name(settings), found.pairs.vocabulary.to_bytes())
     store.put_packed(_search_name(settings), found.to_bytes())
 
 

@@ -15,7 +15,7 @@ from safetyqc.reports.wording import bin_name, counted, number
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from safetyqc.findings import DedupFacts, Nearness
+    from safetyqc.findings import DedupFacts, Nearness, ReferenceSearch
     from safetyqc.records import Conversation, Duplicate, DuplicateGroup, ReferenceMatch
 
 _WIDTH = 90
@@ -47,7 +47,9 @@ def render_duplicates(
     listed = sorted(((drop, group.kept) for group in groups for drop in group.dropped), key=lambda x: x[0].similarity)
     texts = {c.id: c for c in conversations} if pairs else {}
     drawn = [_pair(drop, kept, texts, unmask) for drop, kept in listed[:pairs]]
-    near = render_matches(matches, facts, max(pairs, _MATCHES), unmask=unmask)
+    nearest = sorted(matches, key=lambda match: -match.similarity)
+    shown = max(pairs, _MATCHES)
+    near = render_matches(nearest, len(matches), facts.against, shown, unmask=unmask) if facts.against else None
     masks = not unmask and bool(drawn or matches)
     hint = [Text("\ntexts are masked: --unmask shows them", style=FAINT)] if masks else []
     return Group(Text(head), *_present(render_nearness(facts.nearness)), *drawn, *_present(near), *hint)
@@ -75,21 +77,27 @@ def render_nearness(nearness: Nearness) -> RenderableType | None:
     return block("Nearest neighbours", made, note=note)
 
 
+def nearness_of(nearness: Nearness, category: str) -> Nearness:
+    """The same of one category alone."""
+    counts = nearness.categories.get(category, (0,) * len(nearness.bins))
+    bins = [b.model_copy(update={"count": n}) for b, n in zip(nearness.bins, counts, strict=True)]
+    return nearness.model_copy(update={"bins": tuple(bins), "categories": {category: counts}})
+
+
 def render_matches(
-    matches: Sequence[ReferenceMatch], facts: DedupFacts, shown: int, *, unmask: bool = False
-) -> RenderableType | None:
-    """Draw the nearest matches with the reference's file, line and text; None when none was searched for."""
-    search = facts.against
-    if search is None:
-        return None
+    nearest: Sequence[ReferenceMatch], found: int, search: ReferenceSearch, shown: int, *, unmask: bool = False
+) -> RenderableType:
+    """Draw the first of the nearest matches, of `found` in all, each with the reference's file, line and text."""
     what = "marked" if search.marked_only else "removed"
-    note = f"{len(matches):,} of {search.conversations:,} conversations {what}: similarity of at least "
-    note += (
-        f"{search.min_similarity:g} to one of {counted(search.references, 'reference')} in {', '.join(search.files)}"
+    note = f"{found:,} of {search.conversations:,} conversations {what}: similarity of at least "
+    note += f"{search.min_similarity:g} to one of {counted(search.references, 'reference')} in "
+    more = f"and {found - shown:,} more" if found > shown else ""
+    return block(
+        "Near a reference",
+        *_matches(nearest[:shown], unmask),
+        say(more, FAINT) if more else None,
+        note=note + ", ".join(search.files),
     )
-    nearest = sorted(matches, key=lambda match: -match.similarity)[:shown]
-    more = f"and {len(matches) - shown:,} more" if len(matches) > shown else ""
-    return block("Near a reference", *_matches(nearest, unmask), say(more, FAINT) if more else None, note=note)
 
 
 def _matches(matches: Sequence[ReferenceMatch], unmask: bool) -> Iterator[RenderableType]:

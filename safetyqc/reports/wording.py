@@ -52,6 +52,11 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
+def similarity(value: float, known_from: float) -> str:
+    """`0.42`, or `<0.30` where only so much is known."""
+    return f"<{known_from:.2f}" if value < known_from else f"{value:.2f}"
+
+
 def bin_name(low: float, high: float, found_from: float) -> str:
     """`below 0.60`, `0.75–0.80`, `same words`."""
     if low == 1:
