@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from safetyqc.errors import ConfigError, UserError, choose_from
 from safetyqc.records import Record
@@ -104,8 +104,27 @@ class JudgeSettings(Record):
     """Leave to people what a cascade's last judge is not sure of."""
 
 
+def _check_size(value: object) -> object:
+    if value is not None:
+        parse_size(str(value))
+    return None if value is None else str(value)
+
+
+def parse_size(text: str) -> int:
+    """Read a size such as 4GB or 500MB into megabytes (of a million bytes).
+
+    Raises:
+        ValueError: it is none, or below 1 MB.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt])(?:i?b)?\s*", text, re.IGNORECASE)
+    size_mb = int(float(match[1]) * 1000.0 ** "kmgt".index(match[2].lower()) / 1000) if match else 0
+    if size_mb < 1:
+        raise ValueError("not a size such as 4GB or 500MB")
+    return size_mb
+
+
 class DedupSettings(Record):
-    """What counts as saying the same."""
+    """What counts as saying the same, and what the run must not repeat."""
 
     min_similarity: Share = 0.75
     """Chosen from the table in docs/dedup.md."""
@@ -113,6 +132,22 @@ class DedupSettings(Record):
     weights: Literal["tfidf", "tf"] = "tfidf"
     linkage: Literal["single", "complete"] = "single"
     within_category: bool = False
+    memory: Annotated[str | None, BeforeValidator(_check_size)] = None
+    """Most that the search may take, as 4GB; None for what it needs."""
+    refit: bool = False
+    """Count the words anew, where an earlier dedup of the run froze how rare they are."""
+    against: tuple[Path, ...] | None = None
+    """Reference sets that no conversation may be near: benchmarks, or data that is in the training mix already. None
+    for those of the run's last dedup, none at all for forgetting them."""
+    against_min_similarity: Share = 0.6
+    """Lower than for duplicates: letting a benchmark through costs more than losing one conversation."""
+    against_mark: bool = False
+    """Only mark what is near a reference, and keep it."""
+
+    @property
+    def memory_mb(self) -> int | None:
+        """`memory` as a number."""
+        return parse_size(self.memory) if self.memory else None
 
 
 class RewriteSettings(Record):
@@ -183,7 +218,8 @@ def _flag_error(error: ValidationError) -> ConfigError:
     value, choices = first["input"], re.findall(r"'([^']*)'", first.get("ctx", {}).get("expected", ""))
     if choices:
         return ConfigError(f"unknown value {value!r}", where=flag, fix=choose_from(str(value), choices))
-    return ConfigError(f"{first['msg'][0].lower()}{first['msg'][1:]}, got {value!r}", where=flag)
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{message[0].lower()}{message[1:]}, got {value!r}", where=flag)
 
 
 def choose_model(named: str | None) -> str:

@@ -1,6 +1,8 @@
-"""What a check of one file says, as records: the JSON of `safetyqc check --json`, and what reports draw.
+"""What a check of one file and a search for copies say, as records: JSON of `safetyqc check --json`, and what reports
+draw.
 
-The numbers are counted by the check stage. Everywhere here: shares are 0..1 and of all records of the file.
+The numbers are counted by the check and dedup stages. Everywhere here: shares are 0..1 and, in a check, of all records
+of the file.
 """
 
 from __future__ import annotations
@@ -104,3 +106,85 @@ class CheckReport(Record):
     min_similarity: float | None
     balance: tuple[Balance, ...]
     openings: Openings
+
+
+class Bin(Record):
+    """How many texts have their nearest neighbour at a similarity in [low, high); at 1, [1, 1] holds the copies."""
+
+    low: float
+    high: float
+    count: int
+
+
+class Nearness(Record):
+    """How near every compared conversation is to the one most like it, before anything was dropped.
+
+    `found_from` is the similarity from which pairs were looked for: the first bin holds whatever has none from there
+    on. `categories` counts the same bins by category.
+    """
+
+    min_similarity: float
+    found_from: float
+    bins: tuple[Bin, ...]
+    categories: dict[str, tuple[int, ...]]
+
+
+class ReferenceSearch(Record):
+    """Which reference sets were searched, and how: file names, references read, conversations compared."""
+
+    files: tuple[str, ...]
+    references: int
+    conversations: int
+    min_similarity: float
+    marked_only: bool = False
+
+
+class DedupFacts(Record):
+    """What the last dedup of a run compared, how, and how near everything was; remembered with the run."""
+
+    conversations: int
+    pairs: int
+    on: str
+    weights: str
+    linkage: str
+    within_category: bool
+    vocabulary_texts: int
+    """On how many conversations the rarity of words was counted."""
+    nearness: Nearness
+    against: ReferenceSearch | None = None
+
+
+class Coverage(Record):
+    """What some conversations cover.
+
+    `distinct_2` is the share of different word pairs among all of them (Li et al., NAACL 2016). `opening` is the most
+    common beginning of a first answer and `opening_share` its share. `effective_intents` is how many equally frequent,
+    wholly different requests would be as varied. `nearest` is the similarity to the most similar other conversation, of
+    whatever category, as least, quarter, median, three quarters and most; 0 stands for all that is not known to be
+    near.
+    """
+
+    distinct_2: float
+    opening: str
+    opening_share: float
+    effective_intents: float
+    nearest: tuple[float, ...]
+
+
+class CategoryDiversity(Coverage):
+    """One category."""
+
+    conversations: int
+
+
+class Diversity(Coverage):
+    """A whole set, and each of its categories."""
+
+    conversations: int
+    measured: int
+    """Conversations that all of this was measured on: every one, or an even sample of a large set."""
+    distinct_1: float
+    """The share of different words among all of them."""
+    nearest_from: float
+    """What is less similar than this is not known to be near."""
+    categories: dict[str, CategoryDiversity]

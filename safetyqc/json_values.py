@@ -81,6 +81,22 @@ def read_values(path: str | Path, is_turn: Callable[[Any], bool]) -> Iterator[Va
             yield from _read_lines(file, first, number, is_turn)
 
 
+def read_text(path: str | Path) -> str:
+    """Read a whole file of text, unzipped where it is gzipped.
+
+    Raises:
+        InputError: there is no such file, it cannot be read, or is no text in UTF-8.
+    """
+    with _opened(path) as file, _read_errors(path):
+        _refuse_foreign(path, file.peek(4096))
+        raw = file.read()
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = 1 + raw.count(b"\n", 0, error.start)
+        raise InputError(_not_utf8(error), path=name_of(path), line=line, fix=_UTF8_FIX) from error
+
+
 def _read_lines(
     file: BinaryIO, first: bytes, number: int, is_turn: Callable[[Any], bool]
 ) -> Iterator[Value | Unreadable]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -220,6 +221,30 @@ class DuplicateGroup(Record):
 
     kept: str
     dropped: Annotated[tuple[Duplicate, ...], Field(min_length=1)]
+
+
+class ReferenceMatch(Record):
+    """A conversation that is near a reference set, such as a benchmark that a model will be measured on.
+
+    `removed` is False when it was only to be marked. `turn` is the 0-based message index of the user turn that
+    matched, None when the whole conversation did; `text` and `reference_text` are what matched, cut where long.
+    """
+
+    conversation_id: str
+    path: str
+    line: int | None = None
+    similarity: float
+    removed: bool = True
+    turn: int | None = None
+    text: str = ""
+    reference_text: str = ""
+    terms: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """The reference as people look it up: the file's name, without its folder, and the line."""
+        name = PurePath(self.path).name
+        return f"{name}:{self.line}" if self.line else name
 
 
 class Rewrite(Record):

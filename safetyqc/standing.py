@@ -9,14 +9,14 @@ vanishes because an old choice went stale.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from safetyqc.errors import UserError, choose_from
 
 if TYPE_CHECKING:
-    from safetyqc.records import Conversation, DuplicateGroup, Judgment, Rejection, Rewrite
+    from safetyqc.records import Conversation, DuplicateGroup, Judgment, ReferenceMatch, Rejection, Rewrite
     from safetyqc.store import Store
 
 Status = Literal[
@@ -28,6 +28,7 @@ Status = Literal[
     "superseded",  # a kept rewrite replaced it
     "discarded",  # a rewrite that was not kept
     "rejected",  # a filter's hit
+    "reference",  # near a reference set, such as a benchmark that a model will be measured on
     "canary",  # planted to measure judges; never data
 ]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -59,6 +60,7 @@ def stand(
     rejections: Iterable[Rejection] = (),
     groups: Iterable[DuplicateGroup] = (),
     rewrites: Iterable[Rewrite] = (),
+    matches: Iterable[ReferenceMatch] = (),
 ) -> dict[str, Standing]:
     """Say where every conversation stands, in their order.
 
@@ -68,6 +70,7 @@ def stand(
         rejections: the filters' hits; the first one of a conversation is its reason.
         groups: of the last dedup; may name conversations that are not given.
         rewrites: all attempts, in any order.
+        matches: with reference sets; those that were only to be marked change nothing here.
     """
     verdicts = {j.conversation_id: j for j in judgments}
     attempts = list(rewrites)
@@ -77,6 +80,7 @@ def stand(
     for rejection in rejections:
         hits.setdefault(rejection.conversation_id, rejection)
     standings = {c.id: _alone(c, verdicts.get(c.id), hits.get(c.id), heirs, results) for c in conversations}
+    standings.update(_near_references(matches, standings))
     for group in groups:
         standings.update(_duplicates(group, standings, heirs))
     return standings
@@ -89,7 +93,8 @@ def read_standings(store: Store, judge: str | None = None) -> dict[str, Standing
         UserError: no such judge in this run.
     """
     verdicts = deciding_judgments(store, judge)
-    return stand(store.conversations(), verdicts, store.rejections(), store.duplicate_groups(), store.rewrites())
+    hits, groups = store.rejections(), store.duplicate_groups()
+    return stand(store.conversations(), verdicts, hits, groups, store.rewrites(), store.matches())
 
 
 def deciding_judge(store: Store, judge: str | None = None) -> tuple[str, str] | None:
@@ -139,6 +144,17 @@ def _alone(
     if conversation.origin == "rewritten" and attempt is None:
         return Standing("unjudged", "a rewrite that was not decided yet")
     return _judged(verdict)
+
+
+def _near_references(
+    matches: Iterable[ReferenceMatch], standings: Mapping[str, Standing]
+) -> Iterator[tuple[str, Standing]]:
+    """What is out for another reason already keeps that reason."""
+    for match in matches:
+        found = standings.get(match.conversation_id)
+        if match.removed and found and _CLAIM.get(found.status, 3) < _CLAIM["superseded"]:
+            reason = f"near {match.place} (similarity {match.similarity:.2f})"
+            yield match.conversation_id, Standing("reference", reason)
 
 
 def _judged(verdict: Judgment | None) -> Standing:

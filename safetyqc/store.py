@@ -32,6 +32,7 @@ from safetyqc.records import (
     Judgment,
     Label,
     Record,
+    ReferenceMatch,
     Rejection,
     Rewrite,
     Usage,
@@ -67,6 +68,13 @@ CREATE INDEX calls_by_key ON calls (key) WHERE good;
 CREATE TABLE timings (seq INTEGER PRIMARY KEY, stage TEXT NOT NULL, at REAL NOT NULL, wall_s REAL NOT NULL,
     items INTEGER NOT NULL);
 """
+_ADDED = """
+CREATE TABLE IF NOT EXISTS matches (conversation_id TEXT PRIMARY KEY, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS arrays (name TEXT NOT NULL, part INTEGER NOT NULL, parts INTEGER NOT NULL,
+    body BLOB NOT NULL, PRIMARY KEY (name, part));
+"""
+"""Tables that runs of this format may lack: made when such a run is opened for writing, empty while it is read."""
+_PART_BYTES = 64_000_000
 
 
 _LEDGER_FIELDS = ("model", "messages", "temperature", "max_tokens", "seed", "format", "api_base", "repeat")
@@ -110,6 +118,7 @@ class Store:
             self._reader = _connect(self.path, read_only=mode == "read")
             undo.callback(self._reader.close)
             self._check_format()
+            self._add_tables(mode)
             self._writer = _Writer(self.path) if mode == "write" else None
             undo.pop_all()
         self._shared_texts: set[str] = set()
@@ -178,6 +187,16 @@ class Store:
                 fix="use the version of safetyqc that made it, or start a new run",
             )
 
+    def _add_tables(self, mode: Literal["write", "read"]) -> None:
+        names = {row[0] for row in self._reader.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        self._has_all_tables = {"matches", "arrays"} <= names
+        if mode == "write" and not self._has_all_tables:
+            try:
+                self._reader.executescript(_ADDED)
+            except sqlite3.Error as error:
+                raise _explain(error, self.path) from error
+            self._has_all_tables = True
+
     # ---- writing ------------------------------------------------------------------------------------------------
 
     def _write(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> Future[int]:
@@ -233,6 +252,19 @@ class Store:
         self._write("DELETE FROM duplicates", [()])
         rows = [(d.conversation_id, g.kept, d.model_dump_json()) for g in groups for d in g.dropped]
         self._write("INSERT OR REPLACE INTO duplicates VALUES (?, ?, ?)", rows).result()
+
+    def replace_matches(self, matches: Iterable[ReferenceMatch]) -> None:
+        """Replace all matches with reference sets by these, one a conversation."""
+        self._write("DELETE FROM matches", [()])
+        rows = [(m.conversation_id, m.model_dump_json()) for m in matches]
+        self._write("INSERT OR REPLACE INTO matches VALUES (?, ?)", rows).result()
+
+    def put_packed(self, name: str, body: bytes) -> None:
+        """Remember packed arrays under a name, in place of what was there; all of them or nothing."""
+        parts = [body[start : start + _PART_BYTES] for start in range(0, len(body), _PART_BYTES)] or [b""]
+        rows = [(name, part, len(parts), chunk) for part, chunk in enumerate(parts)]
+        self._write("INSERT OR REPLACE INTO arrays VALUES (?, ?, ?, ?)", rows).result()
+        self._write("DELETE FROM arrays WHERE name = ? AND part >= ?", [(name, len(parts))]).result()
 
     def put_rewrite(self, rewrite: Rewrite) -> None:
         """Remember that a rewrite was tried, and whether it was kept."""
@@ -357,6 +389,19 @@ class Store:
         for kept, body in self._reader.execute("SELECT kept_id, body FROM duplicates ORDER BY rowid"):
             groups.setdefault(kept, []).append(Duplicate.model_validate_json(body))
         return [DuplicateGroup(kept=kept, dropped=tuple(dropped)) for kept, dropped in groups.items()]
+
+    def matches(self) -> Iterator[ReferenceMatch]:
+        """What is near a reference set, by the last search for it."""
+        if self._has_all_tables:
+            yield from self._bodies("SELECT body FROM matches ORDER BY rowid", ReferenceMatch)
+
+    def packed(self, name: str) -> bytes | None:
+        """The packed arrays under a name, or None."""
+        if not self._has_all_tables:
+            return None
+        sql = "SELECT parts, body FROM arrays WHERE name = ? ORDER BY part"
+        rows = self._reader.execute(sql, (name,)).fetchall()
+        return b"".join(body for _, body in rows[: rows[0][0]]) if rows else None
 
     def rewrites(self) -> Iterator[Rewrite]:
         """Every rewrite that was tried."""
@@ -518,7 +563,7 @@ def _make_file(path: Path) -> None:
     unfinished.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(unfinished)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(_SCHEMA)
+        connection.executescript(_SCHEMA + _ADDED)
         connection.execute("INSERT INTO meta VALUES ('format', ?)", (json.dumps(FORMAT),))
         connection.commit()
     unfinished.rename(path)

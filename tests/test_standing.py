@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from safetyqc.errors import UserError
-from safetyqc.records import Conversation, Duplicate, DuplicateGroup, Judgment, Rejection, Rewrite, Score
+from safetyqc.records import (
+    Conversation,
+    Duplicate,
+    DuplicateGroup,
+    Judgment,
+    ReferenceMatch,
+    Rejection,
+    Rewrite,
+    Score,
+)
 from safetyqc.standing import STATUSES, deciding_judge, read_standings, stand
 from safetyqc.store import Store
 from safetyqc.testing import conversation
@@ -124,6 +133,32 @@ def test_when_the_kept_one_was_rejected_since_the_next_copy_can_be_mended() -> N
         groups=[group("a", "b", "c")],
     )
     assert {i: s.status for i, s in standings.items()} == {"a": "rejected", "b": "failed", "c": "duplicate"}
+
+
+def near(name: str, *, removed: bool = True) -> ReferenceMatch:
+    return ReferenceMatch(conversation_id=name, path="folder/bench.csv", line=7, similarity=0.934, removed=removed)
+
+
+@pytest.mark.parametrize("passed", [True, False, None])
+def test_what_is_near_a_reference_is_out_whatever_the_judge_said_and_names_the_line(passed: bool | None) -> None:
+    standing = stand([talk("a")], [verdict("a", passed)], matches=[near("a"), near("gone")])["a"]
+    assert (standing.status, standing.reason) == ("reference", "near bench.csv:7 (similarity 0.93)")
+
+
+def test_what_is_only_marked_stays() -> None:
+    assert stand([talk("a")], [verdict("a", True)], matches=[near("a", removed=False)])["a"].status == "kept"
+
+
+def test_a_copy_of_what_is_near_a_reference_stands_for_its_group() -> None:
+    standings = stand(
+        [talk("a"), talk("b")], [verdict("a", True), verdict("b", True)], groups=[group("a", "b")], matches=[near("a")]
+    )
+    assert {i: s.status for i, s in standings.items()} == {"a": "reference", "b": "kept"}
+
+
+def test_what_a_filter_rejected_keeps_that_reason() -> None:
+    hit = Rejection(conversation_id="a", filter="bad_structure", reason="seen")
+    assert stand([talk("a")], [], [hit], matches=[near("a")])["a"].status == "rejected"
 
 
 @pytest.mark.parametrize("members", [("a", "copy"), ("a", "child", "copy"), ("child", "a", "copy")])

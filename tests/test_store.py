@@ -206,3 +206,11 @@ def test_what_was_queued_is_durable_when_the_store_closes(tmp_path: Path) -> Non
     store.close()
     with Store.read(tmp_path) as reader:
         assert len(reader.judged("j", "h")) == 200
+
+
+def test_packed_arrays_come_back_whole_also_when_they_shrink(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("safetyqc.store._PART_BYTES", 10)
+    for body in (b"x" * 95, b"y" * 20, b"", b"z"):
+        store.put_packed("pairs", body)
+        assert store.packed("pairs") == body
+    assert store.packed("other") is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +13,10 @@ from safetyqc.cli import options as o
 from safetyqc.cli.output import in_run, next_step, read, say, show, show_json, typed, write_jsonl
 from safetyqc.cli.session import in_session
 from safetyqc.config import load_config
+from safetyqc.errors import UserError
 
 if TYPE_CHECKING:
+    from safetyqc.pipeline.duplicates import Deduplicated
     from safetyqc.pipeline.session import Session
     from safetyqc.records import Conversation, DuplicateGroup
 
@@ -132,13 +134,45 @@ def dedup(
     within_category: Annotated[
         bool | None, typer.Option("--within-category", help="Only within a category.", show_default=False)
     ] = None,
-    show_pairs: Annotated[int, typer.Option("--show-pairs", metavar="N", min=0, help="Show the N nearest pairs.")] = 0,
+    against: o.Against = None,
+    against_min_similarity: Annotated[
+        float | None,
+        typer.Option(
+            "--against-min-similarity",
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Cosine from which one is near a reference (default: 0.6).",
+            show_default=False,
+        ),
+    ] = None,
+    against_mark: Annotated[
+        bool | None,
+        typer.Option("--against-mark", help="Only mark what is near a reference, and keep it.", show_default=False),
+    ] = None,
+    no_against: Annotated[
+        bool, typer.Option("--no-against", help="Forget the references that the run remembers.")
+    ] = False,
+    memory: o.Memory = None,
+    refit: Annotated[
+        bool | None,
+        typer.Option(
+            "--refit",
+            help="Count anew how rare words are; without it a run keeps its first count, so that old pairs keep their "
+            "similarity.",
+            show_default=False,
+        ),
+    ] = None,
+    show_pairs: Annotated[
+        int, typer.Option("--show-pairs", metavar="N", min=0, help="Show the N drops nearest to the threshold.")
+    ] = 0,
+    unmask: Annotated[bool, typer.Option("--unmask", help="Show harmful text.")] = False,
     jsonl: Annotated[
         Path | None,
         typer.Option(
             "--jsonl",
             metavar="OUT",
-            help="Write a line per group: kept and dropped indices; - for stdout.",
+            help="Write a line per group (kept and dropped indices) and per match; - for stdout.",
             show_default=False,
         ),
     ] = None,
@@ -150,6 +184,8 @@ def dedup(
 
     Example: safetyqc dedup data.jsonl --min-similarity 0.85 --jsonl groups.jsonl
     """
+    if no_against and against:
+        raise UserError("contradicts --against", where="--no-against", fix="give one of the two")
     flags: dict[str, Any] = {
         "run": run,
         "dedup.min_similarity": min_similarity,
@@ -157,31 +193,41 @@ def dedup(
         "dedup.weights": weights,
         "dedup.linkage": linkage,
         "dedup.within_category": within_category,
+        "dedup.against": () if no_against else tuple(against) if against else None,
+        "dedup.against_min_similarity": against_min_similarity,
+        "dedup.against_mark": against_mark,
+        "dedup.memory": memory,
+        "dedup.refit": refit,
     }
     config = load_config(config_file, flags)
-    from safetyqc.pipeline.files import dedup_conversations
-    from safetyqc.pipeline.stages import dedup_run
+    from safetyqc.pipeline.duplicates import dedup_conversations, dedup_run
     from safetyqc.reports.duplicates import render_duplicates
 
-    conversations: Sequence[Conversation] = []
-    groups: Sequence[DuplicateGroup] = []
-
-    async def work(session: Session) -> None:
-        nonlocal conversations, groups
-        say(dedup_run(session))
-        conversations, groups = list(session.store.conversations()), session.store.duplicate_groups()
+    async def work(session: Session) -> tuple[Deduplicated, Sequence[Conversation]]:
+        found = dedup_run(session)
+        say(found.tally)
+        return found, list(session.store.conversations()) if jsonl else []
 
     if file is not None:
-        conversations = read(file, skip_bad_lines=skip_bad_lines).conversations
-        groups = dedup_conversations(config, conversations).groups
+        everything: Sequence[Conversation] = read(file, skip_bad_lines=skip_bad_lines).conversations
+        found = dedup_conversations(config.dedup, everything)
     else:
-        in_session(config, work)
+        found, everything = in_session(config, work)
     if jsonl:
-        index = {c.id: i for i, c in enumerate(conversations)}
-        write_jsonl(jsonl, [json.dumps(_group_line(group, index)) for group in groups], "groups")
+        write_jsonl(jsonl, map(json.dumps, _lines(found, {c.id: i for i, c in enumerate(everything)})), "groups")
     if str(jsonl) != "-":
-        show(render_duplicates(groups, conversations, show_pairs))
+        show(
+            render_duplicates(found.groups, found.conversations, found.facts, found.matches, show_pairs, unmask=unmask)
+        )
     next_step(f"safetyqc report{in_run(config)}" if file is None else f"safetyqc judge {typed(file)}")
+
+
+def _lines(found: Deduplicated, index: dict[str, int]) -> Iterator[dict[str, Any]]:
+    yield from (_group_line(group, index) for group in found.groups)
+    for match in found.matches:
+        near = {"path": match.path, "line": match.line, "text": match.reference_text}
+        similarity = round(match.similarity, 6)
+        yield {"index": index[match.conversation_id], "near": near, "similarity": similarity, "removed": match.removed}
 
 
 def _group_line(group: DuplicateGroup, index: dict[str, int]) -> dict[str, Any]:

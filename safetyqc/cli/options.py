@@ -120,6 +120,20 @@ MinSimilarity = Annotated[
         show_default=False,
     ),
 ]
+Against = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--against",
+        metavar="FILE",
+        help="Remove what is near a benchmark or a training mix: prompts or conversations as csv, jsonl or lines; "
+        "repeatable. A run remembers them.",
+        show_default=False,
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option("--memory", metavar="SIZE", help="Most that the search may take, as 4GB.", show_default=False),
+]
 
 
 def model_flags(

@@ -68,6 +68,8 @@ def say(tally: Tally) -> None:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(tally.failed.items(), key=lambda x: -x[1]))
         parts.append(f"{tally.missing:,} {_LEFT.get(stage, 'without a result')} ({kinds})")
     note(f"{tally.stage}: " + "; ".join(parts))
+    for line in tally.told:
+        note(f"  {line}")
 
 
 def in_run(config: Config) -> str:

@@ -70,7 +70,8 @@ def report(
     from safetyqc.store import Store
 
     with Store.read(config.run) as store:
-        summary = summarise_run(store, config, judge=judge, category=category)
+        wanted = as_json or html is not None or not section or "diversity" in section
+        summary = summarise_run(store, config, judge=judge, category=category, diversity=wanted)
         if check and not summary.verdict.bars:
             fix = "set some in safetyqc.yaml, such as `bars: {no_dangerous_steps: 0.99}`"
             raise UserError("there are no bars to check", where="--check", fix=fix)

@@ -174,10 +174,10 @@ def _introduce(config: Config) -> None:
 
 
 def _report(session: Session) -> None:
-    from safetyqc.reports.summary import summarise
+    from safetyqc.pipeline.outputs import summarise_run
     from safetyqc.reports.terminal import render_report
 
-    show(render_report(summarise(session.store, bars=session.config.bars)))
+    show(render_report(summarise_run(session.store, session.config, diversity=True)))
 
 
 def demo(

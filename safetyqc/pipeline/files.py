@@ -1,4 +1,4 @@
-"""Looks at a file without a run: `safetyqc check FILE` and `safetyqc dedup FILE`.
+"""Looks at a file without a run: `safetyqc check FILE`.
 
 Nothing is stored. The one surprising thing: copies rank equal here, since nobody judged them, so the first one stays.
 """
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
-    from safetyqc.dedup import DedupResult
     from safetyqc.findings import CheckReport
     from safetyqc.records import Conversation, DuplicateGroup
 
@@ -24,31 +23,17 @@ def check_file(config: Config, name: str, *, skip_bad_lines: bool = False) -> Ch
     from safetyqc.check import check_conversations
     from safetyqc.filters import apply_filters
     from safetyqc.pipeline.choices import filter_settings
+    from safetyqc.pipeline.duplicates import dedup_conversations
     from safetyqc.readers import read_conversations
 
     settings = filter_settings(config)
 
     def near(conversations: Sequence[Conversation]) -> Iterable[DuplicateGroup]:
-        return dedup_conversations(config, conversations).groups
+        return dedup_conversations(config.dedup.model_copy(update={"against": None}), conversations).groups
 
     return check_conversations(
         read_conversations(name, skip_bad_lines=skip_bad_lines, strict=False),
         rules=lambda conversation: apply_filters(conversation, settings),
         near_duplicates=near,
         min_similarity=config.dedup.min_similarity,
-    )
-
-
-def dedup_conversations(config: Config, conversations: Sequence[Conversation]) -> DedupResult:
-    """Group near-duplicates by the configured settings."""
-    from safetyqc.dedup import group_duplicates
-
-    settings = config.dedup
-    return group_duplicates(
-        conversations,
-        min_similarity=settings.min_similarity,
-        on=settings.on,
-        weights=settings.weights,
-        linkage=settings.linkage,
-        within_category=settings.within_category,
     )

@@ -21,6 +21,7 @@ from safetyqc.pipeline.choices import (
     rewriter_model,
     second_judge,
 )
+from safetyqc.pipeline.duplicates import dedup_run, has_frozen_count
 from safetyqc.pipeline.outputs import Exported, export_run
 from safetyqc.pipeline.plan import settle_plan
 from safetyqc.pipeline.stages import Tally
@@ -277,10 +278,12 @@ async def run_all(
     tell(filter_conversations(session))
     for tally in await judge_all(session):
         tell(tally)
-    tell(stages.dedup_run(session))
+    counted_before = has_frozen_count(session)
+    tell(dedup_run(session).tally)
     if session.config.rewrite.rounds and rewriter_model(session.config):
         tell(await mend(session))
-        tell(stages.dedup_run(session))  # a rewrite may say what another conversation says
+        # A rewrite may say what another conversation says; and what rewrites have in common must not count as rare
+        tell(dedup_run(session, refit=not counted_before).tally)
     if not any(standing.status == "kept" for standing in read_standings(session.store).values()):
         return None
     exported = export_run(session.store, session.config, folder=session.store.folder / "export", force=is_own)

@@ -103,8 +103,12 @@ def families(conversations: Iterable[Conversation], groups: Iterable[DuplicateGr
     return list(members.values())
 
 
-def summarise_run(store: Store, config: Config, *, judge: str | None = None, category: str | None = None) -> Summary:
+def summarise_run(
+    store: Store, config: Config, *, judge: str | None = None, category: str | None = None, diversity: bool = False
+) -> Summary:
     """Count a run against the configured bars (or those it was made with), its rates corrected where it has labels.
+
+    With `diversity` also what the conversations that are in cover, which takes a second or two.
 
     Raises:
         UserError: no such judge or category in this run, or a bar for an unknown criterion.
@@ -113,7 +117,12 @@ def summarise_run(store: Store, config: Config, *, judge: str | None = None, cat
     from safetyqc.reports.summary import summarise_snapshot
 
     snapshot = read_snapshot(store, judge, category, bars=config.bars or None)
-    return summarise_snapshot(snapshot, _corrected(snapshot, config))
+    covered = None
+    if diversity:
+        from safetyqc.dedup.diversity import measure_diversity
+
+        covered = measure_diversity(snapshot.in_play, category_of=snapshot.category_of)
+    return summarise_snapshot(snapshot, _corrected(snapshot, config), covered)
 
 
 def _corrected(snapshot: Snapshot, config: Config) -> list[CorrectedRate]:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from safetyqc.errors import ModelError
 from safetyqc.pipeline.known import Known
 from safetyqc.records import Conversation, Failure, FailureKind, Judgment, Scenario
-from safetyqc.standing import read_standings
 
 if TYPE_CHECKING:
     from safetyqc.filters import FilterSettings
@@ -41,12 +40,14 @@ class Tally:
         already: results that earlier calls had given.
         done: results of this call.
         failed: what gave no usable result in this call, by kind.
+        told: what else is worth saying, a line each.
     """
 
     stage: str
     already: int = 0
     done: int = 0
     failed: Mapping[str, int] = field(default_factory=dict)
+    told: tuple[str, ...] = ()
 
     @property
     def missing(self) -> int:
@@ -177,37 +178,3 @@ def _eligible(session: Session) -> set[str]:
     rejected = {r.conversation_id for r in session.store.rejections()}
     discarded = {r.child_id for r in session.store.rewrites() if not r.kept}
     return session.store.conversation_ids() - rejected - discarded
-
-
-def dedup_run(session: Session) -> Tally:
-    """Find near-duplicates among all conversations that could be kept; the best judged of a group stays."""
-    from safetyqc.dedup import group_duplicates
-
-    store, settings = session.store, session.config.dedup
-    standings = read_standings(store)
-    out = {"rejected", "discarded", "superseded", "canary"}
-    conversations = [c for c in store.conversations() if standings[c.id].status not in out]
-    # A group of an earlier dedup must not hide who would win now: only verdicts rank, not the old groups
-    verdicts = {j.conversation_id: j for j in store.judgments(store.meta("deciding_judge"))}
-    with session.timed("dedup", len(conversations)):
-        result = group_duplicates(
-            conversations,
-            min_similarity=settings.min_similarity,
-            on=settings.on,
-            weights=settings.weights,
-            linkage=settings.linkage,
-            within_category=settings.within_category,
-            rank=lambda c: rank(verdicts.get(c.id)),
-        )
-    store.replace_duplicates(result.groups)
-    dropped = sum(len(group.dropped) for group in result.groups)
-    return Tally("dedup", 0, len(conversations) - dropped, {"duplicate": dropped} if dropped else {})
-
-
-def rank(judgment: Judgment | None) -> tuple[int, float]:
-    """Order copies for dedup, best last: passed over undecided over failed, then by mean score."""
-    if judgment is None:
-        return (1, 0.0)
-    values = [s.value for s in judgment.scores if s.value is not None]
-    verdict = {True: 2, None: 1, False: 0}[judgment.passed]
-    return (verdict, sum(values) / len(values) if values else 0.0)

@@ -169,6 +169,11 @@ def _provenance(summary: Summary) -> str:
     lines += [f"- imported from `{_code(name)}`: {counted(n, 'conversation')}" for name, n in facts.sources.items()]
     if summary.rewrites:
         lines.append(f"- mended after judging: {counted(summary.rewrites.kept, 'conversation')}")
+    if summary.references and not summary.references.search.marked_only:
+        lines += [
+            f"- kept clear of `{_code(name)}`: {counted(n, 'conversation')} near it left out"
+            for name, n in summary.references.files.items()
+        ]
     for judge in summary.judges:
         role = "decided what was kept" if judge.deciding else "second opinion"
         lines.append(f"- judge `{_code(judge.judge)}` ({role}), {counted(judge.judged, 'conversation')}")

@@ -1,4 +1,4 @@
-"""Draws duplicate groups in the terminal: what was kept, what was dropped for it, how near, and by which shared words.
+"""Draws what dedup found in the terminal: how near everything is, what was dropped for what, what is near a reference.
 
 It decides nothing. The one surprising thing: pairs are shown nearest to the threshold first, because those are the
 ones that a person may see differently.
@@ -6,38 +6,109 @@ ones that a person may see differently.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from safetyqc.reports.drawing import FAINT, block, masked, say
+from safetyqc.reports.drawing import ACCENT, FAINT, WARN, Bar, block, masked, say, table
+from safetyqc.reports.wording import bin_name, counted, number
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from safetyqc.records import Conversation, Duplicate, DuplicateGroup
+    from safetyqc.findings import DedupFacts, Nearness, ReferenceSearch
+    from safetyqc.records import Conversation, Duplicate, DuplicateGroup, ReferenceMatch
 
 _WIDTH = 90
+_MATCHES = 5
 
 
 def render_duplicates(
-    groups: Sequence[DuplicateGroup], conversations: Sequence[Conversation], pairs: int = 0, *, unmask: bool = False
+    groups: Sequence[DuplicateGroup],
+    conversations: Sequence[Conversation],
+    facts: DedupFacts,
+    matches: Sequence[ReferenceMatch] = (),
+    pairs: int = 0,
+    *,
+    unmask: bool = False,
 ) -> RenderableType:
-    """Draw the sum, and the `pairs` nearest to the threshold with their texts."""
+    """Draw the sum, how near everything is, `pairs` drops nearest to the threshold, and as many matches (or five)."""
     from rich.console import Group
     from rich.text import Text
 
     dropped = sum(len(group.dropped) for group in groups)
     exact = sum(drop.exact for group in groups for drop in group.dropped)
+    removed = sum(match.removed for match in matches)
     head = (
-        f"{len(conversations):,} conversations, {len(groups):,} duplicate groups: "
-        f"{len(conversations) - dropped:,} stay, "
-        f"{dropped:,} dropped ({exact:,} of them the same text)"
+        f"{len(conversations):,} conversations, {counted(len(groups), 'duplicate group')}: "
+        f"{len(conversations) - dropped - removed:,} stay, {dropped:,} dropped ({exact:,} of them the same text)"
     )
+    if removed:
+        head += f"\n{removed:,} more removed as near a reference"
     listed = sorted(((drop, group.kept) for group in groups for drop in group.dropped), key=lambda x: x[0].similarity)
-    texts = {c.id: c for c in conversations}
+    texts = {c.id: c for c in conversations} if pairs else {}
     drawn = [_pair(drop, kept, texts, unmask) for drop, kept in listed[:pairs]]
-    hint = [] if unmask or not drawn else [Text("texts are masked: --unmask shows them", style=FAINT)]
-    return Group(Text(head), *drawn, *hint)
+    nearest = sorted(matches, key=lambda match: -match.similarity)
+    shown = max(pairs, _MATCHES)
+    near = render_matches(nearest, len(matches), facts.against, shown, unmask=unmask) if facts.against else None
+    masks = not unmask and bool(drawn or matches)
+    hint = [Text("\ntexts are masked: --unmask shows them", style=FAINT)] if masks else []
+    return Group(Text(head), *_present(render_nearness(facts.nearness)), *drawn, *_present(near), *hint)
+
+
+def _present(part: RenderableType | None) -> list[RenderableType]:
+    return [] if part is None else [part]
+
+
+def render_nearness(nearness: Nearness) -> RenderableType | None:
+    """Draw how near each conversation is to the one most like it, with the threshold marked."""
+    if not sum(b.count for b in nearness.bins):
+        return None
+    made = table("similarity", "", "conversations", numbers=(0, 2), wide=1)
+    most = max(b.count for b in nearness.bins)
+    for b in nearness.bins:
+        near = b.low >= nearness.min_similarity
+        if b.low == nearness.min_similarity:
+            made.add_row(f"▸ {b.low:.2f}", say("threshold: near-duplicates from here on", FAINT), "")
+        bar = Bar([(b.count / most, WARN if near else ACCENT)])
+        made.add_row(bin_name(b.low, b.high, nearness.found_from), bar, number(b.count))
+    reach = sum(b.count for b in nearness.bins if b.low >= nearness.min_similarity)
+    total = sum(b.count for b in nearness.bins)
+    note = f"similarity of each to the one most like it; {reach:,} of {total:,} reach {nearness.min_similarity:g}"
+    return block("Nearest neighbours", made, note=note)
+
+
+def nearness_of(nearness: Nearness, category: str) -> Nearness:
+    """The same of one category alone."""
+    counts = nearness.categories.get(category, (0,) * len(nearness.bins))
+    bins = [b.model_copy(update={"count": n}) for b, n in zip(nearness.bins, counts, strict=True)]
+    return nearness.model_copy(update={"bins": tuple(bins), "categories": {category: counts}})
+
+
+def render_matches(
+    nearest: Sequence[ReferenceMatch], found: int, search: ReferenceSearch, shown: int, *, unmask: bool = False
+) -> RenderableType:
+    """Draw the first of the nearest matches, of `found` in all, each with the reference's file, line and text."""
+    what = "marked" if search.marked_only else "removed"
+    note = f"{found:,} of {search.conversations:,} conversations {what}: similarity of at least "
+    note += f"{search.min_similarity:g} to one of {counted(search.references, 'reference')} in "
+    more = f"and {found - shown:,} more" if found > shown else ""
+    return block(
+        "Near a reference",
+        *_matches(nearest[:shown], unmask),
+        say(more, FAINT) if more else None,
+        note=note + ", ".join(search.files),
+    )
+
+
+def _matches(matches: Sequence[ReferenceMatch], unmask: bool) -> Iterator[RenderableType]:
+    for match in matches:
+        where = "as a whole" if match.turn is None else f"turn {match.turn + 1}"
+        yield block(
+            f"{match.similarity:.3f}  {match.place}  is like {match.conversation_id}, {where}",
+            masked(match.reference_text, unmask=unmask, width=_WIDTH),
+            masked(match.text, unmask=unmask, width=_WIDTH),
+            say(f"shared: {', '.join(match.terms)}", FAINT) if match.terms else None,
+        )
 
 
 def _pair(drop: Duplicate, kept: str, texts: dict[str, Conversation], unmask: bool) -> RenderableType:

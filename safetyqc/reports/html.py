@@ -108,7 +108,8 @@ def _environment() -> Environment:
     environment.filters |= {
         name: getattr(wording, name) for name in ("percent", "number", "money", "duration", "counted", "split_quotes")
     }
-    environment.globals |= {"interval": wording.interval, "heat": heat}
+    environment.globals |= {name: getattr(wording, name) for name in ("interval", "bin_name", "similarity")}
+    environment.globals |= {"heat": heat}
     return environment
 
 

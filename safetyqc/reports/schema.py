@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from safetyqc.comparison import CorrectedRate
-from safetyqc.records import Record, Role
+from safetyqc.findings import DedupFacts, Diversity, ReferenceSearch
+from safetyqc.records import Record, ReferenceMatch, Role
 from safetyqc.statistics import wilson_interval
 
 OVERALL = "overall"
@@ -76,7 +79,7 @@ class RunFacts(Record):
     origins: dict[str, int]
 
 
-StepName = Literal["planned", "written", "filtered", "distinct", "judged", "scored", "kept"]
+StepName = Literal["planned", "written", "filtered", "apart", "distinct", "judged", "scored", "kept"]
 
 
 class Step(Record):
@@ -178,6 +181,33 @@ class LargestGroup(Record):
     opening: str
 
 
+class Redraws(Record):
+    """Drafts that said what the run already held, found while it was written: none of them joined the run.
+
+    A scenario whose draft was a copy is drawn again with other openers; `given_up` were never written.
+    """
+
+    drafts: int = 0
+    scenarios: int = 0
+    given_up: int = 0
+    variants: int = 0
+    """Turned down while augmenting."""
+    categories: dict[str, int] = Field(default_factory=dict)
+    """Drafts and variants by category, the most first."""
+
+
+class References(Record):
+    """What is near a reference set: a benchmark, or what the training mix holds already."""
+
+    search: ReferenceSearch
+    removed: int
+    marked: int
+    files: dict[str, int]
+    """Matches by file, also those without any."""
+    nearest: tuple[ReferenceMatch, ...]
+    """The nearest first, at most fifty; paths are names without folders, since reports are handed on."""
+
+
 class Duplicates(Record):
     """What dedup found; `searched` is False when it never ran, so that 0 does not read as "none"."""
 
@@ -186,6 +216,9 @@ class Duplicates(Record):
     dropped: int = 0
     exact: int = 0
     largest: tuple[LargestGroup, ...] = ()
+    facts: DedupFacts | None = None
+    """What was compared and how near everything was, by the last dedup and for the whole run."""
+    redraws: Redraws = Redraws()
 
 
 class Opening(Record):
@@ -367,7 +400,11 @@ class Summary(Record):
     reasons: tuple[Reason, ...]
     filters: tuple[FilterHits, ...]
     duplicates: Duplicates
+    references: References | None = None
+    """None when no reference set was searched."""
     openings: Openings
+    diversity: Diversity | None = None
+    """What the conversations that are in cover; None when it was not measured."""
     shape: Shape
     rewrites: Rewrites | None
     """None when nothing was rewritten."""

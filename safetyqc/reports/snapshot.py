@@ -12,12 +12,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.errors import UserError, choose_from
+from safetyqc.findings import DedupFacts
 from safetyqc.reports.schema import UNCATEGORISED
 from safetyqc.standing import Standing, deciding_judge, stand
 from safetyqc.text import guess_language
 
 if TYPE_CHECKING:
-    from safetyqc.records import Conversation, DuplicateGroup, Failure, Judgment, Label, Rejection, Rewrite
+    from safetyqc.records import (
+        Conversation,
+        DuplicateGroup,
+        Failure,
+        Judgment,
+        Label,
+        ReferenceMatch,
+        Rejection,
+        Rewrite,
+    )
     from safetyqc.store import Spending, Store, Timing
 
 IN_PLAY = frozenset({"kept", "failed", "unscored", "unjudged"})
@@ -40,6 +50,7 @@ class Snapshot:
     standings: dict[str, Standing]
     rejections: list[Rejection]
     groups: list[DuplicateGroup]
+    matches: list[ReferenceMatch]
     rewrites: list[Rewrite]
     failures: list[Failure]
     labels: list[Label]
@@ -47,6 +58,7 @@ class Snapshot:
     timings: list[Timing]
     plan: dict[str, Any]
     rubric: dict[str, Any]
+    dedup: DedupFacts | None
     bars: dict[str, float]
 
     @cached_property
@@ -132,7 +144,8 @@ def read_snapshot(
         judgments[judgment.judge, judgment.rubric_hash][judgment.conversation_id] = judgment
     verdicts = judgments[chosen] if chosen else {}
     rejections, groups, rewrites = list(store.rejections()), store.duplicate_groups(), list(store.rewrites())
-    standings = stand(conversations, verdicts.values(), rejections, groups, rewrites)
+    matches, facts = list(store.matches()), store.meta("dedup")
+    standings = stand(conversations, verdicts.values(), rejections, groups, rewrites, matches)
     plan = store.meta("plan") or {}
     if category is not None:
         conversations = _of_category(conversations, verdicts, category, plan.get("per_category") or {})
@@ -149,6 +162,7 @@ def read_snapshot(
         standings=standings,
         rejections=[r for r in rejections if r.conversation_id in ids],
         groups=[g for g in groups if g.kept in ids or any(d.conversation_id in ids for d in g.dropped)],
+        matches=[m for m in matches if m.conversation_id in ids],
         rewrites=[r for r in rewrites if r.parent_id in ids],
         failures=[f for f in store.failures() if category is None or f.category == category],
         labels=[label for label in store.labels() if label.conversation_id in ids],
@@ -156,6 +170,7 @@ def read_snapshot(
         timings=store.timings(),
         plan=plan,
         rubric=store.meta("rubric") or {},
+        dedup=DedupFacts.model_validate(facts) if facts else None,
         bars=dict(bars) if bars is not None else store.meta("bars") or {},
     )
 

@@ -38,6 +38,7 @@ from safetyqc.reports.snapshot import Snapshot, read_snapshot
 
 if TYPE_CHECKING:
     from safetyqc.comparison import CorrectedRate
+    from safetyqc.findings import Diversity
     from safetyqc.records import Conversation, Failure
     from safetyqc.reports.diff import Difference
     from safetyqc.standing import Status
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 _LOST_AT: dict[StepName, tuple[Status, ...]] = {
     "filtered": ("rejected",),
+    "apart": ("reference",),
     "distinct": ("duplicate",),
     "judged": ("unjudged",),
     "scored": ("unscored",),
@@ -61,6 +63,7 @@ def summarise(
     only: Collection[str] | None = None,
     bars: Mapping[str, float] | None = None,
     corrected: Sequence[CorrectedRate] = (),
+    diversity: Diversity | None = None,
 ) -> Summary:
     """Count a run.
 
@@ -70,15 +73,18 @@ def summarise(
         only: count these ids alone, and their rewrites.
         bars: smallest pass rates by criterion or `overall`; None for those remembered with the run.
         corrected: pass rates corrected by labels, which the judge stage computes.
+        diversity: what the conversations cover, which the dedup stage measures.
 
     Raises:
         UserError: no such judge or category in this run.
         ConfigError: a bar for a criterion that the rubric has not.
     """
-    return summarise_snapshot(read_snapshot(store, judge, category, only=only, bars=bars), corrected)
+    return summarise_snapshot(read_snapshot(store, judge, category, only=only, bars=bars), corrected, diversity)
 
 
-def summarise_snapshot(snapshot: Snapshot, corrected: Sequence[CorrectedRate] = ()) -> Summary:
+def summarise_snapshot(
+    snapshot: Snapshot, corrected: Sequence[CorrectedRate] = (), diversity: Diversity | None = None
+) -> Summary:
     """Count what was read of a run; raises what `summarise` raises for bars."""
     criteria = quality.count_criteria(snapshot)
     summary = Summary(
@@ -93,7 +99,9 @@ def summarise_snapshot(snapshot: Snapshot, corrected: Sequence[CorrectedRate] = 
         reasons=quality.count_reasons(snapshot),
         filters=quality.count_filters(snapshot),
         duplicates=texts.count_duplicates(snapshot),
+        references=texts.count_references(snapshot),
         openings=texts.count_openings(snapshot.in_play, snapshot.category_of),
+        diversity=diversity,
         shape=texts.measure_shape(snapshot),
         rewrites=quality.count_rewrites(snapshot),
         judges=quality.list_judges(snapshot),
@@ -168,6 +176,8 @@ def _funnel(snapshot: Snapshot) -> tuple[Step, ...]:
     left = written
     for name, statuses in _LOST_AT.items():
         lost = sum(fates[status] for status in statuses)
+        if name == "apart" and not lost and not (snapshot.dedup and snapshot.dedup.against):
+            continue  # most runs are held against no reference set
         left -= lost
         steps.append(Step(name=name, count=left, lost=lost, note=_mended(snapshot) if name == "kept" else ""))
     return tuple(steps)

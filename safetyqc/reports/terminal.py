@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from safetyqc.errors import UserError, choose_from
+from safetyqc.findings import Coverage
 from safetyqc.reports.drawing import (
     ACCENT,
     BAD,
@@ -30,9 +31,12 @@ from safetyqc.reports.drawing import (
     say,
     table,
 )
+from safetyqc.reports.duplicates import nearness_of, render_matches, render_nearness
 from safetyqc.reports.heat import HeatTable
-from safetyqc.reports.schema import Rewrites, Share, Spread, Summary
-from safetyqc.reports.wording import counted, duration, interval, money, number, percent
+from safetyqc.reports.schema import Redraws, Rewrites, Share, Spread, Summary
+from safetyqc.reports.wording import counted, duration, interval, money, number, percent, similarity
+
+_SHOWN_MATCHES = 5
 
 Section = Callable[[Summary, bool], RenderableType | None]
 """Draws one part of a summary; the flag says whether harmful text may be shown. None when there is nothing to say."""
@@ -119,6 +123,7 @@ _STEP_NAMES = {
     "planned": "planned",
     "written": "written",
     "filtered": "pass filters",
+    "apart": "not in references",
     "distinct": "distinct",
     "judged": "judged",
     "scored": "decided",
@@ -128,6 +133,7 @@ _LOST_BY = {
     "planned": "",
     "written": "never written",
     "filtered": "rejected by filters",
+    "apart": "near a reference",
     "distinct": "duplicates",
     "judged": "no verdict yet",
     "scored": "verdict left open",
@@ -234,18 +240,72 @@ def _filters(summary: Summary, unmask: bool) -> RenderableType | None:
 
 def _duplicates(summary: Summary, unmask: bool) -> RenderableType | None:
     found = summary.duplicates
+    redraws = _redraws(found.redraws)
     if not found.searched:
-        return None
+        return block("Duplicates", Text("not searched for yet"), redraws) if redraws else None
     told = f"{counted(found.groups, 'group')}, {found.dropped:,} dropped, {found.exact:,} of them the same text"
     if not found.groups:
-        return block("Duplicates", Text("none found"))
+        return block("Duplicates", Text("none found"), redraws)
     made = table("kept", "size", "similarity", "category", "begins", numbers=(1, 2), wide=4)
     for group in found.largest:
         opening = masked(group.opening, unmask=unmask, width=60)
         made.add_row(
             say(group.kept), number(group.size), f"≥ {group.lowest_similarity:.2f}", say(group.category), opening
         )
-    return block("Duplicates", made, note=told)
+    return block("Duplicates", made, redraws, note=told)
+
+
+def _redraws(found: Redraws) -> Text | None:
+    """Say how often writing came upon what the run already held."""
+    said = []
+    if found.drafts:
+        said.append(f"{counted(found.drafts, 'draft')} said what the run already held: ")
+        said.append(f"{counted(found.scenarios, 'scenario')} drawn again for it, {found.given_up:,} given up. ")
+    if found.variants:
+        said.append(f"{counted(found.variants, 'variant')} turned down as copies. ")
+    if not said:
+        return None
+    return Text("while writing: " + "".join(said)).append_text(_counts(found.categories))
+
+
+def _nearest(summary: Summary, _: bool) -> RenderableType | None:
+    facts = summary.duplicates.facts
+    if facts is None:
+        return None
+    nearness = facts.nearness
+    if summary.run.category:
+        nearness = nearness_of(nearness, summary.run.category)
+    return render_nearness(nearness)
+
+
+def _references(summary: Summary, unmask: bool) -> RenderableType | None:
+    found = summary.references
+    if found is None:
+        return None
+    return render_matches(found.nearest, found.removed + found.marked, found.search, _SHOWN_MATCHES, unmask=unmask)
+
+
+def _diversity(summary: Summary, _: bool) -> RenderableType | None:
+    found = summary.diversity
+    if found is None or not found.conversations:
+        return None
+    headings = ("", "n", "pairs", "intents", "nearest ¼", "½", "¾", "commonest opening")
+    made = table(*headings, numbers=range(1, 7))
+    rows: list[tuple[str, int, Coverage]] = [("all", found.measured, found)]
+    rows += [(name, c.conversations, c) for name, c in found.categories.items()]
+    for name, n, figures in rows:
+        quartiles = [similarity(value, found.nearest_from) for value in figures.nearest[1:4]]
+        opening = Text.assemble(percent(figures.opening_share, 0), " ", say(figures.opening, FAINT, 24))
+        made.add_row(
+            say(name, width=30), number(n), f"{figures.distinct_2:.2f}", f"{figures.effective_intents:,.1f}",
+            *quartiles, opening,
+        )  # fmt: skip
+    measured = "" if found.measured == found.conversations else f"{found.measured:,} of {found.conversations:,}; "
+    note = (
+        f"{measured}share of different words {found.distinct_1:.2f}, of word pairs as below; intents: as many wholly "
+    )
+    note += "different requests would be as varied; nearest: similarity to the most similar other"
+    return block("Diversity", made, note=note)
 
 
 def _openings(summary: Summary, _: bool) -> RenderableType | None:
@@ -379,7 +439,10 @@ SECTIONS: dict[str, Section] = {
     "missing": _missing,
     "reasons": _reasons,
     "filters": _filters,
+    "references": _references,
     "duplicates": _duplicates,
+    "nearest": _nearest,
+    "diversity": _diversity,
     "openings": _openings,
     "shape": _shape,
     "rewrites": _rewrites,

@@ -1,13 +1,24 @@
-"""Counts what conversations look like, without any judge: openings, lengths, languages, duplicates."""
+"""Counts what conversations look like, without any judge: openings, lengths, languages, duplicates, reference sets."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
 from math import log2
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from safetyqc.reports.schema import Duplicates, LargestGroup, Opening, Openings, Shape, Spread
+from safetyqc.reports.schema import (
+    UNCATEGORISED,
+    Duplicates,
+    LargestGroup,
+    Opening,
+    Openings,
+    Redraws,
+    References,
+    Shape,
+    Spread,
+)
 from safetyqc.reports.snapshot import told_language
 from safetyqc.text import first_words
 
@@ -17,6 +28,7 @@ if TYPE_CHECKING:
 
 OPENING_WORDS = 6
 _SHOWN = 5
+_MATCHES = 50
 
 
 def count_openings(conversations: Iterable[Conversation], category_of: Callable[[Conversation], str]) -> Openings:
@@ -68,6 +80,40 @@ def count_duplicates(snapshot: Snapshot) -> Duplicates:
         dropped=len(dropped),
         exact=sum(d.exact for d in dropped),
         largest=tuple(_largest(group, snapshot) for group in largest),
+        facts=snapshot.dedup,
+        redraws=_count_redraws(snapshot),
+    )
+
+
+def _count_redraws(snapshot: Snapshot) -> Redraws:
+    copies = [f for f in snapshot.failures if f.kind == "duplicate"]
+    drafts = [f for f in copies if f.stage == "generate"]
+    written = {f"scenario-{c.scenario.index}" for c in snapshot.originals if c.scenario}
+    scenarios = {f.record_id for f in drafts}
+    last = {f.record_id: f.kind for f in snapshot.failures if f.stage == "generate"}
+    return Redraws(
+        drafts=len(drafts),
+        scenarios=len(scenarios),
+        given_up=sum(name not in written and last[name] == "duplicate" for name in scenarios),
+        variants=len(copies) - len(drafts),
+        categories=dict(Counter(f.category or UNCATEGORISED for f in copies).most_common()),
+    )
+
+
+def count_references(snapshot: Snapshot) -> References | None:
+    """Sum up what is near the reference sets of the last dedup, the nearest first; None when there were none."""
+    search = snapshot.dedup.against if snapshot.dedup else None
+    if search is None:
+        return None
+    nearest = sorted(snapshot.matches, key=lambda match: -match.similarity)
+    names = [match.model_copy(update={"path": PurePath(match.path).name}) for match in nearest]
+    files = Counter(match.path for match in names)
+    return References(
+        search=search,
+        removed=sum(match.removed for match in names),
+        marked=sum(not match.removed for match in names),
+        files={name: files[name] for name in search.files},
+        nearest=tuple(names[:_MATCHES]),
     )
 
 

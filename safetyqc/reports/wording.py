@@ -52,6 +52,18 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
+def similarity(value: float, known_from: float) -> str:
+    """`0.42`, or `<0.30` where only so much is known."""
+    return f"<{known_from:.2f}" if value < known_from else f"{value:.2f}"
+
+
+def bin_name(low: float, high: float, found_from: float) -> str:
+    """`below 0.60`, `0.75–0.80`, `same words`."""
+    if low == 1:
+        return "same words"
+    return f"below {high:.2f}" if low < found_from else f"{low:.2f}–{high:.2f}"
+
+
 def split_quotes(text: str) -> list[tuple[str, bool]]:
     """Cut a reason at what it quotes: (part, is a quote). Quotes may be as harmful as their source."""
     return [(part, index % 2 == 1) for index, part in enumerate(_QUOTED.split(text)) if part]

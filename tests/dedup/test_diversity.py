@@ -2,12 +2,11 @@ import math
 
 import pytest
 
-from safetyqc.dedup import find_pairs
 from safetyqc.dedup.diversity import (
     distinct_share,
     effective_number,
     measure_diversity,
-    nearest_histogram,
+    nearest_bins,
 )
 from tests.dedup.test_groups import CHINESE, ENGLISH, conversation
 
@@ -48,20 +47,47 @@ def test_collapsed_openings_and_repeated_requests_show():
     assert good.distinct_2 > bad.distinct_2
 
 
-def test_mean_nearest_comes_from_the_pairs():
-    items = [conversation(str(n), text) for n, text in enumerate([CHINESE[0], CHINESE[0], ENGLISH[0]])]
-    pairs = find_pairs([CHINESE[0], CHINESE[0], ENGLISH[0]], 0.5)
-    assert measure_diversity(items, pairs=pairs).mean_nearest == pytest.approx(2 / 3)
-    assert measure_diversity(items).mean_nearest is None
+def test_how_near_each_is_to_its_nearest_is_told_for_all_and_by_category():
+    items = [
+        conversation("a", CHINESE[0], category="calm"),
+        conversation("b", CHINESE[0], category="calm"),
+        conversation("c", ENGLISH[0], "is there any cheese", category="food"),
+        conversation("d", ENGLISH[1], "how do I get home"),
+    ]
+    figures = measure_diversity(items)
+    assert figures.nearest == (0.0, 0.0, 1.0, 1.0, 1.0)
+    assert {name: (c.conversations, c.nearest) for name, c in figures.categories.items()} == {
+        "calm": (2, (1.0,) * 5),
+        "food": (1, (0.0,) * 5),
+    }
+    assert figures.categories["calm"].effective_intents == pytest.approx(1.0)
+    assert figures.effective_intents > 2.5
+    assert figures.categories["calm"].distinct_2 < figures.categories["food"].distinct_2
+
+
+def test_a_large_set_is_measured_on_an_even_sample():
+    items = [conversation(str(n), f"{ENGLISH[n % 3]} {n}") for n in range(100)]
+    assert (measure_diversity(items, most=30).measured, measure_diversity(items).measured) == (25, 100)
 
 
 def test_an_empty_set_has_figures():
     figures = measure_diversity([])
     assert (figures.conversations, figures.effective_intents, figures.opening_share) == (0, 0.0, 0.0)
+    assert figures.nearest == ()
 
 
-def test_histogram_counts_everything_once_and_marks_what_is_below():
-    bins = nearest_histogram([0.0, 0.5, 0.54, 0.7, 0.999, 1.0], low=0.5, bins=5)
-    assert [(round(b.low, 2), round(b.high, 2), b.count) for b in bins] == [
-        (0.0, 0.5, 1), (0.5, 0.6, 2), (0.6, 0.7, 0), (0.7, 0.8, 1), (0.8, 0.9, 0), (0.9, 1.0, 2),
+def test_bins_count_everything_once_and_are_cut_at_the_threshold():
+    bins = nearest_bins([0.0, 0.7, 0.72, 0.81, 0.82, 0.949999, 0.95, 1.0, 1.0], found_from=0.7, min_similarity=0.82)
+    assert [(b.low, b.high, b.count) for b in bins] == [
+        (0.0, 0.7, 1), (0.7, 0.75, 2), (0.75, 0.8, 0), (0.8, 0.82, 1), (0.82, 0.85, 1), (0.85, 0.9, 0),
+        (0.9, 0.95, 1), (0.95, 1.0, 1), (1.0, 1.0, 2),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("found_from", "min_similarity"), [(0.6, 0.75), (0.3, 0.3), (1.0, 1.0), (0.001, 0.5)])
+def test_bins_follow_each_other_from_nothing_to_copies(found_from, min_similarity):
+    bins = nearest_bins([1.0, 0.0], found_from=found_from, min_similarity=min_similarity)
+    assert (bins[0].low, bins[-1].low, bins[-1].high) == (0.0, 1.0, 1.0)
+    assert [b.high for b in bins[:-1]] == [b.low for b in bins[1:]]
+    assert min_similarity in [b.low for b in bins]
+    assert sum(b.count for b in bins) == 2

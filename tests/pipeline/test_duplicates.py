@@ -1,0 +1,335 @@
+"""What a run remembers of its dedups: pairs, the frozen vocabulary, reference sets; and what that does to its set."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safetyqc.config import Config, DedupSettings
+from safetyqc.dedup import FrozenVocabulary
+from safetyqc.dedup.search import Search
+from safetyqc.errors import InputError, UserError
+from safetyqc.pipeline.duplicates import Deduplicated, dedup_conversations, dedup_run
+from safetyqc.pipeline.session import Session
+from safetyqc.progress import Progress
+from safetyqc.records import Conversation, Message
+from safetyqc.standing import read_standings
+from safetyqc.store import FILE_NAME, Store
+from safetyqc.testing.runs import judgment
+from tests.dedup.test_groups import CHINESE, ENGLISH
+from tests.dedup.test_pairs import recombined
+
+Cli = Callable[..., Any]
+
+
+def conversations(texts: Iterable[str], first: int = 0) -> list[Conversation]:
+    """A conversation for each text: its first half asks, the other answers."""
+    return [
+        Conversation(
+            id=f"c{n}",
+            messages=(
+                Message(role="user", content=text[: len(text) // 2]),
+                Message(role="assistant", content=text[len(text) // 2 :]),
+            ),
+            category=f"category {n % 3}",
+        )
+        for n, text in enumerate(texts, first)
+    ]
+
+
+TEXTS = recombined(120, seed=5)
+EVERYTHING = conversations(TEXTS)
+PROMPT = "How do I get a grand piano up a narrow winding staircase?"
+EVERYTHING[7] = EVERYTHING[7].model_copy(
+    update={"messages": (Message(role="user", content=PROMPT), EVERYTHING[7].messages[1])}
+)
+
+
+class Run:
+    """A run in a folder, deduplicated with the given settings."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = Store.create(folder)
+
+    def dedup(self, **settings: Any) -> Deduplicated:
+        config = Config(run=self.store.folder, dedup=DedupSettings(**settings))
+        return dedup_run(Session(config, self.store, Progress(quiet=True)))
+
+    def pairs(self) -> dict[tuple[str, str], float]:
+        """Every pair that the run remembers, by ids."""
+        vocabulary = FrozenVocabulary.from_bytes(self.store.packed("vocabulary all") or b"")
+        found = Search.from_bytes(self.store.packed("pairs all tfidf") or b"", vocabulary)
+        assert found
+        return {(found.names[a], found.names[b]): similarity for a, b, similarity in found.pairs.links()}
+
+    def statuses(self) -> dict[str, str]:
+        return {name: found.status for name, found in read_standings(self.store).items()}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterable[Run]:
+    made = Run(tmp_path / "r")
+    yield made
+    made.store.close()
+
+
+# ---- thresholds ------------------------------------------------------------------------------------------------------
+
+
+def test_a_higher_threshold_reuses_the_pairs_and_gives_what_a_new_search_gives(run: Run, tmp_path: Path) -> None:
+    run.store.add_conversations(EVERYTHING)
+    assert run.dedup(min_similarity=0.7).told[0].startswith("searched 120 conversations from a similarity of 0.6")
+    again = run.dedup(min_similarity=0.85)
+    assert again.told[0].startswith("reused the pairs found before")
+    assert again.groups == dedup_conversations(DedupSettings(min_similarity=0.85), EVERYTHING).groups
+    assert again.groups
+    assert len(again.groups) < len(run.dedup(min_similarity=0.65).groups)
+
+
+def test_a_lower_threshold_than_was_searched_searches_anew(run: Run) -> None:
+    run.store.add_conversations(EVERYTHING)
+    run.dedup()
+    assert run.dedup(min_similarity=0.5).told[0].startswith("searched 120 conversations from a similarity of 0.5")
+    assert run.dedup(min_similarity=0.6).told[0].startswith("reused")
+
+
+@pytest.mark.parametrize("changed", [{"on": "answers"}, {"weights": "tf"}, {"refit": True}])
+def test_pairs_of_another_comparison_are_not_taken_but_kept(changed: dict[str, Any], run: Run) -> None:
+    run.store.add_conversations(EVERYTHING)
+    run.dedup()
+    assert run.dedup(**changed).told[0].startswith("searched")
+    assert run.dedup().told[0].startswith("reused")
+
+
+def test_policy_needs_no_search(run: Run) -> None:
+    run.store.add_conversations(EVERYTHING)
+    run.dedup()
+    for settings in ({"linkage": "complete"}, {"within_category": True}):
+        assert run.dedup(**settings).told[0].startswith("reused")
+
+
+# ---- conversations added later ---------------------------------------------------------------------------------------
+
+
+def test_old_pairs_keep_their_similarity_to_the_last_bit_when_conversations_are_added(run: Run) -> None:
+    run.store.add_conversations(EVERYTHING[:60])
+    run.dedup()
+    before = run.pairs()
+    # words that were rare become common: with a new count every similarity would change
+    run.store.add_conversations(conversations([TEXTS[0] + f" {n} {n}" for n in range(200)], first=500))
+    run.store.add_conversations(EVERYTHING[60:])
+    told = run.dedup().told
+    assert told[0] == "searched 260 new conversations, 60 old ones reuse the pairs found before"
+    assert "--refit counts anew" in told[1]
+    after = run.pairs()
+    assert before
+    assert {pair: after.get(pair) for pair in before} == before
+    run.dedup(refit=True)
+    assert {pair: run.pairs().get(pair) for pair in before} != before
+
+
+def test_adding_finds_what_a_whole_search_with_that_count_finds(run: Run) -> None:
+    run.store.add_conversations(EVERYTHING[:70])
+    run.dedup(min_similarity=0.7)
+    vocabulary = run.store.packed("vocabulary all")
+    run.store.add_conversations(EVERYTHING[70:])
+    added = run.dedup(min_similarity=0.7)
+    assert run.store.packed("vocabulary all") == vocabulary
+    run.store.put_packed("pairs all tfidf", b"")  # forget the pairs, not the count
+    whole = run.dedup(min_similarity=0.7)
+    assert whole.told[0].startswith("searched 120 conversations")
+    assert [(g.kept, [d.conversation_id for d in g.dropped]) for g in added.groups] == [
+        (g.kept, [d.conversation_id for d in g.dropped]) for g in whole.groups
+    ]
+
+
+def test_an_empty_run_freezes_nothing(run: Run) -> None:
+    run.dedup()
+    assert run.store.packed("vocabulary all") is None
+    run.store.add_conversations(EVERYTHING)
+    assert run.dedup().told[0].startswith("searched 120")
+
+
+def test_what_is_remembered_survives_closing_and_damage_is_told(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r")
+    run.store.add_conversations(EVERYTHING)
+    run.dedup()
+    run.store.close()
+    run = Run(tmp_path / "r")
+    assert run.dedup(min_similarity=0.9).told[0].startswith("reused")
+    run.store.put_packed("pairs all tfidf", b"damaged")
+    with pytest.raises(UserError, match="--refit"):
+        run.dedup()
+    assert run.dedup(refit=True).groups
+    run.store.close()
+
+
+# ---- reference sets --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Path:
+    path = tmp_path / "bench.csv"
+    path.write_text(f"id,prompt\n1,What is the weight of a cloud of rain?\n2,{PROMPT.upper()}\n", encoding="utf-8")
+    return path
+
+
+def test_what_is_near_a_reference_is_out_with_its_file_and_line(run: Run, bench: Path) -> None:
+    run.store.add_conversations(EVERYTHING[:40])
+    found = run.dedup(against=(bench,))
+    (match,) = [m for m in run.store.matches() if m.conversation_id == "c7"]
+    assert (match.place, match.turn, match.removed) == ("bench.csv:3", 0, True)
+    assert match.similarity > 0.95
+    assert match.terms
+    standing = read_standings(run.store)["c7"]
+    assert (standing.status, standing.reason) == (
+        "reference",
+        f"near bench.csv:3 (similarity {match.similarity:.2f})",
+    )
+    assert "c7" not in {d for g in found.groups for d in (g.kept, *(x.conversation_id for x in g.dropped))}
+    assert found.facts.against is not None
+    assert (found.facts.against.files, found.facts.against.references) == (("bench.csv",), 2)
+    assert found.tally.failed["reference"] == len(found.matches)
+
+
+def test_marking_keeps_it_in(run: Run, bench: Path) -> None:
+    run.store.add_conversations(EVERYTHING[:40])
+    found = run.dedup(against=(bench,), against_mark=True)
+    assert [m.removed for m in run.store.matches()] == [False] * len(found.matches)
+    assert found.matches
+    assert "reference" not in run.statuses().values()
+
+
+def test_references_are_searched_again_until_they_are_forgotten(run: Run, bench: Path) -> None:
+    run.store.add_conversations(EVERYTHING[:5])
+    run.dedup(against=(bench,), against_min_similarity=0.8)
+    assert "reference" not in run.statuses().values()
+    run.store.add_conversations(EVERYTHING[5:40])
+    assert run.dedup().told[-1] == "against bench.csv as before; --no-against forgets it"
+    assert run.statuses()["c7"] == "reference"
+    (match,) = run.store.matches()
+    assert match.similarity >= 0.8
+    run.dedup(against=())
+    assert "reference" not in run.statuses().values()
+    assert run.dedup().facts.against is None
+
+
+def test_a_reference_set_that_went_away_is_told_and_nothing_changes(run: Run, bench: Path) -> None:
+    run.store.add_conversations(EVERYTHING[:40])
+    run.dedup(against=(bench,))
+    bench.unlink()
+    before = run.statuses()
+    with pytest.raises(UserError, match=r"bench.csv.*is gone"):
+        run.dedup()
+    with pytest.raises(InputError, match=r"bench.csv"):
+        run.dedup(against=(bench,))
+    with pytest.raises(UserError, match="standard input"):
+        run.dedup(against=(Path("-"),))
+    assert run.statuses() == before
+
+
+def test_a_training_mix_is_a_reference_and_copies_on_both_sides_stay_few(tmp_path: Path) -> None:
+    mix = tmp_path / "mix.jsonl"
+    items = conversations([ENGLISH[0]] * 3000 + [CHINESE[0]])
+    line = json.dumps(items[0].as_messages())
+    mix.write_text("\n".join([line] * 3000))
+    found = dedup_conversations(DedupSettings(against=(mix,)), items)
+    assert len(found.matches) == 3000
+    assert {(m.place, m.similarity) for m in found.matches} == {("mix.jsonl:1", 1.0)}
+    assert found.tally.done == 1
+
+
+def test_a_run_of_before_gets_the_new_tables_when_it_is_written_and_is_read_without(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r")
+    run.store.add_conversations(EVERYTHING[:10])
+    run.store.close()
+    with sqlite3.connect(tmp_path / "r" / FILE_NAME) as old:
+        old.execute("DROP TABLE matches")
+        old.execute("DROP TABLE arrays")
+    old.close()
+    with Store.read(tmp_path / "r") as store:
+        assert list(store.matches()) == []
+        assert store.packed("anything") is None
+    run = Run(tmp_path / "r")
+    run.dedup()
+    assert run.store.packed("vocabulary all")
+    run.store.close()
+
+
+# ---- at the edges ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("texts", "stay"),
+    [
+        (["the same text again and again"] * 500, 1),
+        (["🙂🙂"] * 20 + ["!!??"] * 20, 2),
+        (["just one conversation"], 1),
+        ([], 0),
+        ([" ".join(f"word{n % 5000}" for n in range(700_000)), "and a short one"], 2),
+    ],
+    ids=["all identical", "no words at all", "one", "none", "five megabytes"],
+)
+def test_odd_sets(texts: list[str], stay: int) -> None:
+    assert dedup_conversations(DedupSettings(), conversations(texts)).tally.done == stay
+
+
+@pytest.mark.parametrize("memory", ["2MB", "4GB"])
+def test_a_bound_on_memory_changes_nothing(memory: str) -> None:
+    free = dedup_conversations(DedupSettings(min_similarity=0.7), EVERYTHING)
+    bound = dedup_conversations(DedupSettings(min_similarity=0.7, memory=memory), EVERYTHING)
+    assert bound.groups == free.groups
+    assert free.groups
+
+
+# ---- from the command line -------------------------------------------------------------------------------------------
+
+
+def write(path: Path, items: Iterable[Conversation]) -> None:
+    path.write_text("\n".join(json.dumps({"id": c.id, "messages": c.as_messages()}) for c in items), encoding="utf-8")
+
+
+def test_the_command_says_what_it_removed_and_why(cli: Cli, tmp_path: Path, bench: Path) -> None:
+    write(tmp_path / "data.jsonl", EVERYTHING[:40])
+    ended = cli("dedup", "data.jsonl", "--against", "bench.csv", "--jsonl", "out.jsonl", "--memory", "500MB")
+    assert ended.code == 0, ended.err
+    assert "1 more removed as near a reference" in ended.out
+    assert "bench.csv:3  is like c7, turn 1" in ended.out
+    assert "▒" in ended.out
+    assert "threshold: near-duplicates from here on" in ended.out
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    (near,) = [line for line in lines if line.get("index") == 7]
+    assert list(near) == ["index", "near", "similarity", "removed"]
+    assert (near["near"]["path"], near["near"]["line"], near["removed"]) == ("bench.csv", 3, True)
+    shown = cli("dedup", "data.jsonl", "--against", "bench.csv", "--against-mark", "--unmask").out
+    assert "conversations marked" in shown
+    assert "▒" not in shown
+
+
+def test_the_settings_file_names_reference_sets_for_the_whole_run(cli: Cli, tmp_path: Path, bench: Path) -> None:
+    write(tmp_path / "data.jsonl", EVERYTHING[:40])
+    (tmp_path / "safetyqc.yaml").write_text(
+        "dedup:\n  against: [bench.csv]\n  memory: 1GB\njudge:\n  models: [local]\nrewrite:\n  rounds: 0\n"
+    )
+    ended = cli("run", "data.jsonl", "-q")
+    assert ended.code == 0, ended.err
+    assert "reference 1" in ended.err
+    with Store.read(tmp_path / "safetyqc-run") as store:
+        assert read_standings(store)["c7"].status == "reference"
+
+
+def test_the_export_leaves_out_what_is_near_a_reference(run: Run, cli: Cli, tmp_path: Path, bench: Path) -> None:
+    run.store.add_conversations(EVERYTHING[:40])
+    run.store.put_judgments(judgment(c) for c in EVERYTHING[:40]).result()
+    run.dedup(against=(bench,))
+    ended = cli("export", "--run", "r", "--format", "safetyqc", "out.jsonl")
+    assert ended.code == 0, ended.err
+    assert "reference 1" in ended.err
+    left_out = json.loads((tmp_path / "out.manifest.json").read_text())["left_out"]
+    assert {"conversation_id": "c7", "reason": "reference"} in left_out
+    assert '"c7"' not in (tmp_path / "out.jsonl").read_text()
