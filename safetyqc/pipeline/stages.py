@@ -41,12 +41,14 @@ class Tally:
         already: results that earlier calls had given.
         done: results of this call.
         failed: what gave no usable result in this call, by kind.
+        waiting: what is done by a later call, once a batch is collected.
     """
 
     stage: str
     already: int = 0
     done: int = 0
     failed: Mapping[str, int] = field(default_factory=dict)
+    waiting: int = 0
 
     @property
     def missing(self) -> int:
@@ -74,7 +76,7 @@ async def write_conversations(
             kinds[outcome.kind] += 1
         else:
             done += 1
-    return Tally("generate", len(planned) - len(todo), done, kinds)
+    return Tally("generate", len(planned) - len(todo), done, kinds, session.deferred)
 
 
 class _Drawer:
@@ -169,7 +171,7 @@ async def judge_run(session: Session, judge: Judge, only: Iterable[str] | None =
     finally:
         if last:
             last.result()
-    return Tally("judge", len(eligible) - len(todo), done, unscored)
+    return Tally("judge", len(eligible) - len(todo), done, unscored, session.deferred)
 
 
 def _eligible(session: Session) -> set[str]:
