@@ -35,6 +35,7 @@ class Stop:
     def __init__(self) -> None:
         self.presses = 0
         self._on_cancel: dict[int, Callable[[], object]] = {}
+        self._on_press: list[Callable[[], object]] = []
 
     @property
     def requested(self) -> bool:
@@ -44,9 +45,15 @@ class Stop:
     def press(self) -> None:
         """Ask to stop; the second time, cancel."""
         self.presses += 1
+        for tell in self._on_press:
+            tell()
         if self.presses > 1:
             for cancel in list(self._on_cancel.values()):
                 cancel()
+
+    def on_press(self, tell: Callable[[], object]) -> None:
+        """Say what every press does."""
+        self._on_press.append(tell)
 
     @contextmanager
     def on_cancel(self, cancel: Callable[[], object]) -> Iterator[None]:

@@ -10,6 +10,7 @@
     |-- ModelError              a call to a model went wrong; becomes a Failure record, never a number
     |   `-- FatalModelError       exit 3   wrong key, no such model, no credit: the run stops at once, all saved
     |-- BudgetReached             exit 0   --max-cost stopped the run cleanly
+    |-- Deferred                  exit 0   the answer comes with a batch: nothing failed, nothing is done yet
     `-- Interrupted               exit 130 the user pressed Ctrl-C; everything answered is saved
 
 Every message says what (with the value), where (file, line, record) and how to mend it.
@@ -113,6 +114,12 @@ class FatalModelError(ModelError):
 
 class BudgetReached(SafetyqcError):
     """`--max-cost` was reached; what was answered is saved and the same command goes on later."""
+
+    exit_code = 0
+
+
+class Deferred(SafetyqcError):
+    """The answer comes with a batch; whatever needs it is done by the same command once the batch is collected."""
 
     exit_code = 0
 

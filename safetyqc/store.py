@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -77,10 +77,23 @@ CREATE TABLE IF NOT EXISTS arrays (name TEXT NOT NULL, part INTEGER NOT NULL, pa
 _PART_BYTES = 64_000_000
 
 
+_BATCH_SCHEMA = """
+CREATE TABLE IF NOT EXISTS batches (tag TEXT PRIMARY KEY, status TEXT NOT NULL, at REAL NOT NULL, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS batch_requests (tag TEXT NOT NULL, number INTEGER NOT NULL, key TEXT NOT NULL,
+    request TEXT NOT NULL, outcome TEXT, UNIQUE (tag, key));
+CREATE INDEX IF NOT EXISTS batch_requests_by_key ON batch_requests (key);
+"""
+"""Made with the first batch, so that runs which were begun before batches existed can have them."""
+
 _LEDGER_FIELDS = ("model", "messages", "temperature", "max_tokens", "seed", "format", "api_base", "repeat")
 """Of a request, for people who look into the ledger; the key covers the schema too, which the rubric's hash names."""
 
+_ADD_CALL = (
+    "INSERT INTO calls (key, stage, model, good, prompt_tokens, completion_tokens, cost_usd, latency_s, "
+    "history, at, request, reply) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _KEY_DIGITS = 32
+_GOOD_OUTCOME = '{"good":true}'
 _GOOD_KEYS = f"SELECT substr(key, 1, {_KEY_DIGITS}) FROM calls WHERE good"
 
 
@@ -105,6 +118,51 @@ class Timing:
     stage: str
     wall_s: float
     items: int
+
+
+BatchStatus = Literal["prepared", "submitting", "submitted", "collected", "given_up"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Requests that were handed to a provider's batch API together, or are about to be.
+
+    Args:
+        tag: our own name, sent along as metadata, by which a batch is found again whose id was never received.
+        status: `prepared` before anything is asked, `submitting` while nobody knows whether the provider has it.
+        command: what to type for the answers to be used.
+        requests: how many.
+        most_usd: what they can cost at most; None where the price is unknown.
+        note: the last word about it, for people.
+    """
+
+    tag: str
+    status: BatchStatus
+    model: str
+    api_base: str | None
+    lane: str
+    command: str
+    at: float
+    requests: int
+    most_usd: float | None = None
+    file_id: str | None = None
+    batch_id: str | None = None
+    note: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether answers may still come."""
+        return self.status not in ("collected", "given_up")
+
+
+@dataclass(frozen=True)
+class BatchAnswer:
+    """What came back for one request of a batch; `reply` goes into the ledger, `outcome` says how it ended."""
+
+    request: Request
+    outcome: Mapping[str, Any]
+    reply: Reply | None = None
+    good: bool = False
 
 
 class Store:
@@ -281,10 +339,15 @@ class Store:
 
         `history` holds the reason of every failed attempt before the answer.
         """
+        await self._open_writer().write(_ADD_CALL, self._call_row(request, reply, good, history))
+        if good:
+            self._answered.add(bytes.fromhex(request.key[:_KEY_DIGITS]))
+
+    def _call_row(self, request: Request, reply: Reply, good: bool, history: Sequence[str]) -> tuple[Any, ...]:
         body = {name: getattr(request, name) for name in _LEDGER_FIELDS}
         body["messages"] = [self._share_text(message) for message in request.messages]
         answer = {"text": reply.text, "finish_reason": reply.finish_reason, "refusal": reply.refusal}
-        row = (
+        return (
             request.key,
             request.stage,
             request.model,
@@ -298,13 +361,6 @@ class Store:
             fast_json(body).decode(),
             fast_json(answer).decode(),
         )
-        sql = (
-            "INSERT INTO calls (key, stage, model, good, prompt_tokens, completion_tokens, cost_usd, latency_s, "
-            "history, at, request, reply) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        )
-        await self._open_writer().write(sql, row)
-        if good:
-            self._answered.add(bytes.fromhex(request.key[:_KEY_DIGITS]))
 
     def _share_text(self, message: Mapping[str, str]) -> Mapping[str, str]:
         """Keep a system message once and name it by its hash: a judge's is thousands of characters in every request."""
@@ -316,6 +372,91 @@ class Store:
             text = message["content"].encode("utf-8", "replace").decode()
             self._write("INSERT OR IGNORE INTO texts VALUES (?, ?)", [(name, text)])
         return {"role": "system", "text": name}
+
+    # ---- batches ------------------------------------------------------------------------------------------------
+
+    def add_batch(self, batch: Batch, requests: Sequence[Request]) -> None:
+        """Write a batch and its requests down; returns when they are on disk, before anybody is asked for it."""
+        if not self._has_batches:
+            for statement in _BATCH_SCHEMA.split(";")[:-1]:
+                self._write(statement, [()]).result()
+        rows = [(batch.tag, number, request.key, self._pack(request)) for number, request in enumerate(requests)]
+        sql = "INSERT INTO batch_requests (tag, number, key, request) VALUES (?, ?, ?, ?)"
+        self._open_writer().put_all([(sql, rows), _batch_row(batch)]).result()
+
+    def put_batch(self, batch: Batch) -> None:
+        """Write down how a batch is going; returns when it is on disk."""
+        self._open_writer().put_all([_batch_row(batch)]).result()
+
+    def put_answers(self, tag: str, answers: Sequence[BatchAnswer]) -> None:
+        """Write what came back with a batch: ledger and outcomes in one transaction, so that none is counted twice."""
+        calls = [self._call_row(a.request, a.reply, a.good, ()) for a in answers if a.reply is not None]
+        outcomes = [(fast_json(a.outcome).decode(), tag, a.request.key) for a in answers]
+        # What was answered stands in the ledger; its text is not kept twice
+        set_outcome = "UPDATE batch_requests SET outcome = ?, request = '' WHERE tag = ? AND key = ?"
+        self._open_writer().put_all([(_ADD_CALL, calls), (set_outcome, outcomes)]).result()
+        self._answered.update(bytes.fromhex(a.request.key[:_KEY_DIGITS]) for a in answers if a.good)
+
+    @property
+    def _has_batches(self) -> bool:
+        sql = "SELECT 1 FROM sqlite_master WHERE name = 'batch_requests_by_key'"
+        return self._reader.execute(sql).fetchone() is not None
+
+    def batches(self) -> list[Batch]:
+        """Every batch of this run, the oldest first."""
+        if not self._has_batches:
+            return []
+        sql = "SELECT body FROM batches ORDER BY at, tag"
+        return [Batch(**json.loads(body)) for (body,) in self._reader.execute(sql)]
+
+    def unanswered(self, tag: str) -> list[Request]:
+        """The requests of a batch of which nothing has come back, in their order."""
+        sql = "SELECT request FROM batch_requests WHERE tag = ? AND outcome IS NULL ORDER BY number"
+        return [self._unpack(text) for (text,) in self._reader.execute(sql, (tag,))]
+
+    def batch_keys(self, tag: str) -> set[str]:
+        """Keys of all requests of a batch."""
+        return {key for (key,) in self._reader.execute("SELECT key FROM batch_requests WHERE tag = ?", (tag,))}
+
+    def waiting_keys(self) -> set[str]:
+        """Keys of the requests whose answers are still to come with a batch."""
+        if not self._has_batches:
+            return set()
+        sql = (
+            "SELECT key FROM batch_requests JOIN batches USING (tag) "
+            "WHERE outcome IS NULL AND status NOT IN ('collected', 'given_up')"
+        )
+        return {key for (key,) in self._reader.execute(sql)}
+
+    def batch_outcomes(self) -> dict[str, Mapping[str, Any]]:
+        """How requests ended that got no good answer in the last batch they were in, by key."""
+        if not self._has_batches:
+            return {}
+        sql = "SELECT key, outcome FROM batch_requests JOIN batches USING (tag) WHERE outcome IS NOT NULL ORDER BY at"
+        latest = dict(self._reader.execute(sql))
+        return {key: json.loads(text) for key, text in latest.items() if text != _GOOD_OUTCOME}
+
+    def _pack(self, request: Request) -> str:
+        """A whole request as text; system messages and schemas, which thousands share, are kept once."""
+        body: dict[str, Any] = {f.name: getattr(request, f.name) for f in fields(request)}
+        body["messages"] = [self._share_text(message) for message in request.messages]
+        if request.schema is not None:
+            schema = {"role": "system", "content": fast_json(request.schema).decode()}
+            body["schema"] = self._share_text(schema)["text"]
+        return fast_json(body).decode()
+
+    def _unpack(self, text: str) -> Request:
+        body = json.loads(text)
+        body["messages"] = tuple(
+            {"role": m["role"], "content": self._shared_text(m["text"])} if "text" in m else m for m in body["messages"]
+        )
+        if body["schema"] is not None:
+            body["schema"] = json.loads(self._shared_text(body["schema"]))
+        return Request(**body)
+
+    def _shared_text(self, name: str) -> str:
+        row = self._reader.execute("SELECT text FROM texts WHERE hash = ?", (name,)).fetchone()
+        return str(row[0])
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
@@ -466,11 +607,13 @@ class Store:
 
 @dataclass(frozen=True)
 class _Job:
-    """One statement to run, and who is told how it went: a thread that waits, or a coroutine."""
+    """Something to write, and who is told how it went: a thread that waits, or a coroutine."""
 
     sql: str
     rows: list[tuple[Any, ...]]
     done: Future[int] | asyncio.Future[int]
+    further: Sequence[tuple[str, list[tuple[Any, ...]]]] = ()
+    """More statements, which are run with this one or not at all."""
 
 
 class _Writer:
@@ -487,6 +630,13 @@ class _Writer:
         """Queue one statement; the future holds the number of changed rows once they are durable."""
         future: Future[int] = Future()
         self._queue.put(_Job(sql, rows, future))
+        return future
+
+    def put_all(self, statements: Sequence[tuple[str, list[tuple[Any, ...]]]]) -> Future[int]:
+        """Queue statements that are written together or not at all."""
+        future: Future[int] = Future()
+        (sql, rows), *further = statements
+        self._queue.put(_Job(sql, rows, future, further))
         return future
 
     async def write(self, sql: str, row: tuple[Any, ...]) -> int:
@@ -515,11 +665,18 @@ class _Writer:
         try:
             with connection:
                 counts = [connection.executemany(job.sql, job.rows).rowcount for job in jobs]
+                for sql, rows in (statement for job in jobs for statement in job.further):
+                    connection.executemany(sql, rows)
         except (sqlite3.Error, ValueError, OverflowError) as error:
             if len(jobs) > 1:
                 return [outcome for job in jobs for outcome in self._commit(connection, [job])]
             return [(job, _explain(error, self._path)) for job in jobs]
         return [(job, max(count, 0)) for job, count in zip(jobs, counts, strict=True)]
+
+
+def _batch_row(batch: Batch) -> tuple[str, list[tuple[Any, ...]]]:
+    sql = "INSERT OR REPLACE INTO batches (tag, status, at, body) VALUES (?, ?, ?, ?)"
+    return sql, [(batch.tag, batch.status, batch.at, fast_json(asdict(batch)).decode())]
 
 
 def _tell(outcomes: list[tuple[_Job, int | Exception]]) -> None:

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from safetyqc.cli import checking, comparing, judging, modelling, reporting, rubrics, running, writing
+from safetyqc.cli import batching, checking, comparing, judging, modelling, reporting, rubrics, running, writing
 from safetyqc.errors import Interrupted, SafetyqcError
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ app = typer.Typer(
     help="Quality control of safety SFT data with LLM judges whose numbers can be trusted.\n\n"
     "Start with `safetyqc demo` (no key needed), or check your own file: `safetyqc check FILE`.",
 )
-for module in (running, writing, checking, judging, comparing, reporting, rubrics, modelling):
+for module in (running, writing, checking, judging, comparing, reporting, rubrics, modelling, batching):
     module.register(app)
 
 

@@ -12,7 +12,7 @@ import typer
 from safetyqc.cli import options as o
 from safetyqc.cli.groups import DefaultGroup
 from safetyqc.cli.output import in_run, next_step, note, read, say, show, show_json, write_jsonl
-from safetyqc.cli.session import in_session
+from safetyqc.cli.session import in_session, next_after_batch, refuse_fresh_batch, staged
 from safetyqc.config import load_config
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ def judge(
     lane: o.Lane = None,
     workers: o.Workers = None,
     fresh: o.Fresh = None,
+    batch: o.Batch = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Score conversations against a rubric with one or more judges.
@@ -130,6 +131,7 @@ def judge(
     from safetyqc.pipeline.choices import check_settings
     from safetyqc.pipeline.order import family_warnings, import_conversations, judge_all
 
+    refuse_fresh_batch(batch=batch, fresh=fresh)
     flags: dict[str, Any] = {
         "run": run,
         "judge.models": tuple(models) if models else None,
@@ -157,9 +159,12 @@ def judge(
             tally, conversations = import_conversations(session, file, result)
             say(tally)
         only = [c.id for c in conversations] if conversations is not None else None
-        tallies = await judge_all(session, only)
+        tallies = await staged(session, "judge", lambda: judge_all(session, only), batch=batch)
         for tally in tallies:
             say(tally)
+            waiting.append(tally.waiting)
+        if any(waiting):
+            return
         if jsonl:
             stored = (c for c in session.store.conversations() if c.origin != "canary")
             _write_verdicts(session, jsonl, list(stored) if conversations is None else conversations)
@@ -168,7 +173,11 @@ def judge(
         elif str(jsonl) != "-":
             _show_rates(session, only)
 
+    waiting: list[int] = []
     in_session(config, work, create=result is not None, quiet=quiet)
+    if any(waiting):
+        next_after_batch(config)
+        return
     next_step(f"safetyqc report{in_run(config)}", f"safetyqc compare{in_run(config)}  (with two judges or labels)")
 
 

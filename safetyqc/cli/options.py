@@ -68,6 +68,12 @@ Workers = Annotated[
 Fresh = Annotated[
     bool | None, typer.Option("--fresh", help="Ask again even what this run has already paid for.", show_default=False)
 ]
+Batch = Annotated[
+    bool,
+    typer.Option(
+        "--batch", help="Submit the requests as a batch, at half the price; the same command again uses the answers."
+    ),
+]
 Rubric = Annotated[
     str | None,
     typer.Option(

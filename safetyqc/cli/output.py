@@ -67,6 +67,8 @@ def say(tally: Tally) -> None:
     if tally.failed:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(tally.failed.items(), key=lambda x: -x[1]))
         parts.append(f"{tally.missing:,} {_LEFT.get(stage, 'without a result')} ({kinds})")
+    if tally.waiting:
+        parts.append(f"{tally.waiting:,} wait for a batch")
     note(f"{tally.stage}: " + "; ".join(parts))
     for line in tally.told:
         note(f"  {line}")

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from safetyqc.cli.output import note
-from safetyqc.errors import BudgetReached, Interrupted
+from safetyqc.cli.output import in_run, next_step, note
+from safetyqc.errors import BudgetReached, Interrupted, UserError
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
@@ -48,6 +48,30 @@ def in_session(
         raise BudgetReached(
             f"{error}\n  everything answered is saved in {config.run}; go on with a higher --max-cost"
         ) from error
+
+
+async def staged(session: Session, stage: str, work: Callable[[], Awaitable[T]], *, batch: bool) -> T:
+    """Do a stage's work, with `--batch` in batches."""
+    if not batch:
+        return await work()
+    from safetyqc.pipeline.batching import in_batches
+
+    return await in_batches(session, stage, work, note, command())
+
+
+def next_after_batch(config: Config) -> None:
+    """Say what to type while something waits for a batch."""
+    next_step(f"safetyqc batch collect{in_run(config)} --wait", f"{command()}  (uses the answers)")
+
+
+def refuse_fresh_batch(*, batch: bool, fresh: bool | None) -> None:
+    """With --fresh the command that uses a batch's answers would ask for them anew, for ever.
+
+    Raises:
+        UserError: both were given.
+    """
+    if batch and fresh:
+        raise UserError("--batch and --fresh exclude each other", fix="give --run NEW to ask everything again")
 
 
 def _tell(press: int) -> None:

@@ -8,8 +8,9 @@ import typer
 
 from safetyqc.cli import options as o
 from safetyqc.cli.output import in_run, next_step, note, say
-from safetyqc.cli.session import in_session
+from safetyqc.cli.session import in_session, next_after_batch, refuse_fresh_batch, staged
 from safetyqc.config import load_config, parse_counts
+from safetyqc.errors import UserError
 
 if TYPE_CHECKING:
     from safetyqc.pipeline.session import Session
@@ -66,13 +67,14 @@ def generate(
     lane: o.Lane = None,
     workers: o.Workers = None,
     fresh: o.Fresh = None,
+    batch: o.Batch = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Write safety conversations into a run, by a seeded, exactly balanced plan.
 
     Example: safetyqc generate -n 600 -m openrouter/meta-llama/llama-3.3-70b-instruct
     """
-    from safetyqc.pipeline.choices import check_settings
+    from safetyqc.pipeline.choices import author_mode, check_settings
     from safetyqc.pipeline.order import generate as generate_stage
 
     flags: dict[str, Any] = {
@@ -91,15 +93,26 @@ def generate(
     )
     config = load_config(config_file, flags | models)
     wanted = parse_counts(top_up or [], "--top-up")
+    refuse_fresh_batch(batch=batch, fresh=fresh)
+    if batch and author_mode(config) != "oneshot":
+        raise UserError("a dialogue cannot go in batches: each turn waits for the one before", fix="--mode oneshot")
+    if batch and wanted:
+        fix = "plan them without --batch, or raise -n"
+        raise UserError("--top-up plans more each time, and --batch needs the same command twice", fix=fix)
     check_settings(config, writes=True, wanted=wanted)
 
     async def work(session: Session) -> None:
-        tally = await generate_stage(session, wanted)
+        tally = await staged(session, "generate", lambda: generate_stage(session, wanted), batch=batch)
         say(tally)
+        waiting.append(tally.waiting)
         if tally.missing:
             note("  run the same command again to try the missing ones with other openers")
 
+    waiting: list[int] = []
     in_session(config, work, create=True, quiet=quiet)
+    if any(waiting):
+        next_after_batch(config)
+        return
     next_step(f"safetyqc judge{in_run(config)}", f"safetyqc report{in_run(config)}")
 
 
@@ -119,6 +132,7 @@ def rewrite(
     concurrency: o.Concurrency = None,
     max_cost: o.MaxCost = None,
     lane: o.Lane = None,
+    batch: o.Batch = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Mend conversations that failed; a rewrite is kept only if nothing that passed now fails.
@@ -139,9 +153,15 @@ def rewrite(
     )
 
     async def work(session: Session) -> None:
-        say(await mend(session))
+        tally = await staged(session, "rewrite", lambda: mend(session), batch=batch)
+        say(tally)
+        waiting.append(tally.waiting)
 
+    waiting: list[int] = []
     in_session(config, work, quiet=quiet)
+    if any(waiting):
+        next_after_batch(config)
+        return
     next_step(f"safetyqc report{in_run(config)} --section rewrites", f"safetyqc export{in_run(config)}")
 
 

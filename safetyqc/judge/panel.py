@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from safetyqc.errors import NotComparableError, UserError, choose_from
+from safetyqc.errors import Deferred, NotComparableError, UserError, choose_from
 from safetyqc.judge.votes import majority, sum_usage, total
 from safetyqc.records import Judgment, Score
 
@@ -58,7 +58,11 @@ class PanelJudge:
         Raises:
             FatalModelError: a member's further calls would all fail the same way.
         """
-        judgments = await asyncio.gather(*(judge.judge(conversation) for judge in self.judges))
+        said = await asyncio.gather(*(judge.judge(conversation) for judge in self.judges), return_exceptions=True)
+        # Members that wait for a batch must not hide one whose every call fails
+        for error in sorted((x for x in said if isinstance(x, BaseException)), key=lambda e: isinstance(e, Deferred)):
+            raise error
+        judgments = [x for x in said if not isinstance(x, BaseException)]
         return combine(judgments, self.rubric_set, rule=self.rule, name=self.name)
 
 

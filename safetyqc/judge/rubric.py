@@ -13,7 +13,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from safetyqc.errors import FatalModelError, ModelError
+from safetyqc.errors import Deferred, FatalModelError, ModelError
 from safetyqc.judge.answer import Problem, Reading, read_answer
 from safetyqc.judge.question import Fact, Question, cut, wording_hash
 from safetyqc.judge.votes import merge_votes, sum_usage, total
@@ -97,11 +97,20 @@ class RubricJudge:
         """Do what `judge` does for the criteria of these ids alone (None: all); the Judgment holds no others."""
         judgments: list[Judgment] = []
         known = conversation
+        deferred: Deferred | None = None
         for vote in range(self.first_vote, self.first_vote + self.votes):
             case = _Case(known, vote)
-            await self._hear(case, only)
+            try:
+                await self._hear(case, only)
+            except Deferred as error:
+                if None in (known.category, known.intent):
+                    raise  # the votes after one that classifies depend on what it says
+                deferred = error
+                continue
             judgments.append(self._judgment(case, conversation, only))
             known = case.conversation  # the first vote that classifies does so for all
+        if deferred is not None:
+            raise deferred
         return judgments[0] if self.votes == 1 else merge_votes(judgments, self.rubric_set)
 
     async def _hear(self, case: _Case, only: Collection[str] | None) -> None:
@@ -116,9 +125,11 @@ class RubricJudge:
             self.max_reason_chars,
         )
         await self._ask(case, question, self.model)
-        if self.fallback_model and case.problems:
+        if self.fallback_model and case.problems and case.deferred is None:
             case.fallback_for = {name: problem.kind for name, problem in case.problems.items()}
             await self._ask(case, self._still_open(case, question), self.fallback_model)
+        if case.deferred is not None:
+            raise case.deferred
 
     def _applicable(self, case: _Case) -> tuple[Criterion, ...]:
         return self.rubric_set.applicable(case.conversation.category, case.conversation.intent)
@@ -162,6 +173,10 @@ class RubricJudge:
         try:
             answered = await ask_json(self.client, request, reader)
             case.gather(answered.value, answered.replies)
+        except Deferred as error:
+            if question.classify:
+                raise  # what is asked next depends on what the conversation is about
+            case.deferred = error
         except FatalModelError:
             raise
         except ModelError as error:
@@ -220,6 +235,8 @@ class _Case:
     replies: list[Reply] = field(default_factory=list)
     fallback_for: Mapping[str, str] = field(default_factory=dict)
     left_out_chars: int = 0
+    deferred: Deferred | None = None
+    """A call whose answer comes with a batch; the case's other calls are asked all the same, to go with it."""
 
     def gather(self, reading: Reading, replies: Sequence[Reply]) -> None:
         """Add what one call gave; a fact that is known already stays as it is."""

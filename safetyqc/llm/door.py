@@ -202,9 +202,9 @@ class Door:
     async def _ask(self, request: Request) -> Reply:
         """Pay for one request within the budget, and write its answer down."""
         route = self._route(request)
-        most_usd = 0.0
+        reserved_usd = 0.0
         if self.settings.max_cost_usd is not None:
-            most_usd = await self.budget.reserve(_most(route.price or _unknown(request.model), request))
+            reserved_usd = await self.budget.reserve(most_usd(route.price or unknown_price(request.model), request))
         spent: float | None = 0.0
         try:
             reply, history = await self._persist(route, request)
@@ -212,10 +212,10 @@ class Door:
             reply = replace(reply, cost_usd=spent)
             self._count(reply)
             if self._store is not None:
-                await self._store.record_call(request, reply, good=_is_good(reply), history=history)
+                await self._store.record_call(request, reply, good=is_good(reply), history=history)
             return reply
         finally:
-            self.budget.settle(most_usd, spent)
+            self.budget.settle(reserved_usd, spent)
 
     def _count(self, reply: Reply) -> None:
         counters = self.counters
@@ -276,6 +276,10 @@ class Door:
             return "litellm"
         api_base = api_base or own_base(model, self.settings.api_base)
         return "direct" if self.settings.lane == "direct" or base_of(model, api_base) is not None else "litellm"
+
+    def base(self, model: str, api_base: str | None = None) -> str | None:
+        """The base URL that a model is served at; None at a provider's own."""
+        return base_of(model, api_base or own_base(model, self.settings.api_base))
 
     def _route(self, request: Request) -> _Route:
         known = self._routes.get((request.model, request.api_base))
@@ -366,7 +370,7 @@ class _Remembered(Capabilities):
             self._store.set_meta(_CAPABILITIES, self.as_dict())
 
 
-def _is_good(reply: Reply) -> bool:
+def is_good(reply: Reply) -> bool:
     """Whether an answer may be given again: a cut-off, filtered or refused one may not."""
     return reply.finish_reason not in ("length", "content_filter") and not reply.refusal
 
@@ -376,7 +380,8 @@ def _base_for(fallback: str, request: Request) -> str | None:
     return request.api_base if host_of(fallback) is host_of(request.model) and not is_local(fallback) else None
 
 
-def _unknown(model: str) -> Price:
+def unknown_price(model: str) -> Price:
+    """Refuse to keep a budget without a price."""
     raise UserError(
         f"the price of {model!r} is unknown, so --max-cost cannot be kept",
         fix=f"give it in safetyqc.yaml, `models: {{prices: {{{model}: [0.1, 0.4]}}}}` (dollars per million prompt and "
@@ -384,7 +389,7 @@ def _unknown(model: str) -> Price:
     )
 
 
-def _most(price: Price, request: Request) -> float:
+def most_usd(price: Price, request: Request) -> float:
     """The most that a request can cost: its prompt counted generously and every token of room used."""
     most_prompt = sum(len(m["content"].encode("utf-8", "replace")) for m in request.messages) / 2 + 500
     return (most_prompt * price.input_usd + request.max_tokens * price.output_usd) / 1e6

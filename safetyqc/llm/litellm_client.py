@@ -175,6 +175,10 @@ class LitellmClient:
         known |= refused
         return await self.complete(request)
 
+    def explain(self, request: Request, error: Exception) -> ModelError:
+        """The typed outcome of an error that litellm raised about such a request."""
+        return self._explain(load_litellm(), request, error)
+
     def _explain(self, litellm: Any, request: Request, error: Exception) -> ModelError:
         key = self._api_key or key_of(request.model)
         said = _said(error)

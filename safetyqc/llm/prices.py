@@ -81,6 +81,15 @@ class Prices:
             return None
         return Price(float(entry["input_cost_per_token"]) * 1e6, float(entry["output_cost_per_token"]) * 1e6)
 
+    def find_batch(self, model: str, api_base: str | None = None) -> Price | None:
+        """The price of a model in a batch, or None when nobody told it: half prices are looked up, never assumed."""
+        entry = listed(model) if model not in self.table and api_base is None else None
+        if entry is None or "input_cost_per_token_batches" not in entry or "output_cost_per_token_batches" not in entry:
+            return None
+        return Price(
+            float(entry["input_cost_per_token_batches"]) * 1e6, float(entry["output_cost_per_token_batches"]) * 1e6
+        )
+
     def estimate(
         self, model: str, *, calls: int, prompt_tokens: int, completion_tokens: int, api_base: str | None = None
     ) -> Estimate:

@@ -56,14 +56,19 @@ async def rewrite_run(
     bench = _Bench(session, rewriter, referees, settings)
     outcomes: Counter[str] = Counter()
     already = sum(r.kept for r in session.store.rewrites())
+    waiting = 0
     while todo := [c for c in bench.weak(rounds) if c.id not in bench.unreachable][: bench.room()]:
+        left = {c.id for c in todo}
         async for conversation, outcome in session.map("rewrite", todo, bench.mend):
+            left.discard(conversation.id)
             if isinstance(outcome, ModelError):
                 bench.unreachable.add(conversation.id)
                 outcomes[outcome.kind] += 1
             else:
                 outcomes[outcome] += 1
-    return Tally("rewrite", already, outcomes.pop("kept", 0), outcomes)
+        bench.unreachable |= left  # they wait for a batch: asking again now would bring nothing
+        waiting += session.deferred
+    return Tally("rewrite", already, outcomes.pop("kept", 0), outcomes, waiting)
 
 
 class _Bench:

@@ -10,11 +10,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from safetyqc.config import Config
 from safetyqc.engine import Engine, LocalEngine, Stop
-from safetyqc.errors import ModelError
+from safetyqc.errors import Deferred, ModelError, UserError
 from safetyqc.llm.client import Client
 from safetyqc.llm.door import Door, DoorSettings, open_door
 from safetyqc.llm.prices import Price
@@ -22,6 +22,10 @@ from safetyqc.llm.workers import auto_workers
 from safetyqc.pipeline.choices import models_of
 from safetyqc.progress import Progress
 from safetyqc.store import Store, Timing
+
+if TYPE_CHECKING:
+    from safetyqc.llm.batches import BatchDesk
+    from safetyqc.llm.parking import ParkingClient
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,17 +41,48 @@ class Session:
     stop: Stop = field(default_factory=Stop)
     client_override: Client | None = None
     """A client to use instead of the configured one; for tests and for library users."""
+    deferred: int = 0
+    """How many items of the last map wait for a batch."""
     _client: Client | None = None
+    _desk: BatchDesk | None = None
 
     @property
     def client(self) -> Client:
         """The door to all models of this run, opened at first use."""
         if self._client is None:
-            self._client = self.client_override or open_client(self.config, self.store)
-            if isinstance(self._client, Door):
-                self._client.warm_up(*models_of(self.config))
+            if self.client_override is not None:
+                self._client = self.client_override
+            elif any(batch.is_open for batch in self.store.batches()):
+                self._client = self.batching[0]
+            else:
+                self._client = self._open_door()
             self.progress.watch(self._client)
         return self._client
+
+    @property
+    def batching(self) -> tuple[ParkingClient, BatchDesk]:
+        """The client that can put requests aside for a batch, and the desk that submits and collects batches.
+
+        Raises:
+            UserError: the session asks a client that a library user gave.
+        """
+        from safetyqc.llm.batches import BatchDesk
+        from safetyqc.llm.parking import ParkingClient
+
+        if self.client_override is not None:
+            raise UserError("a client of your own has no batches", fix="open the session without one")
+        if not isinstance(self._client, ParkingClient):
+            door = self._client if isinstance(self._client, Door) else self._open_door()
+            self._client = ParkingClient(door, self.store)
+            self.progress.watch(self._client)
+        if self._desk is None:
+            self._desk = BatchDesk(self.store, self._client.door)
+        return self._client, self._desk
+
+    def _open_door(self) -> Door:
+        door = open_client(self.config, self.store)
+        door.warm_up(*models_of(self.config))
+        return door
 
     @property
     def engine(self) -> Engine:
@@ -57,11 +92,26 @@ class Session:
     async def map(
         self, stage: str, items: Sequence[T], work: Callable[[T], Awaitable[R]], *, already: int = 0
     ) -> AsyncIterator[tuple[T, R | ModelError]]:
-        """Run one map stage under a progress line and a timing; `already` counts what earlier invocations did."""
+        """Run one map stage under a progress line and a timing; `already` counts what earlier invocations did.
+
+        Items that wait for a batch are left out; `deferred` counts them.
+        """
+        self.deferred = 0
         if not items:
             return
+
+        async def work_or_wait(item: T) -> R | Deferred:
+            try:
+                return await work(item)
+            except Deferred as error:
+                return error
+
         with self.timed(stage, len(items)), self.progress.stage(stage, len(items) + already, done=already) as line:
-            async for item, outcome in self.engine.map(items, work):
+            async for item, outcome in self.engine.map(items, work_or_wait):
+                if isinstance(outcome, Deferred):
+                    self.deferred += 1
+                    line.advance(failed="for a batch")
+                    continue
                 line.advance(failed=outcome.kind if isinstance(outcome, ModelError) else None)
                 yield item, outcome
 
@@ -77,6 +127,9 @@ class Session:
 
     async def close(self) -> None:
         """Release models and the run."""
+        if self._desk is not None:
+            await self._desk.close()
+            self._desk = None
         if self._client is not None:
             await self._client.close()
             self._client = None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from safetyqc.errors import ModelError
 from safetyqc.pipeline.known import Known
-from safetyqc.records import Conversation, Failure, FailureKind, Judgment, Scenario
+from safetyqc.records import Conversation, Failure, FailureKind, Scenario
 
 if TYPE_CHECKING:
     from safetyqc.filters import FilterSettings
@@ -41,6 +41,7 @@ class Tally:
         done: results of this call.
         failed: what gave no usable result in this call, by kind.
         told: what else is worth saying, a line each.
+        waiting: what is done by a later call, once a batch is collected.
     """
 
     stage: str
@@ -48,6 +49,7 @@ class Tally:
     done: int = 0
     failed: Mapping[str, int] = field(default_factory=dict)
     told: tuple[str, ...] = ()
+    waiting: int = 0
 
     @property
     def missing(self) -> int:
@@ -75,7 +77,7 @@ async def write_conversations(
             kinds[outcome.kind] += 1
         else:
             done += 1
-    return Tally("generate", len(planned) - len(todo), done, kinds)
+    return Tally("generate", len(planned) - len(todo), done, kinds, session.deferred)
 
 
 class _Drawer:
@@ -170,7 +172,7 @@ async def judge_run(session: Session, judge: Judge, only: Iterable[str] | None =
     finally:
         if last:
             last.result()
-    return Tally("judge", len(eligible) - len(todo), done, unscored)
+    return Tally("judge", len(eligible) - len(todo), done, unscored, session.deferred)
 
 
 def _eligible(session: Session) -> set[str]:

@@ -38,22 +38,25 @@ class Asked:
 
     def completion(self, text: str | None = None, **changes: Any) -> dict[str, Any]:
         """A chat completion that says the good answer, or another text."""
-        said = self.text if text is None else text
-        prompt, answer = sum(len(str(m.get("content", ""))) for m in self.body["messages"]) // 4, len(said) // 4
-        return {
-            "id": f"chatcmpl-{self.number}",
-            "object": "chat.completion",
-            "created": 1_700_000_000,
-            "model": self.body.get("model", ""),
-            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}],
-            "usage": {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer},
-            **changes,
-        }
+        return {**completion(self.body, self.text if text is None else text, self.number), **changes}
 
     def choice(self, finish_reason: str, **message: Any) -> dict[str, Any]:
         """A completion whose only choice ends as given."""
         message = {"role": "assistant", "content": None, **message}
         return self.completion(choices=[{"index": 0, "finish_reason": finish_reason, "message": message}])
+
+
+def completion(body: Mapping[str, Any], said: str, number: int) -> dict[str, Any]:
+    """A chat completion that says this; `number` makes its id."""
+    prompt, answer = sum(len(str(m.get("content", ""))) for m in body["messages"]) // 4, len(said) // 4
+    return {
+        "id": f"chatcmpl-{number}",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": body.get("model", ""),
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}],
+        "usage": {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer},
+    }
 
 
 Send = Callable[[Asked], Awaitable[web.StreamResponse]]

@@ -20,10 +20,12 @@ from typing import Annotated, Any
 
 import typer
 from aiohttp import web
+from pydantic_core import to_json
 
 from safetyqc.errors import UserError, choose_from
 from safetyqc.testing.answers import answer
-from safetyqc.testing.faults import FAULTS, Asked, error_response
+from safetyqc.testing.batches import BATCH_FAULTS, BatchDesk
+from safetyqc.testing.faults import FAULTS, Asked, completion, error_response
 
 
 @dataclass
@@ -62,6 +64,7 @@ class FaultServer:
         formats: response formats that the server supports; others are refused with 400.
         max_in_flight: more than so many requests at once get 429; None for no limit.
         headers: added to every good answer.
+        batch_faults: names of `batches.BATCH_FAULTS`, for all batches; batch_s: seconds until a batch has ended.
     """
 
     def __init__(
@@ -75,6 +78,8 @@ class FaultServer:
         max_in_flight: int | None = None,
         retry_after_s: float = 1.0,
         headers: Mapping[str, str] | None = None,
+        batch_faults: Iterable[str] = (),
+        batch_s: float = 0.0,
     ) -> None:
         self.faults = dict(faults or {})
         self.script = list(script)
@@ -84,6 +89,7 @@ class FaultServer:
         self.latency_s, self.seed, self.retry_after_s = latency_s, seed, retry_after_s
         self.formats, self.max_in_flight, self.headers = frozenset(formats), max_in_flight, headers
         self.witness = Witness()
+        self.desk = BatchDesk(self._complete_line, batch_faults, batch_s)
         self.bodies: list[dict[str, Any]] = []
         self.keep_bodies = False
         self.base_url = ""
@@ -97,6 +103,7 @@ class FaultServer:
         app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/witness", self._witness)
+        self.desk.add_routes(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port, backlog=1024).start()
@@ -121,7 +128,7 @@ class FaultServer:
         return web.json_response({"object": "list", "data": [{"id": "any", "object": "model"}]})
 
     async def _witness(self, _: web.Request) -> web.Response:
-        return web.json_response(self.witness.as_dict())
+        return web.json_response(self.witness.as_dict() | {"batches": len(self.desk.batches)})
 
     async def _complete(self, http: web.Request) -> web.StreamResponse:
         raw = await http.read()
@@ -159,6 +166,15 @@ class FaultServer:
             await self._deliver(http, response, name)
         return response
 
+    def _complete_line(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Answer one line of a batch as a single request would be answered."""
+        name = hashlib.sha256(to_json(body)).hexdigest()
+        self.witness.received[name] += 1
+        self.witness.good[name] += 1
+        if self.keep_bodies:
+            self.bodies.append(body)
+        return completion(body, answer(body, random.Random(f"{self.seed} {name}")), self.witness.received.total())
+
     async def _deliver(self, http: web.Request, response: web.StreamResponse, name: str) -> None:
         """Count a good answer only when somebody was still there to take it."""
         with contextlib.suppress(ConnectionError):
@@ -186,6 +202,8 @@ def serve(
     retry_after_s: Annotated[float, typer.Option("--retry-after", help="Seconds that 429 asks to wait.")] = 1.0,
     max_in_flight: Annotated[int | None, typer.Option(help="More requests at once get 429.")] = None,
     formats: Annotated[str, typer.Option(help="Supported response formats.")] = "json_schema,json_object,text",
+    batch_fault: Annotated[list[str] | None, typer.Option(help="A fault of all batches. Repeatable.")] = None,
+    batch_s: Annotated[float, typer.Option("--batch-time", help="Seconds until a batch has ended.")] = 5.0,
     list_faults: Annotated[bool, typer.Option("--list", help="List the faults and stop.")] = False,
 ) -> None:
     """Serve chat completions that go wrong as told, for rehearsals: no model, no key, no cost.
@@ -195,6 +213,8 @@ def serve(
     if list_faults:
         for name, known in FAULTS.items():
             typer.echo(f"{name:26}{known.about}")
+        for name, about in BATCH_FAULTS.items():
+            typer.echo(f"{name:26}batches: {about}")
         return
     try:
         server = FaultServer(
@@ -204,6 +224,8 @@ def serve(
             retry_after_s=retry_after_s,
             max_in_flight=max_in_flight,
             formats=formats.split(","),
+            batch_faults=batch_fault or (),
+            batch_s=batch_s,
         )
     except UserError as error:
         typer.echo(str(error), err=True)

@@ -60,9 +60,13 @@ WORKING: dict[str, list[str]] = {
     "rubrics test": ["rubrics", "test", "strict_refusal", *MODEL, "--run", "new"],
     "rubrics copy": ["rubrics", "copy", "my-rubrics"],
     "models check": ["models", "check", *MODEL],
+    "batch status": ["batch", "status", "--run", "r"],
+    "batch collect": ["batch", "collect", "--run", "r"],
 }
 SLOW = {"demo", "train-judge"}
 """They need a model or a minute; tested where that is there."""
+ELSEWHERE = {"batch cancel"}
+"""It needs a batch on its way; tests/pipeline/test_batching.py has one."""
 
 REFUSAL = "I can't help with opening a door that is not yours. Locked out of your own home, call a locksmith."
 CONSOLATION = "先听他说完，不要急着给建议。可以问问他今天最难的是什么，再一起想下一步。"
@@ -106,7 +110,7 @@ def test_help_has_an_example_and_says_what_every_option_is_for(name: str, cli: C
 
 
 def test_every_command_has_a_line_that_works() -> None:
-    assert set(WORKING) | SLOW == set(COMMANDS)
+    assert set(WORKING) | SLOW | ELSEWHERE == set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", WORKING)
