@@ -68,7 +68,7 @@ async def rewrite_run(
                 outcomes[outcome] += 1
         bench.unreachable |= left  # they wait for a batch: asking again now would bring nothing
         waiting += session.deferred
-    return Tally("rewrite", already, outcomes.pop("kept", 0), outcomes, waiting)
+    return Tally("rewrite", already, outcomes.pop("kept", 0), outcomes, waiting=waiting)
 
 
 class _Bench:

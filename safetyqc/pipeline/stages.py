@@ -77,7 +77,7 @@ async def write_conversations(
             kinds[outcome.kind] += 1
         else:
             done += 1
-    return Tally("generate", len(planned) - len(todo), done, kinds, session.deferred)
+    return Tally("generate", len(planned) - len(todo), done, kinds, waiting=session.deferred)
 
 
 class _Drawer:
@@ -172,7 +172,7 @@ async def judge_run(session: Session, judge: Judge, only: Iterable[str] | None =
     finally:
         if last:
             last.result()
-    return Tally("judge", len(eligible) - len(todo), done, unscored, session.deferred)
+    return Tally("judge", len(eligible) - len(todo), done, unscored, waiting=session.deferred)
 
 
 def _eligible(session: Session) -> set[str]:
