@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from safetyqc.errors import FatalModelError, Interrupted, ModelError, UserError
 from safetyqc.llm.budget import Budget
@@ -93,6 +93,13 @@ class Counters:
     """Answered calls whose cost is unknown."""
     trouble: Callable[[], str] = field(default=str, repr=False)
     """Says which provider does not answer, or wants a pause; empty while all is well."""
+
+
+@runtime_checkable
+class _Stoppable(Protocol):
+    """A lane that keeps requests waiting itself."""
+
+    def stop(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -237,6 +244,8 @@ class Door:
         until = time.monotonic() + self.settings.deadline_s
         history: list[str] = []
         while True:
+            if self._stopping:
+                raise Interrupted("stopped before the model was asked")
             taken = await limits.enter(count_prompt(request) + request.max_tokens if limits.meters_tokens else 0)
             self.counters.in_flight += 1
             try:
@@ -257,8 +266,11 @@ class Door:
             await self._pause(wait_s)
 
     def stop(self) -> None:
-        """Retry nothing and wait for no provider any more; what is being answered now is still taken."""
+        """Ask nothing and wait for no provider any more; what is being answered now is still taken."""
         self._stopping = True
+        for lane in self._lanes.values():
+            if isinstance(lane, _Stoppable):
+                lane.stop()
 
     async def _pause(self, wait_s: float) -> None:
         """Sleep in short naps, so that a request to stop is heard.
