@@ -83,6 +83,7 @@ class ModelError(SafetyqcError):
         retryable: the same request may succeed later.
         retry_after_s: what the server asked to wait, in seconds; None if it did not say.
         overload: the server said "too many" (429, 529): all tasks of this provider should slow down.
+        unreachable: no connection came about: nobody listens there, or the host does not exist.
     """
 
     def __init__(
@@ -93,9 +94,11 @@ class ModelError(SafetyqcError):
         retryable: bool = False,
         retry_after_s: float | None = None,
         overload: bool = False,
+        unreachable: bool = False,
     ) -> None:
         self.kind, self.reason = kind, reason
         self.retryable, self.retry_after_s, self.overload = retryable, retry_after_s, overload
+        self.unreachable = unreachable
         super().__init__(f"{kind}: {reason}")
 
 

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from safetyqc.errors import FatalModelError, ModelError, UserError
+from safetyqc.errors import FatalModelError, Interrupted, ModelError, UserError
 from safetyqc.llm.client import Reply
 from safetyqc.records import Usage
 
@@ -131,29 +131,65 @@ class LocalClient:
         self._server: Any = None
         self._loading = threading.Lock()
         self._threads = ThreadPoolExecutor(SLOTS, thread_name_prefix="llama")
+        self._stopping = False
 
     async def complete(self, request: Request) -> Reply:
-        """Answer one request in a thread.
+        """Answer one request in a thread; when cancelled, the decoding ends with its next token.
 
         Raises:
+            Interrupted: to stop was asked for before a thread was free.
             ModelError: the conversation does not fit the context.
             FatalModelError: llama.cpp is not installed or cannot load the file.
         """
         started = time.monotonic()
-        answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, _body(request))
+        cancelled = threading.Event()
+        loop = asyncio.get_running_loop()
+        try:
+            answer = await loop.run_in_executor(self._threads, self._answer, _body(request), cancelled)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
         return _reply(answer, request.model, time.monotonic() - started)
+
+    def stop(self) -> None:
+        """Begin no further answer; those begun are finished."""
+        self._stopping = True
 
     async def close(self) -> None:
         """Free the model."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._server = None
 
-    def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, body: dict[str, Any], cancelled: threading.Event) -> _Answer:
         with self._loading:
+            if self._stopping:
+                raise Interrupted("stopped before the model was asked")
             if self._server is None:
                 self._server = _load(self.weights)
-        answer: dict[str, Any] = self._server.handle_chat_completions(body)
+            server = self._server
+        answer = _Answer(cancelled)
+        server.handle_chat_completions(body, answer.take)
         return answer
+
+
+class _Answer:
+    """Gathers an answer token by token: a whole one could not be stopped while it is made."""
+
+    def __init__(self, cancelled: threading.Event) -> None:
+        self._cancelled = cancelled
+        self.parts: list[str] = []
+        self.finish_reason = ""
+        self.usage: dict[str, Any] = {}
+        self.error: dict[str, Any] | None = None
+
+    def take(self, chunk: dict[str, Any]) -> bool:
+        """Add a chunk; True ends the decoding."""
+        self.error = chunk.get("error") or self.error
+        self.usage = chunk.get("usage") or self.usage
+        for choice in chunk.get("choices") or ():
+            self.parts.append(choice["delta"].get("content") or "")
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        return self._cancelled.is_set()
 
 
 def count_threads() -> int:
@@ -188,6 +224,8 @@ def _body(request: Request) -> dict[str, Any]:
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
         "seed": request.seed if request.seed is not None else 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
     }
     if request.format == "json_schema" and request.schema is not None:
         schema = {"name": "answer", "strict": True, "schema": request.schema}
@@ -197,13 +235,13 @@ def _body(request: Request) -> dict[str, Any]:
     return body
 
 
-def _reply(answer: dict[str, Any], model: str, latency_s: float) -> Reply:
-    if error := answer.get("error"):
+def _reply(answer: _Answer, model: str, latency_s: float) -> Reply:
+    if error := answer.error:
         raise ModelError("provider_error", f"llama.cpp: {error.get('message', error)}")
-    choice, usage = answer["choices"][0], answer.get("usage") or {}
+    usage = answer.usage
     return Reply(
-        text=choice["message"].get("content") or "",
-        finish_reason=choice.get("finish_reason") or "",
+        text="".join(answer.parts),
+        finish_reason=answer.finish_reason,
         usage=Usage(prompt_tokens=usage.get("prompt_tokens"), completion_tokens=usage.get("completion_tokens")),
         cost_usd=0.0,
         latency_s=latency_s,

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TextIO, runtime_checkable
@@ -29,6 +29,7 @@ class Counts(Protocol):
     completion_tokens: int
     cost_usd: float
     unpriced: int
+    trouble: Callable[[], str]
 
 
 @runtime_checkable
@@ -131,6 +132,7 @@ def facts(line: Line, counts: Counts | None) -> list[str]:
         tokens = counts.prompt_tokens + counts.completion_tokens
         parts += [f"{short_number(tokens)} tokens"] if tokens else []
         parts += [f"${counts.cost_usd:.4f}{'+' if counts.unpriced else ''}"] if counts.cost_usd else []
+        parts += [trouble] if (trouble := counts.trouble()) else []
     return parts
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from safetyqc.engine import LocalEngine
-from safetyqc.errors import FatalModelError, ModelError
+from safetyqc.errors import FatalModelError, Interrupted, ModelError
 from safetyqc.llm import Request, ask_json
 from safetyqc.llm import door as door_module
 from safetyqc.llm.door import Door, DoorSettings, open_door
@@ -139,6 +139,33 @@ async def test_a_refused_connection_is_retried_until_the_server_is_back(lane: An
     assert await asking == "answer"
     await door.close()
     await back.stop()
+
+
+@pytest.mark.parametrize("lane", ["direct", "litellm"])
+async def test_a_server_that_was_never_there_ends_the_run_soon(lane: Any) -> None:
+    server = FaultServer()
+    await server.start()
+    await server.stop()
+    door = door_to(server, lane=lane, max_attempts=10_000)
+    door.limits(REQUEST).unseen_s = 0.5
+    with pytest.raises(FatalModelError, match="has not answered for"):
+        await asyncio.wait_for(door.complete(REQUEST), 20)
+    assert "does not answer" in door.counters.trouble()
+    await door.close()
+
+
+@pytest.mark.parametrize("lane", ["direct", "litellm"])
+async def test_a_request_to_stop_ends_retries_and_pauses(lane: Any) -> None:
+    async with FaultServer(script=["rate_limited_wait"] * 99, retry_after_s=60) as server:
+        door = door_to(server, lane=lane)
+        asking = asyncio.create_task(door.complete(REQUEST))
+        while not door.counters.faults:
+            await asyncio.sleep(0.01)
+        assert "asked to wait" in door.counters.trouble()
+        door.stop()
+        with pytest.raises(Interrupted):
+            await asyncio.wait_for(asking, 5)
+        await door.close()
 
 
 @pytest.mark.parametrize("lane", ["direct", "litellm"])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 import types
+from collections.abc import Callable, Iterable, Iterator
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import Any
 import pytest
 
 from safetyqc import local
-from safetyqc.errors import FatalModelError, ModelError, UserError
+from safetyqc.errors import FatalModelError, Interrupted, ModelError, UserError
 from safetyqc.llm.client import Request
 from safetyqc.local import LocalClient, find_weights, is_available, is_local
 
@@ -106,17 +109,22 @@ ASK = Request(
 
 
 class FakeServer:
-    """Stands for llama.cpp: remembers what it was asked, answers as told."""
+    """Stands for llama.cpp: remembers what it was asked, answers as told, chunk by chunk, until it is stopped."""
 
-    def __init__(self, answer: dict[str, Any]) -> None:
-        self.answer, self.asked = answer, list[dict[str, Any]]()
+    def __init__(self, chunks: Iterable[dict[str, Any]]) -> None:
+        self.chunks, self.asked, self.sent = chunks, list[dict[str, Any]](), 0
 
-    def handle_chat_completions(self, body: dict[str, Any]) -> dict[str, Any]:
+    def handle_chat_completions(self, body: dict[str, Any], take: Callable[[dict[str, Any]], bool]) -> None:
         self.asked.append(body)
-        return self.answer
+        for chunk in self.chunks:
+            self.sent += 1
+            if take(chunk):
+                return
 
 
-async def ask(answer: dict[str, Any], request: Request, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, FakeServer]:
+async def ask(
+    answer: list[dict[str, Any]], request: Request, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Any, FakeServer]:
     server = FakeServer(answer)
     monkeypatch.setattr(local, "_load", lambda _: server)
     client = LocalClient(Path("any.gguf"))
@@ -126,10 +134,13 @@ async def ask(answer: dict[str, Any], request: Request, monkeypatch: pytest.Monk
         await client.close()
 
 
-ANSWER = {
-    "choices": [{"message": {"content": "Hello."}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 5, "completion_tokens": 2},
-}
+ANSWER: list[dict[str, Any]] = [
+    {"choices": [{"delta": {"role": "assistant", "content": None}, "finish_reason": None}]},
+    {"choices": [{"delta": {"content": "Hel"}, "finish_reason": None}]},
+    {"choices": [{"delta": {"content": "lo."}, "finish_reason": None}]},
+    {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+    {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}},
+]
 
 
 async def test_an_answer_is_free_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +159,34 @@ async def test_a_schema_goes_to_the_grammar(monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_an_error_inside_the_answer_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="does not fit"):
-        await ask({"error": {"message": "the prompt does not fit"}}, ASK, monkeypatch)
+        await ask([{"error": {"message": "the prompt does not fit"}}], ASK, monkeypatch)
+
+
+async def test_a_cancelled_request_ends_the_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless() -> Iterator[dict[str, Any]]:
+        while True:
+            time.sleep(0.001)
+            yield ANSWER[1]
+
+    server = FakeServer(endless())
+    monkeypatch.setattr(local, "_load", lambda _: server)
+    client = LocalClient(Path("any.gguf"))
+    asking = asyncio.create_task(client.complete(ASK))
+    while server.sent < 5:
+        await asyncio.sleep(0.001)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    client._threads.shutdown(wait=True)  # would never end if the decoding went on
+
+
+async def test_a_stopped_client_begins_no_further_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_load", lambda _: pytest.fail("asked"))
+    client = LocalClient(Path("any.gguf"))
+    client.stop()
+    with pytest.raises(Interrupted):
+        await client.complete(ASK)
+    await client.close()
 
 
 async def test_without_llama_cpp_the_run_ends_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

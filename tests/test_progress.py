@@ -59,6 +59,7 @@ def test_what_the_door_counts_is_shown_and_zeros_are_not() -> None:
     counters = Counters(in_flight=3, retries=2, prompt_tokens=1500, completion_tokens=500, cost_usd=0.125, unpriced=1)
     assert facts(line, counters) == ["3 in flight", "2 retries", "truncated 1", "2.0k tokens", "$0.1250+"]
     assert facts(Line("judge", 10), Counters()) == []
+    assert facts(Line("judge", 10), Counters(trouble=lambda: "nobody answers")) == ["nobody answers"]
 
 
 def test_a_watched_client_is_counted_and_one_that_counts_nothing_is_not() -> None:

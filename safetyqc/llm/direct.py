@@ -80,7 +80,8 @@ class DirectClient:
             raise ModelError("provider_error", reason, retryable=True) from error
         except (aiohttp.ClientError, OSError) as error:
             reason = redact(f"{request.model} at {to.base}: {type(error).__name__}: {error}", to.key)
-            raise ModelError("provider_error", reason, retryable=True) from error
+            unreachable = isinstance(error, aiohttp.ClientConnectorError)
+            raise ModelError("provider_error", reason, retryable=True, unreachable=unreachable) from error
         body = _parse(raw)
         if response.status >= 300 or body is None:
             status = response.status if response.status >= 300 else 502

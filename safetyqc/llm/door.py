@@ -13,9 +13,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
-from safetyqc.errors import FatalModelError, ModelError, UserError
+from safetyqc.errors import FatalModelError, Interrupted, ModelError, UserError
 from safetyqc.llm.budget import Budget
 from safetyqc.llm.client import Client, Format, Reply, Request
 from safetyqc.llm.hosts import base_of, host_of, own_base
@@ -36,6 +36,7 @@ _NATIVE = (
 """Providers that speak no OpenAI dialect at their own base URLs: litellm translates for them."""
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 60.0
+_NAP_S = 0.25
 _CAPABILITIES = "capabilities"
 
 
@@ -90,6 +91,15 @@ class Counters:
     cost_usd: float = 0.0
     unpriced: int = 0
     """Answered calls whose cost is unknown."""
+    trouble: Callable[[], str] = field(default=str, repr=False)
+    """Says which provider does not answer, or wants a pause; empty while all is well."""
+
+
+@runtime_checkable
+class _Stoppable(Protocol):
+    """A lane that keeps requests waiting itself."""
+
+    def stop(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -111,7 +121,7 @@ class Door:
 
     def __init__(self, store: Store | None, settings: DoorSettings) -> None:
         self.settings = settings
-        self.counters = Counters()
+        self.counters = Counters(trouble=self._trouble)
         self.prices = Prices(settings.prices)
         self.capabilities = _Remembered(store, self.place)
         self.budget = Budget(settings.max_cost_usd, store.spent_usd() if store else 0.0)
@@ -121,6 +131,7 @@ class Door:
         self._routes: dict[tuple[str, str | None], _Route] = {}
         self._sharing: dict[str, asyncio.Future[Reply]] = {}
         self._abandoned: dict[str, FatalModelError] = {}
+        self._stopping = False
 
     # ---- asking -------------------------------------------------------------------------------------------------
 
@@ -233,6 +244,8 @@ class Door:
         until = time.monotonic() + self.settings.deadline_s
         history: list[str] = []
         while True:
+            if self._stopping:
+                raise Interrupted("stopped before the model was asked")
             taken = await limits.enter(count_prompt(request) + request.max_tokens if limits.meters_tokens else 0)
             self.counters.in_flight += 1
             try:
@@ -250,7 +263,29 @@ class Door:
                 self.counters.in_flight -= 1
                 limits.leave()
             self.counters.retries += 1
-            await asyncio.sleep(wait_s)
+            await self._pause(wait_s)
+
+    def stop(self) -> None:
+        """Ask nothing and wait for no provider any more; what is being answered now is still taken."""
+        self._stopping = True
+        for lane in self._lanes.values():
+            if isinstance(lane, _Stoppable):
+                lane.stop()
+
+    async def _pause(self, wait_s: float) -> None:
+        """Sleep in short naps, so that a request to stop is heard.
+
+        Raises:
+            Interrupted: to stop was asked for.
+        """
+        until = time.monotonic() + wait_s
+        while not self._stopping and (left_s := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left_s, _NAP_S))
+        if self._stopping:
+            raise Interrupted("stopped while waiting for a provider")
+
+    def _trouble(self) -> str:
+        return "; ".join(filter(None, (limits.trouble for limits in list(self._limits.values()))))
 
     def _wait_s(self, error: ModelError, history: list[str], until: float) -> float:
         """Full jitter over an exponential ceiling, never less than the server asked for; raises when it is over."""
@@ -314,7 +349,7 @@ class Door:
         name = request.model if is_local(request.model) else base_of(request.model, request.api_base) or request.model
         if name not in self._limits:
             settings = self.settings
-            self._limits[name] = Limits(name, settings.rpm, settings.tpm, down_s=settings.down_s)
+            self._limits[name] = Limits(name, settings.rpm, settings.tpm, down_s=settings.down_s, sleep=self._pause)
         return self._limits[name]
 
     # ---- before and after ---------------------------------------------------------------------------------------

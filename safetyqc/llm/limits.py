@@ -16,12 +16,14 @@ from dataclasses import dataclass, field
 
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm.client import Allowance
+from safetyqc.text import shorten
 
 _UNLIMITED = 1_000_000
 _DECREASE = 0.5
 _SLEEP_AT_MOST_S = 5.0
 _BAD_REQUESTS = 5
 _SHARE_FOR_BURST = 0.05
+_LONGEST_PROBE_S = 30.0
 
 
 @dataclass
@@ -58,6 +60,7 @@ class Limits:
     Args:
         rpm, tpm: requests and tokens a minute; None learns them from the server's headers.
         down_s: how long a provider may fail every call before the run is stopped.
+        unseen_s: likewise for one that nobody ever reached: a wrong URL, or a server that was not started.
         now, sleep: the monotonic clock (the wall clock may jump) and how to wait for it.
     """
 
@@ -65,6 +68,7 @@ class Limits:
     rpm: float | None = None
     tpm: float | None = None
     down_s: float = 120.0
+    unseen_s: float = 20.0
     trip_after: int = 10
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -78,6 +82,8 @@ class Limits:
     _credit: int = 0
     _failures: int = 0
     _failing_since: float = 0.0
+    _unreachable: bool = False
+    _last_failure: str = ""
     _bad_requests: int = 0
     _ever_answered: bool = False
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
@@ -108,6 +114,21 @@ class Limits:
     def is_open(self) -> bool:
         """True while the circuit is broken: one request at a time tries whether the provider is back."""
         return self._failures >= self.trip_after
+
+    @property
+    def trouble(self) -> str:
+        """What a person who watches should know now: a provider that does not answer, or wants a pause; else empty."""
+        if self._failures and (self.is_open or not self._ever_answered):
+            given_up_s = max(self._failing_since + self._patience_s - self.now(), 0.0)
+            why = shorten(self._last_failure.rpartition(f"{self.name}: ")[2].partition(" ssl:")[0], 80)
+            return f"{self.name} does not answer, given up in {given_up_s:.0f} s ({why})"
+        return f"{self.name} asked to wait {self.paused_s:.0f} s" if self.paused_s >= 1 else ""
+
+    @property
+    def _patience_s(self) -> float:
+        """How long this provider may fail every call; nobody has to wait for a server that was never there."""
+        was_never_there = self._unreachable and not self._ever_answered
+        return min(self.unseen_s, self.down_s) if was_never_there else self.down_s
 
     async def enter(self, tokens: int) -> Pass:
         """Wait until one more request with so many tokens may be sent.
@@ -216,14 +237,18 @@ class Limits:
         now = self.now()
         self._failing_since = self._failing_since if self._failures else now
         self._failures += 1
-        if not self.is_open:
+        self._unreachable, self._last_failure = error.unreachable, error.reason
+        is_over = now - self._failing_since >= self._patience_s
+        if not self.is_open and not (is_over and not self._ever_answered):
             return
-        if now - self._failing_since >= self.down_s:
+        if is_over:
             fix = "is the server running and its URL right? The same command goes on where this one stopped"
             minutes = f"{(now - self._failing_since):.0f} s"
             self._give_up(FatalModelError(f"{self.name} has not answered for {minutes}: {error.reason}", fix=fix))
         else:
-            self.pause(min(0.5 * 2 ** min(self._failures - self.trip_after, 6), 30.0) * random.uniform(0.5, 1.0))
+            longest_s = min(_LONGEST_PROBE_S, self._patience_s / 8)
+            pause_s = min(0.5 * 2 ** min(self._failures - self.trip_after, 6), longest_s)
+            self.pause(pause_s * random.uniform(0.5, 1.0))
 
     def _give_up(self, error: FatalModelError) -> None:
         self.fatal = self.fatal or error

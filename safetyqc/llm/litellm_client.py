@@ -25,6 +25,8 @@ from safetyqc.llm.hosts import base_of, key_of, wire_name
 from safetyqc.llm.wire import explain_error, read_allowance, read_reply, redact, response_format
 from safetyqc.text import shorten
 
+_NOT_CONNECTED = "Cannot connect to host"
+"""aiohttp's words, which litellm passes on under a status of 500."""
 _HEADER_PREFIX = "llm_provider-"
 _WRAPPING = re.compile(r"^(?:(?:litellm\.)?\w+(?:Error|Exception): |\w+Exception - )+")
 
@@ -191,6 +193,8 @@ class LitellmClient:
         if "LLM Provider NOT provided" in str(said):
             fix = "name the provider first, like openai/gpt-4o-mini or openrouter/..., or give --api-base URL"
             return FatalModelError(f"no provider is known for the model {request.model!r}", fix=fix)
+        if _NOT_CONNECTED in str(said):
+            return ModelError("provider_error", reason, retryable=True, unreachable=True)
         status = getattr(error, "status_code", None)
         if isinstance(error, litellm.APIConnectionError) or (isinstance(status, int) and status < 400):
             # A status of 200 here is an answer that litellm could not read: a proxy's page, or a broken body

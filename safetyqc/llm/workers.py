@@ -178,6 +178,7 @@ def _revive(told: dict[str, Any]) -> ModelError:
         retryable=told["retryable"],
         retry_after_s=told["retry_after_s"],
         overload=told["overload"],
+        unreachable=told["unreachable"],
     )
 
 

@@ -81,6 +81,7 @@ class Session:
 
     def _open_door(self) -> Door:
         door = open_client(self.config, self.store)
+        self.stop.on_press(door.stop)
         door.warm_up(*models_of(self.config))
         return door
 

@@ -165,6 +165,49 @@ async def test_a_provider_that_stays_down_ends_the_run_with_a_clear_message(cloc
     assert "goes on where" in (caught.value.fix or "")
 
 
+@pytest.mark.parametrize("in_flight", [1, 16])
+async def test_a_server_that_was_never_there_is_given_up_soon_and_told_of_at_once(clock: Clock, in_flight: int) -> None:
+    limits = limits_of(clock)
+    nobody = ModelError("provider_error", "m at provider: nobody listens", retryable=True, unreachable=True)
+    assert limits.trouble == ""
+
+    async def fail_for_ever() -> None:
+        while True:
+            for taken in [await limits.enter(0) for _ in range(1 if limits.is_open else in_flight)]:
+                limits.failed(taken, nobody)
+                limits.leave()
+            assert "provider does not answer, given up in" in limits.trouble
+            assert "(nobody listens)" in limits.trouble
+            clock.t += 0.5
+
+    with pytest.raises(FatalModelError, match="has not answered for"):
+        await fail_for_ever()
+    assert 20 <= clock.t - 1000 < 30
+
+
+async def test_a_server_that_answered_once_is_waited_for_longer(clock: Clock) -> None:
+    limits = limits_of(clock)
+    limits.answered(await limits.enter(0), None, None)
+    limits.leave()
+    nobody = ModelError("provider_error", "nobody listens", retryable=True, unreachable=True)
+
+    async def fail_for_ever() -> None:
+        while True:
+            limits.failed(await limits.enter(0), nobody)
+            limits.leave()
+
+    with pytest.raises(FatalModelError):
+        await fail_for_ever()
+    assert clock.t - 1000 >= 120
+
+
+async def test_a_pause_that_was_asked_for_is_told(clock: Clock) -> None:
+    limits = limits_of(clock)
+    limits.answered(await limits.enter(0), None, None)
+    limits.pause(30)
+    assert limits.trouble == "provider asked to wait 30 s"
+
+
 async def test_a_fatal_error_wakes_and_stops_all_who_wait(clock: Clock) -> None:
     limits = limits_of(clock)
     limits.most_in_flight = 1
