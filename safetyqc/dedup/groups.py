@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from safetyqc.dedup.evidence import cosine, shared_terms
@@ -227,6 +228,7 @@ class _Describer:
         self._terms = shared_terms(pairs.vocabulary, terms) if terms else None
         self._keys = pairs.left * len(pairs.same_as) + pairs.right
         self._same_as = pairs.same_as
+        self._shared = lru_cache(maxsize=16)(self._compare)  # the copies of one text come one after another
 
     def __call__(self, kept: int, dropped: int) -> Duplicate:
         """Describe why `dropped` is a duplicate of `kept`."""
@@ -237,9 +239,12 @@ class _Describer:
         a, b = (compared_text(self._conversations[place], self._on) for place in (kept, dropped))
         if similarity is None:
             similarity = cosine(a, b, self._pairs.vocabulary, self._pairs.weights)
-        exact = similarity == 1.0 and normalise(a) == normalise(b)
-        terms = self._terms(a, b) if self._terms else ()
-        return Duplicate(conversation_id=name, similarity=similarity, exact=exact, terms=terms)
+        equal, terms = self._shared(a, b)
+        return Duplicate(conversation_id=name, similarity=similarity, exact=similarity == 1.0 and equal, terms=terms)
+
+    def _compare(self, a: str, b: str) -> tuple[bool, tuple[str, ...]]:
+        """Whether two texts are the same but for typography, and the rare terms that both have."""
+        return normalise(a) == normalise(b), self._terms(a, b) if self._terms else ()
 
     def _similarity(self, kept: int, dropped: int) -> float | None:
         """The stored similarity; None where two of a group are no pair."""
