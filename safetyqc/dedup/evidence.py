@@ -1,33 +1,63 @@
 """Says for two texts how near they are and which rare terms they share, so that every drop can be checked by eye.
 
-Pure Python on two texts at a time: for showing and for the few pairs that a search did not store, not for searching.
+For showing, and for pairs that a search did not store, not for searching.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
-from safetyqc.dedup.tokens import LONE, character_class, features, tokens
+from safetyqc.dedup.tokens import LONE, character_class, tokens
 
 if TYPE_CHECKING:
+    from safetyqc.dedup.rows import Array, Counted
     from safetyqc.dedup.vectors import Weights
     from safetyqc.dedup.vocabulary import FrozenVocabulary
+
+_AT_ONCE = 1_000
 
 
 def cosine(a: str, b: str, vocabulary: FrozenVocabulary, weights: Weights = "tfidf") -> float:
     """Similarity of two texts, the same as a search with this vocabulary gives, rounded to six decimals."""
-    counts_a, counts_b = features(a), features(b)
-    idf = _idf_by_feature(vocabulary, sorted(counts_a.keys() | counts_b.keys()), weights)
-    norm = math.sqrt(_squares(counts_a, idf) * _squares(counts_b, idf))
-    shared = (
-        _damped(counts_a[name]) * _damped(counts_b[name]) * idf[name] ** 2 for name in counts_a if name in counts_b
-    )
-    return round(math.fsum(shared) / norm, 6) if norm else 0.0
+    return cosines([(a, b)], vocabulary, weights)[0]
+
+
+def cosines(pairs: Iterable[tuple[str, str]], vocabulary: FrozenVocabulary, weights: Weights = "tfidf") -> list[float]:
+    """Similarities of pairs of texts; each depends on its two texts and the vocabulary alone, to the last bit."""
+    import numpy as np
+
+    from safetyqc.dedup.pairs import choose_backend
+
+    found: list[float] = []
+    waiting, characters = iter(pairs), 0
+    while part := list(islice(waiting, _AT_ONCE)):
+        texts = list(dict.fromkeys(text for pair in part for text in pair))
+        characters += sum(map(len, texts))
+        counted = choose_backend("auto", characters).count(texts)
+        units = dict(zip(texts, _units(counted, vocabulary, weights), strict=True))
+        for a, b in part:
+            (one, x), (other, y) = units[a], units[b]
+            _, left, right = np.intersect1d(one, other, assume_unique=True, return_indices=True)
+            found.append(round(float((x[left] * y[right]).sum()), 6))
+    return found
+
+
+def _units(counted: Counted, vocabulary: FrozenVocabulary, weights: Weights) -> Iterator[tuple[Array, Array]]:
+    """The ascending feature hashes of each text with their weights in its unit vector."""
+    import numpy as np
+
+    from safetyqc.dedup.vocabulary import smooth_idf
+
+    weighed = 1.0 + np.log(counted.counts)
+    if weights == "tfidf":
+        weighed = weighed * smooth_idf(vocabulary.frequencies_of(counted.features), vocabulary.texts)
+    for start, stop in pairwise(counted.bounds.tolist()):
+        order = np.argsort(counted.features[start:stop])
+        unit = weighed[start:stop][order]
+        yield counted.features[start:stop][order], unit / (np.sqrt((unit * unit).sum()) or 1.0)
 
 
 def shared_terms(vocabulary: FrozenVocabulary, count: int = 5) -> Callable[[str, str], tuple[str, ...]]:
@@ -55,15 +85,3 @@ def shared_terms(vocabulary: FrozenVocabulary, count: int = 5) -> Callable[[str,
 
 def _is_lone(word: str) -> bool:
     return len(word) == 1 and not word.isascii() and character_class(ord(word)) == LONE
-
-
-def _damped(count: int) -> float:
-    return 1.0 + math.log(count)
-
-
-def _squares(counts: Counter[str], idf: dict[str, float]) -> float:
-    return math.fsum((_damped(count) * idf[name]) ** 2 for name, count in counts.items())
-
-
-def _idf_by_feature(vocabulary: FrozenVocabulary, names: list[str], weights: Weights) -> dict[str, float]:
-    return {name: vocabulary.idf(name) if weights == "tfidf" else 1.0 for name in names}

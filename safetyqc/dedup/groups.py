@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from safetyqc.dedup.evidence import cosine, shared_terms
+from safetyqc.dedup.evidence import cosines, shared_terms
 from safetyqc.dedup.pairs import BackendName, Pairs, find_pairs
 from safetyqc.errors import UserError, choose_from
 from safetyqc.records import Conversation, Duplicate, DuplicateGroup
@@ -137,12 +138,16 @@ def group_pairs(
     clusters = _LINKAGES[linkage](edges)
     linked = {node for cluster in clusters for node in cluster}
     clusters += [[node] for node, copies in members.items() if len(copies) > 1 and node not in linked]
-    describe = _Describer(conversations, on, near, terms)
+    places = [sorted(i for node in cluster for i in members[node]) for cluster in clusters]
+    kept = [_best(group, conversations, rank) for group in places]
+    drops = {best: [place for place in group if place != best] for best, group in zip(kept, places, strict=True)}
+    describe = _Describer(conversations, on, pairs, terms)
+    describe.measure((best, place) for best, dropped in drops.items() for place in dropped)
     groups = [
-        _group([i for node in cluster for i in members[node]], conversations, rank, describe) for cluster in clusters
+        DuplicateGroup(kept=conversations[best].id, dropped=tuple(describe(best, place) for place in drops[best]))
+        for best in sorted(drops)
     ]
-    groups.sort(key=lambda found: found[0])
-    return DedupResult(tuple(group for _, group in groups), pairs, min_similarity, tuple(c.id for c in conversations))
+    return DedupResult(tuple(groups), pairs, min_similarity, tuple(c.id for c in conversations))
 
 
 Node = tuple[int, str | None]
@@ -219,6 +224,10 @@ _LINKAGES: dict[str, Callable[[list[Edge]], list[list[Node]]]] = {"single": _con
 LINKAGES: tuple[str, ...] = tuple(_LINKAGES)
 
 
+def _best(places: Sequence[int], conversations: Sequence[Conversation], rank: Rank | None) -> int:
+    return max(places, key=lambda place: rank(conversations[place])) if rank else places[0]  # max takes the earliest
+
+
 class _Describer:
     """Writes the evidence of one drop."""
 
@@ -227,19 +236,33 @@ class _Describer:
         self._terms = shared_terms(pairs.vocabulary, terms) if terms else None
         self._keys = pairs.left * len(pairs.same_as) + pairs.right
         self._same_as = pairs.same_as
+        self._measured: dict[tuple[int, int], float] = {}
+        self._shared = lru_cache(maxsize=16)(self._compare)  # the copies of one text come one after another
+
+    def measure(self, drops: Iterable[tuple[int, int]]) -> None:
+        """Compute the similarities of those (kept, dropped) that are in one group but no pair, all at once."""
+        missing = [drop for drop in drops if self._similarity(*drop) is None]
+        texts = ((self._text(kept), self._text(dropped)) for kept, dropped in missing)
+        measured = cosines(texts, self._pairs.vocabulary, self._pairs.weights)
+        self._measured = dict(zip(missing, measured, strict=True))
 
     def __call__(self, kept: int, dropped: int) -> Duplicate:
         """Describe why `dropped` is a duplicate of `kept`."""
         similarity = self._similarity(kept, dropped)
-        name = self._conversations[dropped].id
-        if similarity is not None and not self._terms:
-            return Duplicate(conversation_id=name, similarity=similarity)
-        a, b = (compared_text(self._conversations[place], self._on) for place in (kept, dropped))
         if similarity is None:
-            similarity = cosine(a, b, self._pairs.vocabulary, self._pairs.weights)
-        exact = similarity == 1.0 and normalise(a) == normalise(b)
-        terms = self._terms(a, b) if self._terms else ()
-        return Duplicate(conversation_id=name, similarity=similarity, exact=exact, terms=terms)
+            similarity = self._measured[kept, dropped]
+        name = self._conversations[dropped].id
+        if not self._terms:
+            return Duplicate(conversation_id=name, similarity=similarity)
+        equal, terms = self._shared(self._text(kept), self._text(dropped))
+        return Duplicate(conversation_id=name, similarity=similarity, exact=similarity == 1.0 and equal, terms=terms)
+
+    def _text(self, place: int) -> str:
+        return compared_text(self._conversations[place], self._on)
+
+    def _compare(self, a: str, b: str) -> tuple[bool, tuple[str, ...]]:
+        """Whether two texts are the same but for typography, and the rare terms that both have."""
+        return normalise(a) == normalise(b), self._terms(a, b) if self._terms else ()
 
     def _similarity(self, kept: int, dropped: int) -> float | None:
         """The stored similarity; None where two of a group are no pair."""
@@ -250,13 +273,3 @@ class _Describer:
         place = int(self._keys.searchsorted(key))
         found = place < len(self._keys) and self._keys[place] == key
         return float(self._pairs.similarity[place]) if found else None
-
-
-def _group(
-    places: list[int], conversations: Sequence[Conversation], rank: Rank | None, describe: _Describer
-) -> tuple[int, DuplicateGroup]:
-    """Keep the best of some conversations and describe the others, in the order of the input."""
-    places = sorted(places)
-    kept = max(places, key=lambda place: rank(conversations[place])) if rank else places[0]  # max takes the earliest
-    dropped = tuple(describe(kept, place) for place in places if place != kept)
-    return kept, DuplicateGroup(kept=conversations[kept].id, dropped=dropped)

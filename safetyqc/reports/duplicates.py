@@ -39,7 +39,7 @@ def render_duplicates(
     exact = sum(drop.exact for group in groups for drop in group.dropped)
     removed = sum(match.removed for match in matches)
     head = (
-        f"{len(conversations):,} conversations, {counted(len(groups), 'duplicate group')}: "
+        f"{counted(len(conversations), 'conversation')}, {counted(len(groups), 'duplicate group')}: "
         f"{len(conversations) - dropped - removed:,} stay, {dropped:,} dropped ({exact:,} of them the same text)"
     )
     if removed:
@@ -60,8 +60,8 @@ def _present(part: RenderableType | None) -> list[RenderableType]:
 
 
 def render_nearness(nearness: Nearness) -> RenderableType | None:
-    """Draw how near each conversation is to the one most like it, with the threshold marked."""
-    if not sum(b.count for b in nearness.bins):
+    """Draw how near each conversation is to the one most like it, the threshold marked; None for fewer than two."""
+    if sum(b.count for b in nearness.bins) < 2:
         return None
     made = table("similarity", "", "conversations", numbers=(0, 2), wide=1)
     most = max(b.count for b in nearness.bins)

@@ -40,6 +40,12 @@ def test_pairs_are_found_from_below_the_threshold_so_that_others_can_be_tried():
     assert search(NAMES, TEXTS, 0.4).pairs.min_similarity == 0.4
 
 
+def test_of_many_texts_only_the_pairs_asked_for_are_found(monkeypatch):
+    monkeypatch.setattr("safetyqc.dedup.search.MOST_FROM_BELOW", len(TEXTS) - 1)
+    assert search(NAMES, TEXTS, 0.8).pairs.min_similarity == 0.8
+    assert search(NAMES[1:], TEXTS[1:], 0.8).pairs.min_similarity == 0.6
+
+
 def test_too_many_pairs_from_below_leave_those_asked_for():
     texts = [" ".join(f"same{i}" for i in range(20)) + f" other{n} more{n}" for n in range(200)]
     names = [str(n) for n in range(200)]
