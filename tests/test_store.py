@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from safetyqc import store as store_module
 from safetyqc.errors import RunError
 from safetyqc.llm.client import Reply, Request
 from safetyqc.records import Judgment, Score, Usage
 from safetyqc.store import FILE_NAME, Store, Timing
+from safetyqc.store import writer as writer_module
 from safetyqc.testing import conversation
 
 REQUEST = Request(model="m", messages=({"role": "user", "content": "你好 \ud83d hi"},), stage="judge")
@@ -65,13 +65,13 @@ async def test_a_write_is_seen_by_other_readers_when_it_returns(store: Store) ->
 
 async def test_many_writes_share_commits_and_none_is_lost(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     batches = []
-    commit = store_module._Writer._commit
+    commit = writer_module.Writer._commit
 
     def counting(writer: object, connection: sqlite3.Connection, jobs: list[object]) -> object:
         batches.append(len(jobs))
         return commit(writer, connection, jobs)  # type: ignore[arg-type,return-value]
 
-    monkeypatch.setattr(store_module._Writer, "_commit", counting)
+    monkeypatch.setattr(writer_module.Writer, "_commit", counting)
     requests = [Request(model="m", messages=(), seed=i) for i in range(500)]
     await asyncio.gather(*(store.record_call(r, REPLY, good=True) for r in requests))
     assert all(store.find_reply(r.key) for r in requests)
@@ -101,14 +101,14 @@ async def test_a_row_that_cannot_be_written_fails_only_itself(store: Store) -> N
 
 
 def test_a_disk_that_is_full_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect = store_module._connect
+    connect = writer_module.connect
 
     def small(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection = connect(path, read_only=read_only)
         connection.execute("PRAGMA max_page_count = 40")
         return connection
 
-    monkeypatch.setattr(store_module, "_connect", small)
+    monkeypatch.setattr(writer_module, "connect", small)
     with Store.create(tmp_path) as store:
         stored = store.add_conversations([conversation("hi", "hello")])
         more = (store.add_conversations([conversation(f"q {i}", "x" * 10_000)]) for i in range(100))
@@ -123,14 +123,14 @@ def test_a_disk_that_is_full_is_told_with_what_to_do(tmp_path: Path, monkeypatch
 
 
 async def test_a_store_that_became_read_only_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect = store_module._connect
+    connect = writer_module.connect
 
     def frozen(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection = connect(path, read_only=read_only)
         connection.execute("PRAGMA query_only = ON")
         return connection
 
-    monkeypatch.setattr(store_module, "_connect", frozen)
+    monkeypatch.setattr(writer_module, "connect", frozen)
     with Store.create(tmp_path) as store, pytest.raises(RunError, match="readonly"):
         await store.record_call(REQUEST, REPLY, good=True)
 
@@ -209,7 +209,7 @@ def test_what_was_queued_is_durable_when_the_store_closes(tmp_path: Path) -> Non
 
 
 def test_packed_arrays_come_back_whole_also_when_they_shrink(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("safetyqc.store._PART_BYTES", 10)
+    monkeypatch.setattr("safetyqc.store.run._PART_BYTES", 10)
     for body in (b"x" * 95, b"y" * 20, b"", b"z"):
         store.put_packed("pairs", body)
         assert store.packed("pairs") == body

@@ -1,19 +1,14 @@
-"""A run is one folder with one SQLite file; this module is the only one that knows SQL.
+"""The records of a run: they go in and come out as pydantic models, and decisions about them are made elsewhere.
 
-Records go in and come out as pydantic models; decisions about them are made elsewhere. Readers may look at a run while
-it is written (WAL). The one surprising thing: all writes go through one thread that commits whatever has queued up in
-one transaction, so that a write is durable when its future resolves and yet thousands a second are possible.
+Readers may look at a run while it is written (WAL); one process at a time writes it. The one surprising thing: whole
+answers are remembered by the hash of their request, so that no command of the run pays for one twice.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import fcntl
 import json
-import queue
 import sqlite3
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future
@@ -37,53 +32,14 @@ from safetyqc.records import (
     Rewrite,
     Usage,
 )
+from safetyqc.store.batches import Batch, BatchAnswer
+from safetyqc.store.file import FILE_NAME, FORMAT, connect, existing, lock_run, make_file
+from safetyqc.store.writer import Writer
 
-FILE_NAME = "run.sqlite"
-FORMAT = 2
 R = TypeVar("R", bound=Record)
 
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE conversations (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, origin TEXT NOT NULL,
-    scenario_index INTEGER, parent_id TEXT, body TEXT NOT NULL);
-CREATE INDEX conversations_by_scenario ON conversations (scenario_index);
-CREATE TABLE judgments (seq INTEGER PRIMARY KEY, conversation_id TEXT NOT NULL, judge TEXT NOT NULL,
-    rubric_hash TEXT NOT NULL, unscored TEXT NOT NULL, body TEXT NOT NULL,
-    UNIQUE (conversation_id, judge, rubric_hash));
-CREATE INDEX judgments_by_judge ON judgments (judge, rubric_hash, conversation_id, unscored);
-CREATE TABLE failures (seq INTEGER PRIMARY KEY, stage TEXT NOT NULL, record_id TEXT NOT NULL, kind TEXT NOT NULL,
-    body TEXT NOT NULL);
-CREATE TABLE rejections (seq INTEGER PRIMARY KEY, conversation_id TEXT NOT NULL, filter TEXT NOT NULL,
-    body TEXT NOT NULL, UNIQUE (conversation_id, filter));
-CREATE TABLE labels (seq INTEGER PRIMARY KEY, conversation_id TEXT NOT NULL, criterion TEXT NOT NULL,
-    annotator TEXT NOT NULL, body TEXT NOT NULL, UNIQUE (conversation_id, criterion, annotator));
-CREATE TABLE duplicates (dropped_id TEXT PRIMARY KEY, kept_id TEXT NOT NULL, body TEXT NOT NULL);
-CREATE TABLE rewrites (seq INTEGER PRIMARY KEY, parent_id TEXT NOT NULL, revision INTEGER NOT NULL,
-    body TEXT NOT NULL, UNIQUE (parent_id, revision));
-CREATE TABLE calls (seq INTEGER PRIMARY KEY, key TEXT NOT NULL, stage TEXT NOT NULL, model TEXT NOT NULL,
-    good INTEGER NOT NULL, prompt_tokens INTEGER, completion_tokens INTEGER, cost_usd REAL, latency_s REAL,
-    history TEXT NOT NULL, at REAL NOT NULL, request TEXT NOT NULL, reply TEXT NOT NULL);
-CREATE TABLE texts (hash TEXT PRIMARY KEY, text TEXT NOT NULL);
-CREATE INDEX calls_by_key ON calls (key) WHERE good;
-CREATE TABLE timings (seq INTEGER PRIMARY KEY, stage TEXT NOT NULL, at REAL NOT NULL, wall_s REAL NOT NULL,
-    items INTEGER NOT NULL);
-"""
-_ADDED = """
-CREATE TABLE IF NOT EXISTS matches (conversation_id TEXT PRIMARY KEY, body TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS arrays (name TEXT NOT NULL, part INTEGER NOT NULL, parts INTEGER NOT NULL,
-    body BLOB NOT NULL, PRIMARY KEY (name, part));
-"""
-"""Tables that runs of this format may lack: made when such a run is opened for writing, empty while it is read."""
 _PART_BYTES = 64_000_000
 
-
-_BATCH_SCHEMA = """
-CREATE TABLE IF NOT EXISTS batches (tag TEXT PRIMARY KEY, status TEXT NOT NULL, at REAL NOT NULL, body TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS batch_requests (tag TEXT NOT NULL, number INTEGER NOT NULL, key TEXT NOT NULL,
-    request TEXT NOT NULL, outcome TEXT, UNIQUE (tag, key));
-CREATE INDEX IF NOT EXISTS batch_requests_by_key ON batch_requests (key);
-"""
-"""Made with the first batch, so that runs which were begun before batches existed can have them."""
 
 _LEDGER_FIELDS = ("model", "messages", "temperature", "max_tokens", "seed", "format", "api_base", "repeat")
 """Of a request, for people who look into the ledger; the key covers the schema too, which the rubric's hash names."""
@@ -120,51 +76,6 @@ class Timing:
     items: int
 
 
-BatchStatus = Literal["prepared", "submitting", "submitted", "collected", "given_up"]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Requests that were handed to a provider's batch API together, or are about to be.
-
-    Args:
-        tag: our own name, sent along as metadata, by which a batch is found again whose id was never received.
-        status: `prepared` before anything is asked, `submitting` while nobody knows whether the provider has it.
-        command: what to type for the answers to be used.
-        requests: how many.
-        most_usd: what they can cost at most; None where the price is unknown.
-        note: the last word about it, for people.
-    """
-
-    tag: str
-    status: BatchStatus
-    model: str
-    api_base: str | None
-    lane: str
-    command: str
-    at: float
-    requests: int
-    most_usd: float | None = None
-    file_id: str | None = None
-    batch_id: str | None = None
-    note: str = ""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether answers may still come."""
-        return self.status not in ("collected", "given_up")
-
-
-@dataclass(frozen=True)
-class BatchAnswer:
-    """What came back for one request of a batch; `reply` goes into the ledger, `outcome` says how it ended."""
-
-    request: Request
-    outcome: Mapping[str, Any]
-    reply: Reply | None = None
-    good: bool = False
-
-
 class Store:
     """The records of one run. Open it with `create`, `open` or `read`; close it, or use it as a context manager."""
 
@@ -172,12 +83,11 @@ class Store:
         self.folder = folder
         self.path = folder / FILE_NAME
         with contextlib.ExitStack() as undo:
-            self._lock = undo.enter_context(_lock_run(folder)) if mode == "write" else None
-            self._reader = _connect(self.path, read_only=mode == "read")
+            self._lock = undo.enter_context(lock_run(folder)) if mode == "write" else None
+            self._reader = connect(self.path, read_only=mode == "read")
             undo.callback(self._reader.close)
             self._check_format()
-            self._add_tables(mode)
-            self._writer = _Writer(self.path) if mode == "write" else None
+            self._writer = Writer(self.path) if mode == "write" else None
             undo.pop_all()
         self._shared_texts: set[str] = set()
 
@@ -192,7 +102,7 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / FILE_NAME).exists():
-                _make_file(folder / FILE_NAME)
+                make_file(folder / FILE_NAME)
         except OSError as error:
             raise RunError(
                 f"cannot make a run there: {error.strerror}", where=str(folder), fix="give another folder with --run"
@@ -206,7 +116,7 @@ class Store:
         Raises:
             RunError: no run there, of another version, or in use by another process.
         """
-        return cls(_existing(folder), mode="write")
+        return cls(existing(folder), mode="write")
 
     @classmethod
     def read(cls, folder: str | Path) -> Store:
@@ -215,7 +125,7 @@ class Store:
         Raises:
             RunError: no run there, or of another version.
         """
-        return cls(_existing(folder), mode="read")
+        return cls(existing(folder), mode="read")
 
     def close(self) -> None:
         """Wait until every write is durable and release the run; harmless when called twice."""
@@ -245,22 +155,12 @@ class Store:
                 fix="use the version of safetyqc that made it, or start a new run",
             )
 
-    def _add_tables(self, mode: Literal["write", "read"]) -> None:
-        names = {row[0] for row in self._reader.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        self._has_all_tables = {"matches", "arrays"} <= names
-        if mode == "write" and not self._has_all_tables:
-            try:
-                self._reader.executescript(_ADDED)
-            except sqlite3.Error as error:
-                raise _explain(error, self.path) from error
-            self._has_all_tables = True
-
     # ---- writing ------------------------------------------------------------------------------------------------
 
     def _write(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> Future[int]:
         return self._open_writer().put(sql, list(rows))
 
-    def _open_writer(self) -> _Writer:
+    def _open_writer(self) -> Writer:
         if self._writer is None:
             raise RunError("the run is open for reading only", where=str(self.path))
         return self._writer
@@ -377,9 +277,6 @@ class Store:
 
     def add_batch(self, batch: Batch, requests: Sequence[Request]) -> None:
         """Write a batch and its requests down; returns when they are on disk, before anybody is asked for it."""
-        if not self._has_batches:
-            for statement in _BATCH_SCHEMA.split(";")[:-1]:
-                self._write(statement, [()]).result()
         rows = [(batch.tag, number, request.key, self._pack(request)) for number, request in enumerate(requests)]
         sql = "INSERT INTO batch_requests (tag, number, key, request) VALUES (?, ?, ?, ?)"
         self._open_writer().put_all([(sql, rows), _batch_row(batch)]).result()
@@ -397,15 +294,8 @@ class Store:
         self._open_writer().put_all([(_ADD_CALL, calls), (set_outcome, outcomes)]).result()
         self._answered.update(bytes.fromhex(a.request.key[:_KEY_DIGITS]) for a in answers if a.good)
 
-    @property
-    def _has_batches(self) -> bool:
-        sql = "SELECT 1 FROM sqlite_master WHERE name = 'batch_requests_by_key'"
-        return self._reader.execute(sql).fetchone() is not None
-
     def batches(self) -> list[Batch]:
         """Every batch of this run, the oldest first."""
-        if not self._has_batches:
-            return []
         sql = "SELECT body FROM batches ORDER BY at, tag"
         return [Batch(**json.loads(body)) for (body,) in self._reader.execute(sql)]
 
@@ -420,8 +310,6 @@ class Store:
 
     def waiting_keys(self) -> set[str]:
         """Keys of the requests whose answers are still to come with a batch."""
-        if not self._has_batches:
-            return set()
         sql = (
             "SELECT key FROM batch_requests JOIN batches USING (tag) "
             "WHERE outcome IS NULL AND status NOT IN ('collected', 'given_up')"
@@ -430,8 +318,6 @@ class Store:
 
     def batch_outcomes(self) -> dict[str, Mapping[str, Any]]:
         """How requests ended that got no good answer in the last batch they were in, by key."""
-        if not self._has_batches:
-            return {}
         sql = "SELECT key, outcome FROM batch_requests JOIN batches USING (tag) WHERE outcome IS NOT NULL ORDER BY at"
         latest = dict(self._reader.execute(sql))
         return {key: json.loads(text) for key, text in latest.items() if text != _GOOD_OUTCOME}
@@ -533,13 +419,10 @@ class Store:
 
     def matches(self) -> Iterator[ReferenceMatch]:
         """What is near a reference set, by the last search for it."""
-        if self._has_all_tables:
-            yield from self._bodies("SELECT body FROM matches ORDER BY rowid", ReferenceMatch)
+        return self._bodies("SELECT body FROM matches ORDER BY rowid", ReferenceMatch)
 
     def packed(self, name: str) -> bytes | None:
         """The packed arrays under a name, or None."""
-        if not self._has_all_tables:
-            return None
         sql = "SELECT parts, body FROM arrays WHERE name = ? ORDER BY part"
         rows = self._reader.execute(sql, (name,)).fetchall()
         return b"".join(body for _, body in rows[: rows[0][0]]) if rows else None
@@ -605,157 +488,6 @@ class Store:
             yield kind.model_validate_json(body)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """Something to write, and who is told how it went: a thread that waits, or a coroutine."""
-
-    sql: str
-    rows: list[tuple[Any, ...]]
-    done: Future[int] | asyncio.Future[int]
-    further: Sequence[tuple[str, list[tuple[Any, ...]]]] = ()
-    """More statements, which are run with this one or not at all."""
-
-
-class _Writer:
-    """One thread, one connection: takes everything that has queued up, commits it together, resolves the futures."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._connection = _connect(path)  # here, not in the thread: nobody would see it fail there
-        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="safetyqc-store", daemon=True)
-        self._thread.start()
-
-    def put(self, sql: str, rows: list[tuple[Any, ...]]) -> Future[int]:
-        """Queue one statement; the future holds the number of changed rows once they are durable."""
-        future: Future[int] = Future()
-        self._queue.put(_Job(sql, rows, future))
-        return future
-
-    def put_all(self, statements: Sequence[tuple[str, list[tuple[Any, ...]]]]) -> Future[int]:
-        """Queue statements that are written together or not at all."""
-        future: Future[int] = Future()
-        (sql, rows), *further = statements
-        self._queue.put(_Job(sql, rows, future, further))
-        return future
-
-    async def write(self, sql: str, row: tuple[Any, ...]) -> int:
-        """Write one row; returns when it is durable."""
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Job(sql, [row], future))
-        return await future
-
-    def close(self) -> None:
-        """Finish what is queued and end the thread."""
-        self._queue.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        with contextlib.closing(self._connection) as connection:
-            open_for_more = True
-            while open_for_more:
-                batch = [self._queue.get()]
-                while not self._queue.empty():
-                    batch.append(self._queue.get())
-                open_for_more = None not in batch
-                _tell(self._commit(connection, [job for job in batch if job is not None]))
-
-    def _commit(self, connection: sqlite3.Connection, jobs: list[_Job]) -> list[tuple[_Job, int | Exception]]:
-        """Commit all jobs together; when that fails, each alone, so that one bad row fails only itself."""
-        try:
-            with connection:
-                counts = [connection.executemany(job.sql, job.rows).rowcount for job in jobs]
-                for sql, rows in (statement for job in jobs for statement in job.further):
-                    connection.executemany(sql, rows)
-        except (sqlite3.Error, ValueError, OverflowError) as error:
-            if len(jobs) > 1:
-                return [outcome for job in jobs for outcome in self._commit(connection, [job])]
-            return [(job, _explain(error, self._path)) for job in jobs]
-        return [(job, max(count, 0)) for job, count in zip(jobs, counts, strict=True)]
-
-
 def _batch_row(batch: Batch) -> tuple[str, list[tuple[Any, ...]]]:
     sql = "INSERT OR REPLACE INTO batches (tag, status, at, body) VALUES (?, ?, ?, ?)"
     return sql, [(batch.tag, batch.status, batch.at, fast_json(asdict(batch)).decode())]
-
-
-def _tell(outcomes: list[tuple[_Job, int | Exception]]) -> None:
-    """Resolve the futures; those of one event loop in one go, because waking a loop costs more than a write."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Job, int | Exception]]] = {}
-    for job, outcome in outcomes:
-        if isinstance(job.done, asyncio.Future):
-            by_loop.setdefault(job.done.get_loop(), []).append((job, outcome))
-        else:
-            _resolve([(job, outcome)])
-    for loop, own in by_loop.items():
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            loop.call_soon_threadsafe(_resolve, own)
-
-
-def _resolve(outcomes: list[tuple[_Job, int | Exception]]) -> None:
-    for job, outcome in outcomes:
-        if job.done.done():
-            continue  # cancelled meanwhile; the row is written all the same
-        if isinstance(outcome, Exception):
-            job.done.set_exception(outcome)
-        else:
-            job.done.set_result(outcome)
-
-
-def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    mode = "ro" if read_only else "rw"
-    try:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, check_same_thread=False
-        )
-        connection.execute("PRAGMA synchronous = FULL")
-    except sqlite3.Error as error:
-        raise _explain(error, path) from error
-    return connection
-
-
-def _make_file(path: Path) -> None:
-    """Make the database under another name and rename it, so that a half-made run never exists."""
-    unfinished = path.with_suffix(".making")
-    unfinished.unlink(missing_ok=True)
-    with contextlib.closing(sqlite3.connect(unfinished)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(_SCHEMA + _ADDED)
-        connection.execute("INSERT INTO meta VALUES ('format', ?)", (json.dumps(FORMAT),))
-        connection.commit()
-    unfinished.rename(path)
-
-
-def _existing(folder: str | Path) -> Path:
-    folder = Path(folder)
-    if not (folder / FILE_NAME).is_file():
-        raise RunError(
-            "no run here",
-            where=str(folder),
-            fix="make one with `safetyqc import FILE` or `safetyqc generate`, or give --run",
-        )
-    return folder
-
-
-def _lock_run(folder: Path) -> Any:
-    """Hold the run for this process: two writers would pay for the same call twice."""
-    try:
-        handle = (folder / "lock").open("a")
-    except OSError as error:
-        raise RunError(f"cannot write to the run: {error.strerror}", where=str(folder)) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        handle.close()
-        raise RunError(
-            "another safetyqc is writing this run", where=str(folder), fix="wait for it, or use another --run"
-        ) from error
-    return handle
-
-
-def _explain(error: Exception, path: Path) -> RunError:
-    text = str(error)
-    if "not a database" in text:
-        return RunError(f"not a safetyqc run: {text}", where=str(path), fix="give another --run")
-    fix = "free some space and run the same command again" if "full" in text or "disk" in text else None
-    return RunError(f"the run cannot be written or read: {text}", where=str(path), fix=fix)
