@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from safetyqc.pipeline.session import Session
 from safetyqc.progress import Progress
 from safetyqc.records import Conversation, Message
 from safetyqc.standing import read_standings
-from safetyqc.store import FILE_NAME, Store
+from safetyqc.store import Store
 from safetyqc.testing.runs import judgment
 from tests.dedup.test_groups import CHINESE, ENGLISH
 from tests.dedup.test_pairs import recombined
@@ -242,23 +241,6 @@ def test_a_training_mix_is_a_reference_and_copies_on_both_sides_stay_few(tmp_pat
     assert len(found.matches) == 3000
     assert {(m.place, m.similarity) for m in found.matches} == {("mix.jsonl:1", 1.0)}
     assert found.tally.done == 1
-
-
-def test_a_run_of_before_gets_the_new_tables_when_it_is_written_and_is_read_without(tmp_path: Path) -> None:
-    run = Run(tmp_path / "r")
-    run.store.add_conversations(EVERYTHING[:10])
-    run.store.close()
-    with sqlite3.connect(tmp_path / "r" / FILE_NAME) as old:
-        old.execute("DROP TABLE matches")
-        old.execute("DROP TABLE arrays")
-    old.close()
-    with Store.read(tmp_path / "r") as store:
-        assert list(store.matches()) == []
-        assert store.packed("anything") is None
-    run = Run(tmp_path / "r")
-    run.dedup()
-    assert run.store.packed("vocabulary all")
-    run.store.close()
 
 
 # ---- at the edges ----------------------------------------------------------------------------------------------------
