@@ -206,3 +206,12 @@ def test_what_was_queued_is_durable_when_the_store_closes(tmp_path: Path) -> Non
     store.close()
     with Store.read(tmp_path) as reader:
         assert len(reader.judged("j", "h")) == 200
+
+
+def test_a_run_can_be_read_where_nobody_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store.create(tmp_path / "r") as store:
+        store.set_meta("plan", {"count": 3})
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with Store.read(tmp_path / "r") as store:
+        assert store.meta("plan") == {"count": 3}
+    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == ["lock", "run.sqlite"]
