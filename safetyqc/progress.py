@@ -10,13 +10,15 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TextIO, runtime_checkable
 
 _DRAW_S = 0.25
+_RATE_S = 30.0
+"""How far back the rate looks."""
 
 
 class Counts(Protocol):
@@ -47,6 +49,7 @@ class Line:
     failures: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
     done_before: int = 0
+    _marks: deque[tuple[float, int]] = field(default_factory=deque)
 
     def advance(self, *, failed: str | None = None, count: int = 1) -> None:
         """Count an item as done, under the kind of its failure if it has one."""
@@ -55,9 +58,21 @@ class Line:
             self.failures[failed] += count
 
     def rate(self) -> float:
-        """Items a second since the stage began, what was done before left out."""
-        elapsed = time.monotonic() - self.started
-        return (self.done - self.done_before) / elapsed if elapsed > 0 else 0.0
+        """Items a second: of the last half minute while the stage goes on, of all of it in the end.
+
+        What was done before is left out, and so are a slow start and a long pause as soon as they are over.
+        """
+        now = time.monotonic()
+        since, done = self.started, self.done_before
+        if self.done < self.total:
+            self._marks.append((now, self.done))
+            while len(self._marks) > 1 and (
+                self._marks[1][0] <= now - _RATE_S or self._marks[1][1] == self.done_before
+            ):
+                self._marks.popleft()
+            if now - self._marks[0][0] >= _RATE_S / 4:
+                since, done = self._marks[0]
+        return (self.done - done) / (now - since) if now > since else 0.0
 
     def left_s(self) -> float | None:
         """Seconds that the rest will take; None before anything is known."""

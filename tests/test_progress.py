@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from safetyqc import progress as progress_module
 from safetyqc.llm.door import Counters
 from safetyqc.progress import Line, Progress, duration, facts, short_number, speed
 
@@ -79,6 +80,21 @@ def test_the_rate_leaves_out_what_was_done_before() -> None:
     assert line.left_s() == pytest.approx(40, rel=0.01)
     assert speed(line) == ["1.0/s", "40 s left"]
     assert speed(Line("judge", 100)) == []
+
+
+def test_the_rate_forgets_a_slow_start_and_a_long_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now)
+    line, rates = Line("judge", 10_000, started=now), []
+    for done_in_10_s in (0, 0, 0, 500, 500, 500, 0, 0, 0, 0, 500, 500):
+        now += 10
+        line.advance(count=done_in_10_s)
+        rates.append(line.rate())
+    assert rates[:6] == [0, 0, 0, 50, 50, 50]
+    assert rates[9] == 0
+    assert rates[10:] == pytest.approx([500 / 30, 1000 / 30])
+    line.advance(count=10_000 - line.done)
+    assert line.rate() == pytest.approx(10_000 / 120)  # of all of it, once it is over
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])

@@ -214,3 +214,12 @@ def test_packed_arrays_come_back_whole_also_when_they_shrink(store: Store, monke
         store.put_packed("pairs", body)
         assert store.packed("pairs") == body
     assert store.packed("other") is None
+
+
+def test_a_run_can_be_read_where_nobody_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store.create(tmp_path / "r") as store:
+        store.set_meta("plan", {"count": 3})
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with Store.read(tmp_path / "r") as store:
+        assert store.meta("plan") == {"count": 3}
+    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == ["lock", "run.sqlite"]

@@ -8,13 +8,14 @@ known before anybody judged, so that line says "at most" and is left out of the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from safetyqc.config import DEFAULT_COUNT
 from safetyqc.llm.hosts import base_of, own_base
 from safetyqc.llm.prices import Estimate, Price, Prices, count_messages
-from safetyqc.pipeline.choices import EMBEDDED, author_mode, author_model, judge_models, rewriter_model
+from safetyqc.pipeline.choices import author_mode, author_model, judge_models, rewriter_model
+from safetyqc.pipeline.judge_calls import Asked, AskedOf, Kind, asked_by, judge_name, question_of
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
@@ -25,8 +26,9 @@ _EXCHANGE_TOKENS = 150
 """A request and its answer, where none is written yet to be measured."""
 _EXCHANGES = 2.2
 """Mean exchanges of a conversation by the bundled taxonomy's weights."""
-_PROMPT_TOKENS = {"oneshot": 900, "turn": 600, "judge": 1_800, "rewrite": 900}
-_JUDGE_ANSWER_TOKENS = 350
+_PROMPT_TOKENS = {"oneshot": 900, "turn": 600, "rewrite": 900}
+_SAMPLE = 100
+"""Conversations that stand for all where it matters what they are about."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,43 @@ def estimate_run(session: Session, inputs: Sequence[ReadResult] = ()) -> list[Li
     if not inputs:
         written = min(len(store.written_scenarios()), count)
         lines.append(_writing(config, count - written, written, size))
-    for model in judge_models(config):
-        judged = min(sum(n for name, _, n in store.judges() if name == model), count)
-        if model == EMBEDDED:
-            lines.append(Line("judge", model, count - judged, judged, Estimate()))
-        else:
-            lines.append(_line(config, "judge", model, count - judged, judged, size, _JUDGE_ANSWER_TOKENS))
+    kinds = _kinds(config, inputs, count)
+    for spec in judge_models(config):
+        judged = min(sum(n for name, _, n in store.judges() if name == judge_name(config, spec)), count)
+        lines += _judging(config, spec, kinds, count - judged, judged, size)
     rewriter, most = rewriter_model(config), count * config.rewrite.rounds
     if most and rewriter:
         lines.append(_line(config, "rewrite", rewriter, most, 0, size, size, at_most=True))
+        # An original and its rewrite are judged afresh in a share of the attempts
+        afresh = 1 + 2 * config.rewrite.control_share
+        again = _judging(config, judge_models(config)[0], kinds, round(most * afresh), 0, size)
+        lines += [replace(line, stage="judge again", at_most=True) for line in again if line.estimate.calls]
     return lines
+
+
+def _kinds(config: Config, inputs: Sequence[ReadResult], count: int) -> list[Kind]:
+    """What the conversations are about, which decides what a judge is asked: of the files, or as planned."""
+    from safetyqc.generate.scenarios import plan
+    from safetyqc.generate.taxonomy import load_taxonomy
+
+    if inputs:
+        return [Kind(c.category, c.intent) for r in inputs for c in r.conversations][:_SAMPLE]
+    settings = config.generate
+    planned = plan(load_taxonomy(settings.taxonomy), min(count, _SAMPLE), settings.seed, languages=settings.languages)
+    return [Kind(s.category, s.intent) for s in planned]
+
+
+def _judging(config: Config, spec: str, kinds: Sequence[Kind], left: int, already: int, size: int) -> list[Line]:
+    """A line for each model that a judge asks; one for a judge that asks none."""
+    question = question_of(config, kinds)
+    lines = [_asking(config, asked, question, left, already, size) for asked in asked_by(config, spec)]
+    return lines or [Line("judge", spec, left, already, Estimate())]
+
+
+def _asking(config: Config, asked: Asked, question: AskedOf, left: int, already: int, size: int) -> Line:
+    calls = round(left * question.calls * config.judge.votes)
+    expected = _estimate(config, asked.model, calls, question.prompt_tokens + size, question.answer_tokens)
+    return Line("judge", asked.model, left, already, expected, asked.at_most)
 
 
 def _writing(config: Config, left: int, already: int, size: int) -> Line:

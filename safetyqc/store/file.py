@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         RunError: it cannot be opened.
     """
     mode = "ro" if read_only else "rw"
+    if read_only and not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
+        mode = "ro&immutable=1"  # SQLite would make a file beside it, which it cannot there; and nobody else writes
     try:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, check_same_thread=False
@@ -108,7 +111,8 @@ def lock_run(folder: Path) -> Any:
     try:
         handle = (folder / "lock").open("a")
     except OSError as error:
-        raise RunError(f"cannot write to the run: {error.strerror}", where=str(folder)) from error
+        fix = "copy the folder to where you may write, or give another --run"
+        raise RunError(f"cannot write to the run: {error.strerror}", where=str(folder), fix=fix) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -125,4 +129,6 @@ def explain(error: Exception, path: Path) -> RunError:
     if "not a database" in text:
         return RunError(f"not a safetyqc run: {text}", where=str(path), fix="give another --run")
     fix = "free some space and run the same command again" if "full" in text or "disk" in text else None
+    if "unable to open" in text:
+        fix = "copy the folder to where you may write, with all its files"
     return RunError(f"the run cannot be written or read: {text}", where=str(path), fix=fix)

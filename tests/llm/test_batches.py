@@ -445,7 +445,7 @@ def test_a_request_survives_the_store_whole(tmp_path: Path) -> None:
         assert write_lines(back) == write_lines([odd, REQUESTS[0]])
 
 
-def test_a_run_from_before_batches_has_none_and_can_have_some(tmp_path: Path) -> None:
+def test_a_new_run_has_no_batches(tmp_path: Path) -> None:
     with Store.create(tmp_path) as store:
         assert (store.batches(), store.waiting_keys(), store.batch_outcomes()) == ([], set(), {})
 
