@@ -254,15 +254,16 @@ class _Describer:
         name = self._conversations[dropped].id
         if not self._terms:
             return Duplicate(conversation_id=name, similarity=similarity)
-        equal, terms = self._shared(self._text(kept), self._text(dropped))
-        return Duplicate(conversation_id=name, similarity=similarity, exact=similarity == 1.0 and equal, terms=terms)
+        exact, terms = self._shared(self._text(kept), self._text(dropped), similarity)
+        return Duplicate(conversation_id=name, similarity=similarity, exact=exact, terms=terms)
 
     def _text(self, place: int) -> str:
         return compared_text(self._conversations[place], self._on)
 
-    def _compare(self, a: str, b: str) -> tuple[bool, tuple[str, ...]]:
+    def _compare(self, a: str, b: str, similarity: float) -> tuple[bool, tuple[str, ...]]:
         """Whether two texts are the same but for typography, and the rare terms that both have."""
-        return normalise(a) == normalise(b), self._terms(a, b) if self._terms else ()
+        exact = similarity == 1.0 and normalise(a) == normalise(b)
+        return exact, self._terms(a, b) if self._terms else ()
 
     def _similarity(self, kept: int, dropped: int) -> float | None:
         """The stored similarity; None where two of a group are no pair."""

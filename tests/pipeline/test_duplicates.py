@@ -285,6 +285,8 @@ def test_a_bound_on_memory_changes_nothing(memory: str) -> None:
     bound = dedup_conversations(DedupSettings(min_similarity=0.7, memory=memory), EVERYTHING)
     assert bound.groups == free.groups
     assert free.groups
+    assert bool(bound.told) is (memory == "2MB")
+    assert not free.told
 
 
 # ---- from the command line -------------------------------------------------------------------------------------------
