@@ -19,7 +19,7 @@ from safetyqc.errors import UserError
 from safetyqc.findings import DedupFacts, Nearness, ReferenceSearch
 from safetyqc.pipeline.stages import Tally
 from safetyqc.records import ReferenceMatch
-from safetyqc.standing import read_standings
+from safetyqc.standing import deciding_judgments, stand
 from safetyqc.text import shorten
 
 if TYPE_CHECKING:
@@ -75,8 +75,9 @@ def dedup_run(session: Session, *, refit: bool = False) -> Deduplicated:
     store = session.store
     settings, remembered = _with_references(store, session.config.dedup)
     settings = settings.model_copy(update={"refit": settings.refit or refit})
-    standings = read_standings(store)
-    conversations = [c for c in store.conversations() if standings[c.id].status not in _OUT]
+    everything = list(store.conversations())
+    standings = stand(everything, deciding_judgments(store), store.rejections(), rewrites=store.rewrites())
+    conversations = [c for c in everything if standings[c.id].status not in _OUT]
     # A group of an earlier dedup must not hide who would win now: only verdicts rank, not the old groups
     verdicts = {j.conversation_id: j for j in store.judgments(store.meta("deciding_judge"))}
     with session.timed("dedup", len(conversations)):
