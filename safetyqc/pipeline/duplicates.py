@@ -10,7 +10,7 @@ from __future__ import annotations
 import resource
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,7 @@ def dedup_run(session: Session, *, refit: bool = False) -> Deduplicated:
             settings,
             lambda allowed, left: _search_run(store, allowed, left),
             rank=lambda c: rank(verdicts.get(c.id)),
+            known=_known_groups(store, settings),
             category=lambda c: c.category or (verdicts[c.id].category if c.id in verdicts else None),
         )
     store.replace_duplicates(found.groups)
@@ -115,6 +116,7 @@ def _deduplicate(
     search: Callable[[DedupSettings, Sequence[Conversation]], tuple[Search, tuple[str, ...]]],
     *,
     rank: Callable[[Conversation], Any] | None = None,
+    known: Iterable[DuplicateGroup] = (),
     category: Callable[[Conversation], str | None] = lambda c: c.category,
 ) -> Deduplicated:
     from safetyqc.dedup import group_pairs
@@ -132,6 +134,7 @@ def _deduplicate(
         rank=rank,
         within_category=settings.within_category,
         linkage=settings.linkage,
+        known=known,
     )
     nearness = _nearness(result, [category(c) or "uncategorised" for c in left])
     facts = DedupFacts(
@@ -205,6 +208,13 @@ def _compared(settings: DedupSettings, conversations: Sequence[Conversation]) ->
     from safetyqc.dedup import compared_text
 
     return [c.id for c in conversations], [compared_text(c, settings.on) for c in conversations]
+
+
+def _known_groups(store: Store, settings: DedupSettings) -> list[DuplicateGroup]:
+    """Groups of the last dedup, if similarity was measured then as it is now."""
+    last = store.meta(DEDUP_FACTS)
+    same = last and (last["on"], last["weights"]) == (settings.on, settings.weights) and not settings.refit
+    return store.duplicate_groups() if same else []
 
 
 def _search_run(
