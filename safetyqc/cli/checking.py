@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import in_run, next_step, read, say, show, show_json, typed, write_jsonl
+from safetyqc.cli.output import in_run, next_step, note, read, say, show, show_json, typed, write_jsonl
 from safetyqc.cli.session import in_session
 from safetyqc.config import load_config
 from safetyqc.errors import UserError
@@ -211,6 +211,8 @@ def dedup(
     if file is not None:
         everything: Sequence[Conversation] = read(file, skip_bad_lines=skip_bad_lines).conversations
         found = dedup_conversations(config.dedup, everything)
+        for line in found.told:
+            note(line)
     else:
         found, everything = in_session(config, work)
     if jsonl:

@@ -73,8 +73,12 @@ def shared_terms(vocabulary: FrozenVocabulary, count: int = 5) -> Callable[[str,
     @lru_cache(maxsize=64)
     def terms(text: str) -> frozenset[str]:
         words = tokens(text)
-        names = {word for word in words if not _is_lone(word)}
-        return frozenset(names | {f"{a} {b}" for a, b in pairwise(words) if _is_lone(a) and _is_lone(b)})
+        if text.isascii():
+            return frozenset(words)
+        lone = [_is_lone(word) for word in words]
+        names = {word for word, is_lone in zip(words, lone, strict=True) if not is_lone}
+        pairs = zip(pairwise(words), pairwise(lone), strict=True)
+        return frozenset(names | {f"{a} {b}" for (a, b), both in pairs if all(both)})
 
     def name(a: str, b: str) -> tuple[str, ...]:
         rarest = sorted(terms(a) & terms(b), key=lambda term: (-idf(term), term))[:count]
@@ -83,5 +87,6 @@ def shared_terms(vocabulary: FrozenVocabulary, count: int = 5) -> Callable[[str,
     return name
 
 
+@lru_cache(maxsize=100_000)
 def _is_lone(word: str) -> bool:
     return len(word) == 1 and not word.isascii() and character_class(ord(word)) == LONE

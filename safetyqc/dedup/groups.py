@@ -115,11 +115,13 @@ def group_pairs(
     within_category: bool = False,
     linkage: Linkage = "single",
     terms: int = 5,
+    known: Iterable[DuplicateGroup] = (),
 ) -> DedupResult:
     """Group pairs that were found on the same conversations in the same order, and keep the best of each group.
 
     The best is the one with the highest `rank`, among equals the earliest in the input. `terms` is how many shared rare
-    terms each drop names; 0 saves reading the texts again.
+    terms each drop names; 0 saves reading the texts again. `known` are groups of an earlier call by the same measure,
+    whose evidence is taken for drops that are still the same.
 
     Raises:
         UserError: a threshold below that of the pairs, other conversations than the pairs were found on, unknown
@@ -141,7 +143,7 @@ def group_pairs(
     places = [sorted(i for node in cluster for i in members[node]) for cluster in clusters]
     kept = [_best(group, conversations, rank) for group in places]
     drops = {best: [place for place in group if place != best] for best, group in zip(kept, places, strict=True)}
-    describe = _Describer(conversations, on, pairs, terms)
+    describe = _Describer(conversations, on, pairs, terms, known)
     describe.measure((best, place) for best, dropped in drops.items() for place in dropped)
     groups = [
         DuplicateGroup(kept=conversations[best].id, dropped=tuple(describe(best, place) for place in drops[best]))
@@ -231,8 +233,16 @@ def _best(places: Sequence[int], conversations: Sequence[Conversation], rank: Ra
 class _Describer:
     """Writes the evidence of one drop."""
 
-    def __init__(self, conversations: Sequence[Conversation], on: On, pairs: Pairs, terms: int) -> None:
+    def __init__(
+        self,
+        conversations: Sequence[Conversation],
+        on: On,
+        pairs: Pairs,
+        terms: int,
+        known: Iterable[DuplicateGroup] = (),
+    ) -> None:
         self._conversations, self._on, self._pairs = conversations, on, pairs
+        self._known = {(group.kept, drop.conversation_id): drop for group in known for drop in group.dropped}
         self._terms = shared_terms(pairs.vocabulary, terms) if terms else None
         self._keys = pairs.left * len(pairs.same_as) + pairs.right
         self._same_as = pairs.same_as
@@ -241,28 +251,34 @@ class _Describer:
 
     def measure(self, drops: Iterable[tuple[int, int]]) -> None:
         """Compute the similarities of those (kept, dropped) that are in one group but no pair, all at once."""
-        missing = [drop for drop in drops if self._similarity(*drop) is None]
+        missing = [drop for drop in drops if self._ids(*drop) not in self._known and self._similarity(*drop) is None]
         texts = ((self._text(kept), self._text(dropped)) for kept, dropped in missing)
         measured = cosines(texts, self._pairs.vocabulary, self._pairs.weights)
         self._measured = dict(zip(missing, measured, strict=True))
 
     def __call__(self, kept: int, dropped: int) -> Duplicate:
         """Describe why `dropped` is a duplicate of `kept`."""
+        if found := self._known.get(self._ids(kept, dropped)):
+            return found
         similarity = self._similarity(kept, dropped)
         if similarity is None:
             similarity = self._measured[kept, dropped]
         name = self._conversations[dropped].id
         if not self._terms:
             return Duplicate(conversation_id=name, similarity=similarity)
-        equal, terms = self._shared(self._text(kept), self._text(dropped))
-        return Duplicate(conversation_id=name, similarity=similarity, exact=similarity == 1.0 and equal, terms=terms)
+        exact, terms = self._shared(self._text(kept), self._text(dropped), similarity)
+        return Duplicate(conversation_id=name, similarity=similarity, exact=exact, terms=terms)
+
+    def _ids(self, kept: int, dropped: int) -> tuple[str, str]:
+        return self._conversations[kept].id, self._conversations[dropped].id
 
     def _text(self, place: int) -> str:
         return compared_text(self._conversations[place], self._on)
 
-    def _compare(self, a: str, b: str) -> tuple[bool, tuple[str, ...]]:
+    def _compare(self, a: str, b: str, similarity: float) -> tuple[bool, tuple[str, ...]]:
         """Whether two texts are the same but for typography, and the rare terms that both have."""
-        return normalise(a) == normalise(b), self._terms(a, b) if self._terms else ()
+        exact = similarity == 1.0 and normalise(a) == normalise(b)
+        return exact, self._terms(a, b) if self._terms else ()
 
     def _similarity(self, kept: int, dropped: int) -> float | None:
         """The stored similarity; None where two of a group are no pair."""

@@ -7,8 +7,10 @@ surprising thing: what is removed for a reference takes no part in grouping, so 
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from safetyqc.errors import UserError
 from safetyqc.findings import DedupFacts, Nearness, ReferenceSearch
 from safetyqc.pipeline.stages import Tally
 from safetyqc.records import ReferenceMatch
-from safetyqc.standing import read_standings
+from safetyqc.standing import deciding_judgments, stand
 from safetyqc.text import shorten
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 DEDUP_FACTS, AGAINST = "dedup", "against"
 """Under which names a run remembers what the last dedup found, and which reference sets it searched."""
 _OUT = frozenset({"rejected", "discarded", "superseded", "canary"})
+_LEAST_MEMORY_MB = 64
 _SHOWN_CHARACTERS = 300
 _GROWN = 2.0
 """From this many times the conversations that words were counted on, counting them anew is worth a thought."""
@@ -72,16 +75,18 @@ def dedup_run(session: Session, *, refit: bool = False) -> Deduplicated:
     store = session.store
     settings, remembered = _with_references(store, session.config.dedup)
     settings = settings.model_copy(update={"refit": settings.refit or refit})
-    standings = read_standings(store)
-    conversations = [c for c in store.conversations() if standings[c.id].status not in _OUT]
+    everything = list(store.conversations())
+    standings = stand(everything, deciding_judgments(store), store.rejections(), rewrites=store.rewrites())
+    conversations = [c for c in everything if standings[c.id].status not in _OUT]
     # A group of an earlier dedup must not hide who would win now: only verdicts rank, not the old groups
     verdicts = {j.conversation_id: j for j in store.judgments(store.meta("deciding_judge"))}
     with session.timed("dedup", len(conversations)):
         found = _deduplicate(
             conversations,
             settings,
-            lambda left: _search_run(store, settings, left),
+            lambda allowed, left: _search_run(store, allowed, left),
             rank=lambda c: rank(verdicts.get(c.id)),
+            known=_known_groups(store, settings),
             category=lambda c: c.category or (verdicts[c.id].category if c.id in verdicts else None),
         )
     store.replace_duplicates(found.groups)
@@ -93,7 +98,7 @@ def dedup_run(session: Session, *, refit: bool = False) -> Deduplicated:
 
 def dedup_conversations(settings: DedupSettings, conversations: Sequence[Conversation]) -> Deduplicated:
     """Do the same with conversations of no run: nothing is remembered, and the first of equally good copies stays."""
-    return _deduplicate(conversations, settings, lambda left: (_search(settings, left, None), ()))
+    return _deduplicate(conversations, settings, lambda allowed, left: (_search(allowed, left, None), ()))
 
 
 def rank(judgment: Judgment | None) -> tuple[int, float]:
@@ -108,17 +113,19 @@ def rank(judgment: Judgment | None) -> tuple[int, float]:
 def _deduplicate(
     conversations: Sequence[Conversation],
     settings: DedupSettings,
-    search: Callable[[Sequence[Conversation]], tuple[Search, tuple[str, ...]]],
+    search: Callable[[DedupSettings, Sequence[Conversation]], tuple[Search, tuple[str, ...]]],
     *,
     rank: Callable[[Conversation], Any] | None = None,
+    known: Iterable[DuplicateGroup] = (),
     category: Callable[[Conversation], str | None] = lambda c: c.category,
 ) -> Deduplicated:
     from safetyqc.dedup import group_pairs
 
+    settings, short = _within_memory(settings, conversations)
     matches, against = _match(conversations, settings)
     removed = {match.conversation_id for match in matches if match.removed}
     left = [c for c in conversations if c.id not in removed]
-    found, told = search(left)
+    found, told = search(settings, left)
     result = group_pairs(
         left,
         found.among([c.id for c in left]),
@@ -127,6 +134,7 @@ def _deduplicate(
         rank=rank,
         within_category=settings.within_category,
         linkage=settings.linkage,
+        known=known,
     )
     nearness = _nearness(result, [category(c) or "uncategorised" for c in left])
     facts = DedupFacts(
@@ -140,7 +148,26 @@ def _deduplicate(
         nearness=nearness,
         against=against,
     )
-    return Deduplicated(conversations, result.groups, tuple(matches), facts, told)
+    return Deduplicated(conversations, result.groups, tuple(matches), facts, told + short)
+
+
+def _within_memory(
+    settings: DedupSettings, conversations: Sequence[Conversation]
+) -> tuple[DedupSettings, tuple[str, ...]]:
+    """Leave the search what the conversations do not take of the memory allowed; and say where that is too little."""
+    if not settings.memory_mb:
+        return settings, ()
+    texts = sum(len(message.content) for c in conversations for message in c.messages)
+    taken_mb = _memory_taken_mb() + texts // 1_000_000
+    left_mb = max(settings.memory_mb - taken_mb, _LEAST_MEMORY_MB)
+    told = f"{taken_mb:,} MB hold the conversations, so the search took up to {left_mb} MB on top of --memory"
+    short = (told,) if taken_mb + left_mb > settings.memory_mb else ()
+    return settings.model_copy(update={"memory": f"{left_mb}MB"}), short
+
+
+def _memory_taken_mb() -> int:
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most // (1_000_000 if sys.platform == "darwin" else 1_000)
 
 
 def _nearness(result: DedupResult, categories: Sequence[str]) -> Nearness:
@@ -181,6 +208,13 @@ def _compared(settings: DedupSettings, conversations: Sequence[Conversation]) ->
     from safetyqc.dedup import compared_text
 
     return [c.id for c in conversations], [compared_text(c, settings.on) for c in conversations]
+
+
+def _known_groups(store: Store, settings: DedupSettings) -> list[DuplicateGroup]:
+    """Groups of the last dedup, if similarity was measured then as it is now."""
+    last = store.meta(DEDUP_FACTS)
+    same = last and (last["on"], last["weights"]) == (settings.on, settings.weights) and not settings.refit
+    return store.duplicate_groups() if same else []
 
 
 def _search_run(

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from safetyqc.config import Config, DedupSettings
+from safetyqc.config import Config, DedupSettings, GenerateSettings, ModelSettings
 from safetyqc.dedup import FrozenVocabulary
 from safetyqc.dedup.search import Search
 from safetyqc.errors import InputError, UserError
+from safetyqc.llm.client import Request
 from safetyqc.pipeline.duplicates import Deduplicated, dedup_conversations, dedup_run
+from safetyqc.pipeline.order import generate
 from safetyqc.pipeline.session import Session
 from safetyqc.progress import Progress
 from safetyqc.records import Conversation, Message
+from safetyqc.reports.summary import summarise
 from safetyqc.standing import read_standings
 from safetyqc.store import Store
+from safetyqc.testing import ScriptedClient
 from safetyqc.testing.runs import judgment
 from tests.dedup.test_groups import CHINESE, ENGLISH
 from tests.dedup.test_pairs import recombined
@@ -267,6 +272,8 @@ def test_a_bound_on_memory_changes_nothing(memory: str) -> None:
     bound = dedup_conversations(DedupSettings(min_similarity=0.7, memory=memory), EVERYTHING)
     assert bound.groups == free.groups
     assert free.groups
+    assert bool(bound.told) is (memory == "2MB")
+    assert not free.told
 
 
 # ---- from the command line -------------------------------------------------------------------------------------------
@@ -315,3 +322,54 @@ def test_the_export_leaves_out_what_is_near_a_reference(run: Run, cli: Cli, tmp_
     left_out = json.loads((tmp_path / "out.manifest.json").read_text())["left_out"]
     assert {"conversation_id": "c7", "reason": "reference"} in left_out
     assert '"c7"' not in (tmp_path / "out.jsonl").read_text()
+
+
+# ---- while writing ---------------------------------------------------------------------------------------------------
+
+
+def stubborn_author(same: int) -> Callable[[Request], str]:
+    """An author whose first `same` drafts say the same thing; it varies only afterwards."""
+    drafts = iter(range(10_000))
+
+    def write(request: Request) -> str:
+        turns = int(re.search(r"exactly (\d+) messages", request.messages[-1]["content"])[1])  # type: ignore[index]
+        number = next(drafts)
+        word = 0 if number < same else number
+        text = " ".join(f"thought{word}a{n}" for n in range(20))
+        return json.dumps(
+            {"messages": [{"role": ("user", "assistant")[n % 2], "content": f"{text} turn {n}"} for n in range(turns)]}
+        )
+
+    return write
+
+
+async def test_a_scenario_that_says_what_the_run_holds_is_drawn_again_with_other_openers_and_the_report_says_how_often(
+    tmp_path: Path,
+) -> None:
+    client = ScriptedClient(stubborn_author(same=4))
+    settings = GenerateSettings(model="openai/test", count=9, turns=1, redraws=3)
+    config = Config(run=tmp_path / "r", generate=settings, models=ModelSettings(concurrency=1))
+    session = Session(config, Store.create(tmp_path / "r"), Progress(quiet=True), client_override=client)
+    tally = await generate(session)
+    assert (tally.done, tally.failed) == (9, {})
+    copies = [f for f in session.store.failures("generate") if f.kind == "duplicate"]
+    assert len(copies) == 3  # the first of the four same drafts is no copy
+    redrawn = {c.scenario.index: c.scenario for c in session.store.conversations() if c.scenario and c.scenario.draw}
+    assert redrawn
+    asked = [r.messages[-1]["content"] for r in client.requests]
+    assert len(set(asked)) == len(asked), "a scenario was asked for in the same words again"
+    redraws = summarise(session.store).duplicates.redraws
+    assert (redraws.drafts, redraws.scenarios, redraws.given_up) == (3, len(redrawn), 0)
+    await session.close()
+
+
+async def test_a_scenario_that_keeps_saying_the_same_is_given_up_and_told(tmp_path: Path) -> None:
+    client = ScriptedClient(stubborn_author(same=10_000))
+    settings = GenerateSettings(model="openai/test", count=9, turns=1, redraws=2)
+    config = Config(run=tmp_path / "r", generate=settings, models=ModelSettings(concurrency=1))
+    session = Session(config, Store.create(tmp_path / "r"), Progress(quiet=True), client_override=client)
+    tally = await generate(session)
+    assert (tally.done, tally.failed) == (1, {"duplicate": 8})
+    redraws = summarise(session.store).duplicates.redraws
+    assert (redraws.drafts, redraws.scenarios, redraws.given_up) == (24, 8, 8)
+    await session.close()
