@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safetyqc.dedup.pairs import BACKENDS, choose_backend
+from safetyqc.dedup.rows import cuts_of
 from safetyqc.dedup.tokens import feature_hash, features, tokens
 from safetyqc.dedup.vectors import in_order, vectorise
 
@@ -98,3 +99,30 @@ def test_threads_yield_results_in_the_order_of_the_items(workers):
 def test_an_error_in_a_thread_reaches_the_caller():
     with pytest.raises(ZeroDivisionError):
         list(in_order(2, lambda item: 1 // item, [1, 0]))
+
+
+def test_features_of_one_quoted_passage_form_one_group():
+    passage = "one quoted passage in many of the conversations"
+    texts = [f"{passage} {text}" if place % 3 == 0 else text for place, text in enumerate(some_texts(90))]
+    vectors = vectorise(texts, choose_backend("compiled", 0))
+    ranks = {hash_: rank for rank, hash_ in enumerate(vectors.ranked_hashes.tolist())}
+    groups = [vectors.groups[ranks[feature_hash(feature)]] for feature in features(passage)]
+    assert len(set(groups)) == 1
+    assert vectors.groups[ranks[feature_hash("fire")]] != groups[0]
+    assert (np.diff(vectors.groups.astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_tail_and_its_levels_hold_the_norm_of_the_whole_row(backend):
+    worker = choose_backend(backend, 0)
+    vectors = vectorise(some_texts(60), worker)
+    rows, groups = vectors.rows, vectors.groups
+    tails = worker.tails(rows, groups, cuts_of(rows, groups, 0.6), 0.8)
+    assert (tails.levels[:, :-1] <= tails.levels[:, 1:]).all()
+    for row in range(len(rows)):
+        place = slice(tails.bounds[row], tails.bounds[row + 1])
+        ranks, weights = tails.ranks[place], tails.weights[place]
+        assert (np.diff(ranks.astype(int)) < 0).all()
+        above = (weights[ranks >= tails.cuts[0]].astype(float) ** 2).sum()
+        assert np.sqrt(rows.squares[row] - above) == pytest.approx(tails.levels[row, 0] / 255, abs=1 / 200)
+        assert np.sqrt(rows.squares[row]) <= tails.levels[row, -1] / 255 + 1e-6
