@@ -20,6 +20,8 @@ U64 = np.uint64
 _SEED, _STEP, _MIX_1, _MIX_2, _PAIR = U64(HASH_SEED), U64(HASH_STEP), U64(MIX_1), U64(MIX_2), U64(PAIR)
 _S33, _ONE, _ZERO = U64(33), U64(1), U64(0)
 _WORTH = 1
+BY_PYTHON = np.uint32(0xFFFFFFFF)
+"""Marks, in a table of folded characters, those that `tokens.foldable` has to see in their text."""
 _WORD, _LONE, _REMOVED = np.uint8(WORD), np.uint8(LONE), np.uint8(REMOVED)
 Array = NDArray[Any]
 
@@ -42,17 +44,34 @@ def mixed(value):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def word_hashes(codes, bounds, classes, words, word_bounds):  # type: ignore[no-untyped-def]
-    """Hash the words of each text into `words`; text r has words[word_bounds[r]:word_bounds[r + 1]]."""
+def left_to_python(codes, bounds, folds, out):  # type: ignore[no-untyped-def]
+    """Mark the texts with a character that can only be normalised together with its neighbours; count them."""
+    count = 0
+    for row in range(len(bounds) - 1):
+        for at in range(bounds[row], bounds[row + 1]):
+            code = codes[at]
+            if code < len(folds) and folds[code] == BY_PYTHON:
+                out[row] = True
+                count += 1
+                break
+    return count
+
+
+@compiled
+def word_hashes(codes, bounds, folded, classes, folds, words, word_bounds):  # type: ignore[no-untyped-def]
+    """Hash the words of each text into `words`; text r has words[word_bounds[r]:word_bounds[r + 1]].
+
+    Characters are folded by the table `folds` but in texts that are `folded` already.
+    """
     count = 0
     for row in range(len(bounds) - 1):
         value, inside = _SEED, False
         for at in range(bounds[row], bounds[row + 1]):
             code = codes[at]
+            if code < len(folds) and not folded[row]:
+                code = folds[code]
             kind = classes[code]
             if kind == _WORD:
-                if code >= 65 and code <= 90:
-                    code = code + np.uint32(32)
                 value = (value ^ U64(code)) * _STEP
                 inside = True
                 continue

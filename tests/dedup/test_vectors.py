@@ -60,6 +60,24 @@ def test_tf_weights_do_not_depend_on_the_other_texts(backend):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=25), min_size=1, max_size=8))
 def test_compiled_tokeniser_counts_what_python_counts(texts):
+    assert_counted_alike(texts)
+
+
+_ODD = (
+    *range(0x3400),
+    *range(0x4DF0, 0x4E10),
+    *range(0xA400, 0xAC20),
+    *range(0xF900, 0x10000),
+    *range(0x1D400, 0x1D420),
+)
+
+
+@pytest.mark.parametrize("text", ["A{0}b {0}", "a{0}\u0301 {0}\u3099{0}", "\u1100{0}", "ﬁ{0}A"])
+def test_compiled_tokeniser_folds_every_character_as_python_does(text):
+    assert_counted_alike([text.format(chr(code)) for code in (*_ODD, 0x1F642, 0x2F800, 0x2FA1D, 0xE0100, 0xD800)])
+
+
+def assert_counted_alike(texts):
     compiled, plain = (choose_backend(name, 0).count(texts) for name in ("compiled", "plain"))
     assert compiled.bounds.tolist() == plain.bounds.tolist()
     for place, text in enumerate(texts):
