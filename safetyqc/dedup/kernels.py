@@ -179,6 +179,26 @@ def damp(count, damped):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def sort_by_rank(keys, spare, places, size, highest):  # type: ignore[no-untyped-def]
+    """Sort keys by their upper half (at most `highest`), a byte at a time; return the array that holds them sorted."""
+    shift = 32
+    while highest >> (shift - 32) > 0:
+        places[:] = 0
+        for at in range(size):
+            places[np.int64(keys[at] >> U64(shift)) & 255] += 1
+        before = 0
+        for digit in range(256):
+            before, places[digit] = before + places[digit], before
+        for at in range(size):
+            digit = np.int64(keys[at] >> U64(shift)) & 255
+            spare[places[digit]] = keys[at]
+            places[digit] += 1
+        keys, spare = spare, keys
+        shift += 8
+    return keys
+
+
+@compiled
 def weigh_rows(bounds, ids, counts, features, damped, indexed, out, first):  # type: ignore[no-untyped-def]
     """Turn counts into unit rows, features from the most common to the rarest, written to `out` from row `first` on.
 
@@ -186,11 +206,11 @@ def weigh_rows(bounds, ids, counts, features, damped, indexed, out, first):  # t
     """
     out_bounds, out_ranks, out_weights, out_squares = out
     at = out_bounds[first]
-    keys = np.empty(16, np.uint64)
+    keys, spare, digits = np.empty(16, np.uint64), np.empty(16, np.uint64), np.empty(256, np.int64)
     for row in range(len(bounds) - 1):
         start, stop = bounds[row], bounds[row + 1]
         if stop - start > len(keys):
-            keys = np.empty(2 * (stop - start), np.uint64)
+            keys, spare = np.empty(2 * (stop - start), np.uint64), np.empty(2 * (stop - start), np.uint64)
         kept, squares = 0, 0.0
         for place in range(start, stop):
             feature = features[ids[place]]
@@ -200,12 +220,12 @@ def weigh_rows(bounds, ids, counts, features, damped, indexed, out, first):  # t
             else:
                 weight = damp(counts[place], damped) * feature.idf
                 squares += weight * weight
-        keys[:kept].sort()
+        ordered = sort_by_rank(keys, spare, digits, kept, indexed)
         for place in range(kept):
-            origin = np.int64(keys[place] & U64(0xFFFFFFFF))
+            origin = np.int64(ordered[place] & U64(0xFFFFFFFF))
             weight = damp(counts[origin], damped) * features[ids[origin]].idf
             squares += weight * weight
-            out_ranks[at + place], out_weights[at + place] = keys[place] >> U64(32), weight
+            out_ranks[at + place], out_weights[at + place] = ordered[place] >> U64(32), weight
         scale, out_squares[first + row] = 1.0 / np.sqrt(max(squares, 1e-300)), 0.0
         for place in range(at, at + kept):
             out_weights[place] *= scale
