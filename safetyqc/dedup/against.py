@@ -121,7 +121,7 @@ def _near_units(
     worker = choose_backend(backend, sum(map(len, texts)))
     vectors = vectorise(texts, worker, weights=weights, apart=len(theirs), limit_bytes=limit_bytes)
     apart = int(vectors.texts.searchsorted(len(theirs)))
-    found = join(vectors.rows, worker, min_similarity, apart=apart, limit_bytes=limit_bytes)
+    found = join(vectors.rows, vectors.groups, worker, min_similarity, apart=apart, limit_bytes=limit_bytes)
     if nearest_only:
         found = _nearest(found)
     copies: dict[int, list[_Unit]] = {}

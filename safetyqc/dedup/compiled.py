@@ -7,6 +7,7 @@ import it late.
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
@@ -15,19 +16,19 @@ import numpy as np
 from safetyqc.dedup import kernels
 from safetyqc.dedup.plain import compact_lists
 from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Tails, bounds_of
-from safetyqc.dedup.tokens import LONE, character_class, foldable
+from safetyqc.dedup.tokens import LONE, SEPARATOR, character_class, foldable
+from safetyqc.dedup.vectors import in_order
 
 
 class Table:
-    """Numbers features in the order in which they come, and counts in how many texts each stands.
+    """Numbers features in the order in which they come, and notes in how many texts each stands.
 
-    Open addressing over 64-bit hashes, at most two thirds full: 12 to 24 bytes a feature, and 4 for its frequency.
+    Open addressing over 64-bit hashes, at most two thirds full; all that is known of a feature stands in one place of
+    24 bytes, because to reach it costs a cache miss.
     """
 
     def __init__(self) -> None:
-        self._slots, self._ids = np.zeros(1 << 12, np.uint64), np.zeros(1 << 12, np.uint32)
-        self._frequencies = np.zeros(1 << 12, np.int32)
-        self._used = 0
+        self._slots, self._used, self._texts = np.zeros(1 << 12, _SLOT), 0, 0
 
     def __len__(self) -> int:
         return self._used
@@ -37,10 +38,9 @@ class Table:
         self._grow(self._used + len(counted.features))
         out = np.empty(len(counted.features), np.uint32)
         self._used = int(
-            kernels.number_features(
-                self._slots, self._ids, self._used, counted.features, counted.bounds, copies, self._frequencies, out
-            )
+            kernels.number_features(self._slots, self._used, counted.features, counted.bounds, self._texts, copies, out)
         )
+        self._texts += len(counted.bounds) - 1
         return out
 
     def _grow(self, needed: int) -> None:
@@ -48,33 +48,52 @@ class Table:
         while 3 * needed > 2 * size:
             size *= 2
         if size > len(self._slots):
-            slots, ids = np.zeros(size, np.uint64), np.zeros(size, np.uint32)
-            kernels.refill(slots, ids, self._slots, self._ids)
-            self._slots, self._ids = slots, ids
-        if needed > len(self._frequencies):
-            longer = np.zeros(max(needed, len(self._frequencies) * 3 // 2), np.int32)
-            longer[: self._used] = self._frequencies[: self._used]
-            self._frequencies = longer
+            slots = np.zeros(size, _SLOT)
+            kernels.refill(slots, self._slots)
+            self._slots = slots
 
     def hashes(self) -> Array:
         """The features' hashes, by number."""
-        out = np.empty(self._used, np.uint64)
-        filled = self._slots != 0
-        out[self._ids[filled]] = self._slots[filled]
-        return out
+        return self._by_number("hash")
 
     def frequencies(self) -> Array:
         """In how many texts each feature stands, by number."""
-        return self._frequencies[: self._used]
+        return self._by_number("texts")
+
+    def order(self) -> tuple[Array, Array]:
+        """The rank of each feature, from the most common to the rarest, and the group of each rank but the last ones.
+
+        Features that stand in about as many texts, and first and last in the same ones, are mostly those of one
+        passage: they get neighbouring ranks and one group.
+        """
+        frequencies = self.frequencies()
+        steps = (np.log(np.maximum(frequencies, 1)) * _STEPS).astype(np.uint64)
+        keys = (np.uint64(0xFF) - steps) << np.uint64(56)
+        keys |= (self._by_number("first").astype(np.uint64) & _28_BITS) << np.uint64(28)
+        keys |= self._by_number("last").astype(np.uint64) & _28_BITS
+        shared = np.flatnonzero(frequencies > 1)
+        order = shared[np.argsort(keys[shared], kind="stable")]
+        ranks = np.empty(len(self), np.uint32)
+        ranks[order] = np.arange(len(order))
+        ranks[frequencies <= 1] = np.arange(len(order), len(self))
+        groups = np.zeros(len(order), np.uint32)
+        np.cumsum(keys[order][1:] != keys[order][:-1], out=groups[1:])
+        return ranks, groups
+
+    def _by_number(self, field: str) -> Array:
+        filled = self._slots[self._slots["hash"] != 0]
+        out = np.empty(self._used, _SLOT[field])
+        out[filled["number"]] = filled[field]
+        return out
 
     def state(self) -> dict[str, Array]:
         """The arrays that `restore` makes the table from again, without filling it anew."""
-        return {"slots": self._slots, "ids": self._ids, "frequencies": self.frequencies()}
+        return {"slots": self._slots, "size": np.array([self._used, self._texts])}
 
     def restore(self, state: dict[str, Array]) -> None:
         """Take over stored arrays, which may be mapped from files (copy on write)."""
-        self._slots, self._ids, self._frequencies = state["slots"], state["ids"], state["frequencies"]
-        self._used = len(self._frequencies)
+        self._slots = state["slots"]
+        self._used, self._texts = (int(value) for value in state["size"])
 
 
 class Compiled:
@@ -83,7 +102,7 @@ class Compiled:
     def __init__(self) -> None:
         affinity = getattr(os, "sched_getaffinity", None)
         self.workers = len(affinity(0)) if affinity else os.cpu_count() or 1
-        self._classes = _character_classes()
+        self._classes, self._folds = _character_classes(), _folds()
 
     def table(self) -> Table:
         """A fresh table of features."""
@@ -91,49 +110,62 @@ class Compiled:
 
     def count(self, texts: Sequence[str]) -> Counted:
         """Tokenise texts and count their features."""
-        folded = [foldable(text) for text in texts]
-        bounds = bounds_of(np.fromiter(map(len, folded), np.int64, len(folded)))
-        codes = np.frombuffer("".join(folded).encode("utf-32-le", "surrogatepass"), np.uint32)
+        codes, bounds = _code_points(texts)
+        folded = np.zeros(len(texts), np.bool_)
+        if kernels.left_to_python(codes, bounds, self._folds, folded):
+            codes, bounds = _code_points(
+                [foldable(text) if done else text for text, done in zip(texts, folded, strict=True)]
+            )
         words, word_bounds = np.empty(len(codes), np.uint64), np.zeros_like(bounds)
-        used = kernels.word_hashes(codes, bounds, self._classes, words, word_bounds)
+        used = kernels.word_hashes(codes, bounds, folded, self._classes, self._folds, words, word_bounds)
         hashes, counts = np.empty(2 * used, np.uint64), np.empty(2 * used, np.int32)
-        feature_bounds, fingerprints = np.zeros_like(bounds), np.zeros((len(folded), 2), np.uint64)
+        feature_bounds, fingerprints = np.zeros_like(bounds), np.zeros((len(texts), 2), np.uint64)
         used = kernels.count_features(words[:used], word_bounds, hashes, counts, feature_bounds, fingerprints)
         return Counted(feature_bounds, hashes[:used].copy(), counts[:used].copy(), fingerprints)
 
-    def ranks(self, frequencies: Array) -> Array:
-        """Number features from the most common to the rarest."""
-        ranks: Array = kernels.rank_by_frequency(frequencies) if len(frequencies) else np.empty(0, np.uint32)
-        return ranks
-
-    def weigh(self, counted: Counted, ranks: Array, idf: Array, indexed: int, out: Rows, first: int) -> None:
+    def weigh(self, counted: Counted, features: Array, indexed: int, out: Rows, first: int) -> None:
         """Write the unit rows of numbered texts to `out`, from row `first` on, without ranks from `indexed` on."""
         target = (out.bounds, out.ranks, out.weights, out.squares)
-        kernels.weigh_rows(
-            counted.bounds, counted.features, counted.counts, ranks, idf, _DAMPED, indexed, target, first
-        )
+        kernels.weigh_rows(counted.bounds, counted.features, counted.counts, features, _DAMPED, indexed, target, first)
 
-    def tails(self, rows: Rows, low: float) -> Tails:
-        """Find the indexed part of each row: from the feature on that brings the norm so far to `low`."""
-        tails = Tails(np.zeros(len(rows), np.int64), np.zeros(len(rows)))
-        kernels.split_rows(rows.bounds, rows.weights, low, tails.starts, tails.heads)
+    def tails(self, rows: Rows, groups: Array, cuts: Array, high: float) -> Tails:
+        """Find the indexed part of each row."""
+        columns = (rows.bounds, rows.ranks, rows.weights, rows.squares)
+        bounds, none = np.zeros(len(rows) + 1, np.int64), np.empty(0, np.uint32)
+        levels = np.empty((len(rows), len(cuts) + 1), np.uint8)
+
+        def cut(tails: Tails, *, write: bool) -> None:
+            target = (tails.bounds, tails.ranks, tails.weights, tails.levels)
+            spans = ((start, min(start + 16384, len(rows))) for start in range(0, len(rows), 16384))
+
+            def cut_span(span: tuple[int, int]) -> None:
+                kernels.cut_rows(*span, columns, groups, cuts, high, target, write)
+
+            for _ in in_order(self.workers, cut_span, spans):
+                pass
+
+        cut(Tails(bounds, none, none.astype(np.float32), levels, cuts), write=False)
+        np.cumsum(bounds, out=bounds)
+        tails = Tails(bounds, np.empty(bounds[-1], np.uint32), np.empty(bounds[-1], np.float32), levels, cuts)
+        cut(tails, write=True)
         return tails
 
-    def lists(self, rows: Rows, tails: Tails, first: int, last: int, high: float, *, every_rank: bool = True) -> Lists:
+    def lists(self, tails: Tails, first: int, last: int, *, every_rank: bool = True) -> Lists:
         """Index the tails of the rows first..last; every rank gets a list, or only those that have entries."""
-        highest = int(rows.ranks.max(initial=0))
-        if not every_rank and 8 * len(rows.ranks) < highest:  # too few entries to walk over all ranks for
-            few = compact_lists(rows, tails, first, last, high)
+        start, stop = int(tails.bounds[first]), int(tails.bounds[last])
+        highest = int(tails.ranks[start:stop].max(initial=0))
+        if not every_rank and 8 * (stop - start) < highest:  # too few entries to walk over all ranks for
+            few = compact_lists(tails, first, last)
             entries = np.empty(len(few.rows), _ENTRY)
             entries["row"], entries["weight"] = few.rows, few.weights
             return Lists(few.ranks, few.bounds, entries["row"], entries["weight"])
         lengths = np.zeros(highest + 1, np.int64)
-        kernels.count_lists(first, last, rows.bounds, rows.ranks, tails.starts, lengths)
+        kernels.count_lists(start, stop, tails.ranks, lengths)
         bounds = bounds_of(lengths)
         entries = np.empty(bounds[-1], _ENTRY)
         kernels.fill_lists(
-            first, last, rows.bounds, rows.ranks, rows.weights, tails.starts, tails.heads, high,
-            bounds[:-1].copy(), entries["row"], entries["weight"],
+            first, last, tails.bounds, tails.ranks, tails.weights, bounds[:-1].copy(), entries["row"],
+            entries["weight"],
         )  # fmt: skip
         ranks = np.empty(0, np.uint32)
         if not every_rank:
@@ -143,17 +175,24 @@ class Compiled:
 
     def probe(
         self, rows: Rows, tails: Tails, first: int, last: int, lists: Lists, others: Rows, other_tails: Tails,
-        base: int, size: int, own: bool, least: float, high: float, most: int,
+        base: int, size: int, own: bool, least: float, most: int,
     ) -> Found:  # fmt: skip
         """Find the indexed rows (base..base + size of `others`) near each of the rows first..last."""
         return Found(
             *kernels.probe(
-                first, last, (rows.bounds, rows.ranks, rows.weights, rows.squares), tails.starts,
+                first, last, (rows.bounds, rows.ranks, rows.weights, rows.squares),
+                (tails.bounds, tails.ranks, tails.weights, tails.cuts),
                 (lists.ranks, lists.bounds, lists.rows, lists.weights),
-                (others.bounds, others.ranks, others.weights, others.squares), other_tails.heads[base : base + size],
-                base, own, least, high, most,
+                (others.bounds, others.ranks, others.weights, others.squares), other_tails.levels,
+                base, size, own, least, most,
             )
         )  # fmt: skip
+
+
+def _code_points(texts: Sequence[str]) -> tuple[Array, Array]:
+    """All characters of the texts one after another, and where each text starts."""
+    bounds = bounds_of(np.fromiter(map(len, texts), np.int64, len(texts)))
+    return np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32), bounds
 
 
 @cache
@@ -165,6 +204,47 @@ def _character_classes() -> Array:
     return classes
 
 
+@cache
+def _folds() -> Array:
+    """What `foldable` makes of each character by itself, where that does not depend on its neighbours.
+
+    It does where a character may combine with the one before it, or is decomposed into one that may; those, and what
+    becomes several characters (unless all only end a word), are marked. Takes about 0.2 s once.
+    """
+    joined = "\n".join(map(chr, _FOLDED)).replace("\n\n\n", "\n \n")
+    characters = unicodedata.normalize("NFKC", joined).split("\n")
+    folds = np.arange(_FOLDED.stop, dtype=np.uint32)
+    followers = _combining()
+    for code, normal in zip(_FOLDED, characters, strict=True):
+        text = normal.casefold()
+        if normal[0] in followers:
+            folds[code] = kernels.BY_PYTHON
+        elif len(text) == 1:
+            folds[code] = ord(text)
+        else:
+            ends = all(character_class(ord(part)) == SEPARATOR for part in text)
+            folds[code] = ord(" ") if ends else kernels.BY_PYTHON
+    return folds
+
+
+def _combining() -> set[str]:
+    """Characters that may combine with the one before them, or change places with it."""
+    out = {chr(code) for code in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))}  # parts of Korean syllables
+    for character in map(chr, _FOLDED):
+        if unicodedata.combining(character):
+            out.add(character)
+        parts = unicodedata.decomposition(character).split()
+        if len(parts) == 2 and not parts[0].startswith("<"):
+            out.add(chr(int(parts[1], 16)))
+    return out
+
+
+_FOLDED = range(0x30000)  # beyond it nothing is folded
+_SLOT = np.dtype(
+    [("hash", np.uint64), ("number", np.uint32), ("texts", np.int32), ("first", np.uint32), ("last", np.uint32)]
+)
+_STEPS = 4.5  # steps of frequency for a factor of e: a group's features differ by a quarter at most
+_28_BITS = np.uint64((1 << 28) - 1)
 # side by side, so that reaching a list costs one cache miss and not two
 _ENTRY = np.dtype([("row", np.int32), ("weight", np.float32)])
 _DAMPED = np.concatenate([[0.0], 1.0 + np.log(np.arange(1, 1024))])

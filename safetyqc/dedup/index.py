@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 
 from safetyqc.dedup.pairs import MARGIN, BackendName, check_similarity, choose_backend
-from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Tails
-from safetyqc.dedup.vectors import Backend, Weights, in_order
+from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Tails, cuts_of
+from safetyqc.dedup.vectors import Backend, Weights, features_of, in_order
 from safetyqc.dedup.vocabulary import FrozenVocabulary, smooth_idf
 from safetyqc.errors import UserError
 
-_FORMAT = 1
+_FORMAT = 2
 _COMPILE_FROM = 5_000_000  # characters in the index or the batch: below it the plain backend answers in milliseconds
 _ALL = 1 << 62
 
@@ -204,11 +204,11 @@ class SimilarityIndex:
         numbered = [self._numbered(block) for block in counted]
         self._learn_idf()
         parts = []
-        identity = np.arange(len(self._table), dtype=np.uint32)
+        features = features_of(np.arange(len(self._table)), self._idf[: len(self._table)])
         for block in numbered:
             size, length = len(block.bounds) - 1, len(block.features)
             out = Rows(block.bounds.copy(), np.empty(length, np.uint32), np.empty(length, np.float32), np.zeros(size))
-            self._worker.weigh(block, identity, self._idf, len(self._table), out, 0)
+            self._worker.weigh(block, features, len(self._table), out, 0)
             parts.append(out)
         return Rows.joined(parts)
 
@@ -220,7 +220,7 @@ class SimilarityIndex:
         """Number the features of the first batch by how common they are in it."""
         for block in counted:
             self._numbered(block)
-        hashes, ranks = self._table.hashes(), self._worker.ranks(self._table.frequencies())
+        hashes, (ranks, _) = self._table.hashes(), self._table.order()
         ordered = np.empty_like(hashes)
         ordered[ranks] = hashes
         self._table = self._worker.table()
@@ -246,9 +246,14 @@ class SimilarityIndex:
         self._known = size
 
     def _segment(self, first: int, rows: Rows) -> _Segment:
-        tails = self._worker.tails(rows, max(self._high - MARGIN, 0.0))
-        lists = self._worker.lists(rows, tails, 0, len(rows), self._high, every_rank=False)
+        cuts = cuts_of(rows, self._groups(), max(self._high - MARGIN, 0.0))
+        tails = self._worker.tails(rows, self._groups(), cuts, self._high)
+        lists = self._worker.lists(tails, 0, len(rows), every_rank=False)
         return _Segment(first, rows, tails, lists)
+
+    def _groups(self) -> Array:
+        """Every feature is a group of its own: which features go together is not known before the texts are."""
+        return np.arange(len(self._table), dtype=np.uint32)
 
     def _merge(self) -> None:
         """Merge the last segments as long as one is not twice as large as its successor."""
@@ -258,14 +263,14 @@ class SimilarityIndex:
 
     def _ask(self, rows: Rows, segment: _Segment, *, own: bool = False) -> Found:
         """Rows near those of a segment; with `own` the rows are the segment's, and each meets those before it."""
-        tails = segment.tails if own else self._worker.tails(rows, max(self._high - MARGIN, 0.0))
+        tails = segment.tails if own else self._worker.tails(rows, self._groups(), segment.tails.cuts, self._high)
         size, least = len(segment.rows), self.min_similarity - 5e-7
 
         def probe(first: int) -> Found:
             last = min(first + 2048, len(rows))
             return self._worker.probe(
                 rows, tails, first, last, segment.lists, segment.rows, segment.tails, 0, size, own, least,
-                self._high, _ALL,
+                _ALL,
             )  # fmt: skip
 
         found = Found.joined(list(in_order(self._worker.workers, probe, range(0, len(rows), 2048))))

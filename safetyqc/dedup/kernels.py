@@ -19,7 +19,9 @@ from safetyqc.dedup.tokens import HASH_SEED, HASH_STEP, LONE, MIX_1, MIX_2, PAIR
 U64 = np.uint64
 _SEED, _STEP, _MIX_1, _MIX_2, _PAIR = U64(HASH_SEED), U64(HASH_STEP), U64(MIX_1), U64(MIX_2), U64(PAIR)
 _S33, _ONE, _ZERO = U64(33), U64(1), U64(0)
-_WORTH = 8
+_WORTH = 1
+BY_PYTHON = np.uint32(0xFFFFFFFF)
+"""Marks, in a table of folded characters, those that `tokens.foldable` has to see in their text."""
 _WORD, _LONE, _REMOVED = np.uint8(WORD), np.uint8(LONE), np.uint8(REMOVED)
 Array = NDArray[Any]
 
@@ -42,17 +44,34 @@ def mixed(value):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def word_hashes(codes, bounds, classes, words, word_bounds):  # type: ignore[no-untyped-def]
-    """Hash the words of each text into `words`; text r has words[word_bounds[r]:word_bounds[r + 1]]."""
+def left_to_python(codes, bounds, folds, out):  # type: ignore[no-untyped-def]
+    """Mark the texts with a character that can only be normalised together with its neighbours; count them."""
+    count = 0
+    for row in range(len(bounds) - 1):
+        for at in range(bounds[row], bounds[row + 1]):
+            code = codes[at]
+            if code < len(folds) and folds[code] == BY_PYTHON:
+                out[row] = True
+                count += 1
+                break
+    return count
+
+
+@compiled
+def word_hashes(codes, bounds, folded, classes, folds, words, word_bounds):  # type: ignore[no-untyped-def]
+    """Hash the words of each text into `words`; text r has words[word_bounds[r]:word_bounds[r + 1]].
+
+    Characters are folded by the table `folds` but in texts that are `folded` already.
+    """
     count = 0
     for row in range(len(bounds) - 1):
         value, inside = _SEED, False
         for at in range(bounds[row], bounds[row + 1]):
             code = codes[at]
+            if code < len(folds) and not folded[row]:
+                code = folds[code]
             kind = classes[code]
             if kind == _WORD:
-                if code >= 65 and code <= 90:
-                    code = code + np.uint32(32)
                 value = (value ^ U64(code)) * _STEP
                 inside = True
                 continue
@@ -119,81 +138,94 @@ def count_features(words, word_bounds, hashes, counts, bounds, fingerprints):  #
 
 
 @compiled
-def refill(slots, ids, old_slots, old_ids):  # type: ignore[no-untyped-def]
+def refill(slots, old_slots):  # type: ignore[no-untyped-def]
     """Move the features of a full table into a larger, empty one."""
     mask = U64(len(slots) - 1)
     for place in range(len(old_slots)):
-        feature = old_slots[place]
-        if feature != _ZERO:
-            slot = feature & mask
-            while slots[slot] != _ZERO:
+        if old_slots[place].hash != _ZERO:
+            slot = old_slots[place].hash & mask
+            while slots[slot].hash != _ZERO:
                 slot = (slot + _ONE) & mask
-            slots[slot], ids[slot] = feature, old_ids[place]
+            slots[slot] = old_slots[place]
 
 
 @compiled
-def number_features(slots, ids, used, hashes, bounds, copies, frequencies, out):  # type: ignore[no-untyped-def]
-    """Give every feature its number, new ones the next, and count in how many texts it stands (`copies` of row r)."""
+def number_features(slots, used, hashes, bounds, first, copies, out):  # type: ignore[no-untyped-def]
+    """Give every feature its number, new ones the next; count its texts, and note the first and last of them.
+
+    The texts are numbered from `first` on, and text r of them counts `copies[r]` times.
+    """
     mask = U64(len(slots) - 1)
     for row in range(len(bounds) - 1):
         for at in range(bounds[row], bounds[row + 1]):
             feature = hashes[at]
             slot = feature & mask
-            while slots[slot] != feature:
-                if slots[slot] == _ZERO:
-                    slots[slot], ids[slot] = feature, used
+            while slots[slot].hash != feature:
+                if slots[slot].hash == _ZERO:
+                    slots[slot].hash, slots[slot].number, slots[slot].first = feature, used, first + row
                     used += 1
                     break
                 slot = (slot + _ONE) & mask
-            out[at] = ids[slot]
-            frequencies[ids[slot]] += copies[row]
+            out[at] = slots[slot].number
+            slots[slot].texts += copies[row]
+            slots[slot].last = first + row
     return used
 
 
 @compiled
-def rank_by_frequency(frequencies):  # type: ignore[no-untyped-def]
-    """Number features anew from the most common (0) to the rarest; equal ones keep their order."""
-    places = np.zeros(frequencies.max() + 2, np.int64)
-    for frequency in frequencies:
-        places[frequency] += 1
-    before = 0
-    for frequency in range(len(places) - 1, -1, -1):
-        places[frequency], before = before, before + places[frequency]
-    ranks = np.empty(len(frequencies), np.uint32)
-    for feature in range(len(frequencies)):
-        ranks[feature] = places[frequencies[feature]]
-        places[frequencies[feature]] += 1
-    return ranks
+def damp(count, damped):  # type: ignore[no-untyped-def]
+    """1 + ln(count), from the table where it reaches."""
+    return damped[count] if count < len(damped) else 1.0 + np.log(count)
 
 
 @compiled
-def weigh_rows(bounds, ids, counts, ranks, idf, damped, indexed, out, first):  # type: ignore[no-untyped-def]
+def sort_by_rank(keys, spare, places, size, highest):  # type: ignore[no-untyped-def]
+    """Sort keys by their upper half (at most `highest`), a byte at a time; return the array that holds them sorted."""
+    shift = 32
+    while highest >> (shift - 32) > 0:
+        places[:] = 0
+        for at in range(size):
+            places[np.int64(keys[at] >> U64(shift)) & 255] += 1
+        before = 0
+        for digit in range(256):
+            before, places[digit] = before + places[digit], before
+        for at in range(size):
+            digit = np.int64(keys[at] >> U64(shift)) & 255
+            spare[places[digit]] = keys[at]
+            places[digit] += 1
+        keys, spare = spare, keys
+        shift += 8
+    return keys
+
+
+@compiled
+def weigh_rows(bounds, ids, counts, features, damped, indexed, out, first):  # type: ignore[no-untyped-def]
     """Turn counts into unit rows, features from the most common to the rarest, written to `out` from row `first` on.
 
     Features of rank `indexed` and above stand in one text only: they count in the norm and are then left out.
     """
     out_bounds, out_ranks, out_weights, out_squares = out
     at = out_bounds[first]
-    keys = np.empty(16, np.uint64)
+    keys, spare, digits = np.empty(16, np.uint64), np.empty(16, np.uint64), np.empty(256, np.int64)
     for row in range(len(bounds) - 1):
         start, stop = bounds[row], bounds[row + 1]
         if stop - start > len(keys):
-            keys = np.empty(2 * (stop - start), np.uint64)
+            keys, spare = np.empty(2 * (stop - start), np.uint64), np.empty(2 * (stop - start), np.uint64)
         kept, squares = 0, 0.0
         for place in range(start, stop):
-            rank, count = ranks[ids[place]], counts[place]
-            if rank < indexed:
-                keys[kept] = (U64(rank) << U64(32)) | U64(count)
+            feature = features[ids[place]]
+            if feature.rank < indexed:
+                keys[kept] = (U64(feature.rank) << U64(32)) | U64(place)
                 kept += 1
             else:
-                weight = (damped[count] if count < len(damped) else 1.0 + np.log(count)) * idf[rank]
+                weight = damp(counts[place], damped) * feature.idf
                 squares += weight * weight
-        keys[:kept].sort()
+        ordered = sort_by_rank(keys, spare, digits, kept, indexed)
         for place in range(kept):
-            rank, count = np.int64(keys[place] >> U64(32)), np.int64(keys[place] & U64(0xFFFFFFFF))
-            weight = (damped[count] if count < len(damped) else 1.0 + np.log(count)) * idf[rank]
+            origin = np.int64(ordered[place] & U64(0xFFFFFFFF))
+            weight = damp(counts[origin], damped) * features[ids[origin]].idf
             squares += weight * weight
-            out_ranks[at + place], out_weights[at + place] = rank, weight
+            out_ranks[at + place], out_weights[at + place] = ordered[place] >> U64(32), weight
         scale, out_squares[first + row] = 1.0 / np.sqrt(max(squares, 1e-300)), 0.0
         for place in range(at, at + kept):
             out_weights[place] *= scale
@@ -204,37 +236,61 @@ def weigh_rows(bounds, ids, counts, ranks, idf, damped, indexed, out, first):  #
 
 
 @compiled
-def split_rows(bounds, weights, low, starts, heads):  # type: ignore[no-untyped-def]
-    """Find where the indexed tail of each row starts: at the feature that brings the norm so far to `low`."""
-    for row in range(len(bounds) - 1):
-        squares, at = 0.0, bounds[row]
-        while at < bounds[row + 1]:
-            longer = squares + np.float64(weights[at]) * weights[at]
-            if longer >= low * low:
+def cut_rows(first, last, rows, groups, cuts, high, tails, write):  # type: ignore[no-untyped-def]
+    """Write the tails of the rows first..last; without `write` only count how many groups each tail has.
+
+    A tail holds the groups from cuts[0] on, and further those up to which the row has norm `high`: they may start a
+    candidate. The others get a negative weight.
+    """
+    bounds, ranks, weights, squares = rows
+    tail_bounds, tail_ranks, tail_weights, levels = tails
+    for row in range(first, last):
+        rest, level, size = squares[row], len(cuts), 0
+        place = bounds[row + 1] - 1
+        while place >= bounds[row]:
+            group = np.int64(groups[ranks[place]])
+            if group < cuts[0] and rest < high * high:
                 break
-            squares = longer
-            at += 1
-        starts[row], heads[row] = at, np.sqrt(squares)
+            if write:
+                level = note_levels(levels, row, level, rest, cuts, group)
+            part = 0.0
+            while place >= bounds[row] and groups[ranks[place]] == group:
+                part += np.float64(weights[place]) * weights[place]
+                place -= 1
+            if write:
+                at = tail_bounds[row] + size
+                tail_ranks[at], tail_weights[at] = group, np.sqrt(part) if rest >= high * high else -np.sqrt(part)
+            size += 1
+            rest -= part
+        if write:
+            note_levels(levels, row, level, rest, cuts, -1)
+        else:
+            tail_bounds[row + 1] = size
 
 
 @compiled
-def count_lists(first, last, bounds, ranks, starts, lengths):  # type: ignore[no-untyped-def]
-    """Count how many of the rows first..last each feature's list will hold."""
-    for row in range(first, last):
-        for at in range(starts[row], bounds[row + 1]):
-            lengths[ranks[at]] += 1
+def note_levels(levels, row, level, rest, cuts, group):  # type: ignore[no-untyped-def]
+    """Store the norm of what is left of a row for the cuts above `group`; return the next column to fill."""
+    while level >= 0 and (level == len(cuts) or group < cuts[level]):
+        levels[row, level] = np.uint8(min(255.0, np.ceil(255.0 * np.sqrt(max(rest, 0.0)) + 1e-3)))
+        level -= 1
+    return level
 
 
 @compiled
-def fill_lists(first, last, bounds, ranks, weights, starts, heads, high, ends, list_rows, list_weights):  # type: ignore[no-untyped-def]
-    """Write the rows' tails into the features' lists; a weight that may not start a candidate is stored negative."""
+def count_lists(start, stop, ranks, lengths):  # type: ignore[no-untyped-def]
+    """Count how many of the tails in start..stop each group's list will hold."""
+    for at in range(start, stop):
+        lengths[ranks[at]] += 1
+
+
+@compiled
+def fill_lists(first, last, bounds, ranks, weights, ends, list_rows, list_weights):  # type: ignore[no-untyped-def]
+    """Write the tails of the rows first..last into the groups' lists."""
     for row in range(first, last):
-        squares = heads[row] * heads[row]
-        for at in range(starts[row], bounds[row + 1]):
-            squares += np.float64(weights[at]) * weights[at]
+        for at in range(bounds[row], bounds[row + 1]):
             place = ends[ranks[at]]
-            list_rows[place] = row - first
-            list_weights[place] = weights[at] if squares >= high * high else -weights[at]
+            list_rows[place], list_weights[place] = row - first, weights[at]
             ends[ranks[at]] = place + 1
 
 
@@ -278,10 +334,10 @@ def grown(array, room):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def list_of(rank, list_ranks):  # type: ignore[no-untyped-def]
+def list_of(rank, list_ranks, list_bounds):  # type: ignore[no-untyped-def]
     """Place of a feature's list: its rank where every feature has a list, else by binary search; -1 if it has none."""
     if len(list_ranks) == 0:
-        return np.int64(rank)
+        return rank if rank + 1 < len(list_bounds) else -1
     low, high = 0, len(list_ranks)
     while low < high:
         middle = (low + high) // 2
@@ -293,26 +349,27 @@ def list_of(rank, list_ranks):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def gather(bounds, ranks, weights, row, rest, start, limit, high, lists, sums, touched):  # type: ignore[no-untyped-def]
-    """Add up, for one row, the products with every indexed row before `limit`, from the rarest feature on.
+def gather(tails, row, rest, cuts, limit, lists, sums, touched):  # type: ignore[no-untyped-def]
+    """Add up, for one row, the products with every indexed row before `limit`, from the rarest group on.
 
-    Once the rest of the row is shorter than `high`, no row not yet met can be near; then a list is read only where it
-    is short enough to cost less than checking the rows that were met. Returns how many were met, and the squared norm
-    of the features not read, which are the row's head from here on.
+    Once no row not yet met can be near, a list is read only where it is short enough to cost less than checking the
+    rows that were met. Returns how many were met, the squared norm of what was not read, and the column of `levels`
+    that holds the norm of what the others have there.
     """
+    bounds, ranks, weights = tails
     list_ranks, list_bounds, list_rows, list_weights = lists
-    met = 0
-    for at in range(bounds[row + 1] - 1, start - 1, -1):
-        weight = weights[at]
-        may_start = rest >= high * high
-        rest -= np.float64(weight) * weight
-        place = list_of(ranks[at], list_ranks)
-        if place < 0:
-            continue
-        entries = range(list_bounds[place], list_bounds[place + 1])
-        if not may_start and len(entries) > _WORTH * met:
-            return met, rest + np.float64(weight) * weight
-        for entry in entries:
+    met, level = 0, 0
+    for at in range(bounds[row], bounds[row + 1]):
+        weight, may_start, rank = abs(weights[at]), weights[at] > 0.0, np.int64(ranks[at])
+        place = list_of(rank, list_ranks, list_bounds)
+        start, stop = (list_bounds[place], list_bounds[place + 1]) if place >= 0 else (0, 0)
+        if not may_start and stop - start > _WORTH * met:
+            while level < len(cuts) and cuts[level] <= rank:
+                level += 1
+            break
+        if rank >= cuts[0]:  # below, lists do not hold every row: what is read there only helps
+            rest -= np.float64(weight) * weight
+        for entry in range(start, stop):
             other = list_rows[entry]
             if other >= limit:
                 break
@@ -322,33 +379,35 @@ def gather(bounds, ranks, weights, row, rest, start, limit, high, lists, sums, t
                 sums[other] = weight * list_weights[entry]
                 touched[met] = other
                 met += 1
-    return met, rest
+    return met, rest, level
 
 
 @compiled
-def probe(first, last, rows, tails, lists, others, other_heads, base, own, least, high, most):  # type: ignore[no-untyped-def]
+def probe(first, last, rows, tails, lists, others, other_levels, base, size, own, least, most):  # type: ignore[no-untyped-def]
     """Find the indexed rows whose cosine with one of the rows first..last is at least `least`.
 
     With `own`, rows and indexed rows are one set, the indexed ones starting at `base`, and a row meets only those
     before it. Returns (indexed row, row, cosine) arrays; stops early with more than `most` of them.
     """
     bounds, ranks, weights, squares = rows
-    starts = tails
+    tail_bounds, tail_ranks, tail_weights, cuts = tails
     other_bounds, other_ranks, other_weights, other_squares = others
-    size = len(other_heads)
     sums, touched = np.zeros(size, np.float32), np.empty(size, np.int32)
     found, room = 0, 1024
     left, right, value = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.float64)
     for row in range(first, last):
         limit = min(row - base, size) if own else size
-        slack = 1e-5 + 1.2e-7 * (bounds[row + 1] - starts[row])  # what adding so many float32 can lose
-        met, rest = gather(bounds, ranks, weights, row, squares[row], starts[row], limit, high, lists, sums, touched)
-        head = np.sqrt(max(rest, 0.0))
+        slack = 1e-5 + 1.2e-7 * (tail_bounds[row + 1] - tail_bounds[row])  # what adding so many float32 can lose
+        met, rest, level = gather(
+            (tail_bounds, tail_ranks, tail_weights), row, squares[row], cuts, limit, lists, sums, touched
+        )
+        step = np.sqrt(max(rest, 0.0)) / 255.0
         for place in range(met):
             other = touched[place]
+            most_left = step * other_levels[base + other, level]
             partial = np.float64(sums[other]) + slack
             sums[other] = 0.0
-            if partial + max(head, other_heads[other]) < least:
+            if partial + most_left < least:
                 continue
             a, b = bounds[row], bounds[row + 1]
             c, d = other_bounds[base + other], other_bounds[base + other + 1]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Tails, bounds_of
+from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Tails, bounds_of, places_of
 from safetyqc.dedup.tokens import features, pair_hash, tokens, word_hash
 
 
@@ -51,6 +51,12 @@ class Table:
         """In how many texts each feature stands, by number."""
         return self._frequencies
 
+    def order(self) -> tuple[Array, Array]:
+        """The rank of each feature, from the most common to the rarest, and the group of each rank: itself."""
+        ranks = np.empty(len(self), np.uint32)
+        ranks[np.argsort(-self._frequencies, kind="stable")] = np.arange(len(self), dtype=np.uint32)
+        return ranks, np.arange(len(self), dtype=np.uint32)
+
     def state(self) -> dict[str, Array]:
         """The arrays that `restore` makes the table from again."""
         return {"keys": self._keys, "ids": self._ids, "frequencies": self._frequencies}
@@ -88,18 +94,12 @@ class Plain:
             lengths[place] = len(counted)
         return Counted(bounds_of(lengths), np.array(hashes, np.uint64), np.array(counts, np.int32), fingerprints)
 
-    def ranks(self, frequencies: Array) -> Array:
-        """Number features from the most common to the rarest."""
-        ranks = np.empty(len(frequencies), np.uint32)
-        ranks[np.argsort(-frequencies, kind="stable")] = np.arange(len(frequencies), dtype=np.uint32)
-        return ranks
-
-    def weigh(self, counted: Counted, ranks: Array, idf: Array, indexed: int, out: Rows, first: int) -> None:
+    def weigh(self, counted: Counted, features: Array, indexed: int, out: Rows, first: int) -> None:
         """Write the unit rows of numbered texts to `out`, from row `first` on, without ranks from `indexed` on."""
         size = len(counted.bounds) - 1
         rows = np.repeat(np.arange(size), np.diff(counted.bounds))
-        ranked = ranks[counted.features]
-        weights = (1.0 + np.log(counted.counts)) * idf[ranked]
+        ranked = features["rank"][counted.features]
+        weights = (1.0 + np.log(counted.counts)) * features["idf"][counted.features]
         norms = np.sqrt(np.bincount(rows, weights * weights, size))
         kept = np.flatnonzero(ranked < indexed)
         kept = kept[np.lexsort((ranked[kept], rows[kept]))]
@@ -109,49 +109,50 @@ class Plain:
         stored = out.weights[place].astype(np.float64)
         out.squares[first : first + size] = np.bincount(rows[kept], stored * stored, size)
 
-    def tails(self, rows: Rows, low: float) -> Tails:
-        """Find the indexed part of each row: from the feature on that brings the norm so far to `low`."""
-        before, after = _running_squares(rows)
+    def tails(self, rows: Rows, groups: Array, cuts: Array, high: float) -> Tails:  # noqa: ARG002 - every group is one feature here
+        """Find the indexed part of each row."""
+        rest = _running_squares(rows)
+        kept = np.flatnonzero((rows.ranks >= cuts[0]) | (rest >= high * high))[::-1]
         owners = np.repeat(np.arange(len(rows)), np.diff(rows.bounds))
-        left_out = after < low * low
-        starts = rows.bounds[:-1] + np.bincount(owners[left_out], minlength=len(rows))
-        heads = rows.squares.copy()
-        inside = starts < rows.bounds[1:]
-        heads[inside] = before[starts[inside]]
-        return Tails(starts, np.sqrt(heads))
+        kept = kept[np.argsort(owners[kept], kind="stable")]
+        weights = np.where(rest[kept] >= high * high, rows.weights[kept], -rows.weights[kept])
+        below = rows.ranks[:, None] < np.append(cuts, np.iinfo(np.int64).max)
+        squares = rows.weights.astype(np.float64) ** 2
+        norms = np.stack([np.bincount(owners, squares * column, len(rows)) for column in below.T], axis=1)
+        levels = np.minimum(np.ceil(255.0 * np.sqrt(norms) + 1e-3), 255.0).astype(np.uint8)
+        bounds = bounds_of(np.bincount(owners[kept], minlength=len(rows)))
+        return Tails(bounds, rows.ranks[kept], weights.astype(np.float32), levels, cuts)
 
     def lists(
         self,
-        rows: Rows,
         tails: Tails,
         first: int,
         last: int,
-        high: float,
         *,
         every_rank: bool = True,  # noqa: ARG002 - naming the ranks costs this backend nothing
     ) -> Lists:
         """Index the tails of the rows first..last."""
-        return compact_lists(rows, tails, first, last, high)
+        return compact_lists(tails, first, last)
 
     def probe(
         self, rows: Rows, tails: Tails, first: int, last: int, lists: Lists, others: Rows, other_tails: Tails,
-        base: int, size: int, own: bool, least: float, high: float, most: int,  # noqa: ARG002 - bound 2 would save nothing here
+        base: int, size: int, own: bool, least: float, most: int,
     ) -> Found:  # fmt: skip
         """Find the indexed rows (base..base + size of `others`) near each of the rows first..last."""
         highest = max((int(part.max(initial=0)) for part in (rows.ranks, others.ranks)), default=0)
         dense, parts, found = np.zeros(highest + 1), [], 0
-        heads = other_tails.heads[base : base + size]
+        heads = other_tails.levels[base : base + size, 0] / 255.0
         for row in range(first, last):
             limit = min(row - base, size) if own else size
-            sums = self._sums(rows, tails, row, lists, limit)
-            near = np.flatnonzero(sums + 1e-5 + np.maximum(heads[:limit], tails.heads[row]) >= least)
+            sums = self._sums(tails, row, lists, limit)
+            near = np.flatnonzero(sums + 1e-5 + heads[:limit] * (tails.levels[row, 0] / 255.0) >= least)
             near = near[sums[near] > 0.0]
             if not len(near):
                 continue
             ranks, weights = rows.row(row)
             dense[ranks] = weights
             starts, stops = others.bounds[base + near], others.bounds[base + near + 1]
-            entries = _spans(starts, stops)
+            entries = places_of(starts, stops)
             products = dense[others.ranks[entries]] * others.weights[entries]
             cosines = np.add.reduceat(products, bounds_of(stops - starts)[:-1])
             dense[ranks] = 0.0
@@ -162,16 +163,16 @@ class Plain:
                 break
         return Found.joined(parts)
 
-    def _sums(self, rows: Rows, tails: Tails, row: int, lists: Lists, limit: int) -> Array:
+    def _sums(self, tails: Tails, row: int, lists: Lists, limit: int) -> Array:
         """Products of one row's tail with the indexed tails of the first `limit` rows."""
-        place = slice(tails.starts[row], rows.bounds[row + 1])
-        ranks, weights = rows.ranks[place], rows.weights[place]
+        place = slice(tails.bounds[row], tails.bounds[row + 1])
+        ranks, weights = tails.ranks[place], np.abs(tails.weights[place])
         at = np.searchsorted(lists.ranks, ranks)
         at[at == len(lists.ranks)] = 0
         known = lists.ranks[at] == ranks if len(lists.ranks) else np.zeros(len(ranks), bool)
         at, weights = at[known], weights[known]
         starts, stops = lists.bounds[at], lists.bounds[at + 1]
-        entries = _spans(starts, stops)
+        entries = places_of(starts, stops)
         owners = lists.rows[entries]
         products = np.abs(lists.weights[entries]) * np.repeat(weights, stops - starts)
         return np.bincount(owners[owners < limit], products[owners < limit], limit)
@@ -183,29 +184,17 @@ class Plain:
         return self._hashes[feature]
 
 
-def compact_lists(rows: Rows, tails: Tails, first: int, last: int, high: float) -> Lists:
+def compact_lists(tails: Tails, first: int, last: int) -> Lists:
     """Index the tails of the rows first..last; only ranks that have entries get a list."""
-    entries = _spans(tails.starts[first:last], rows.bounds[first + 1 : last + 1])
-    owners = np.repeat(np.arange(last - first), rows.bounds[first + 1 : last + 1] - tails.starts[first:last])
-    order = np.argsort(rows.ranks[entries], kind="stable")
-    entries, owners = entries[order], owners[order]
-    ranks, lengths = np.unique(rows.ranks[entries], return_counts=True)
-    may_start = _running_squares(rows)[1][entries] >= high * high
-    weights = np.where(may_start, rows.weights[entries], -rows.weights[entries])
-    return Lists(ranks, bounds_of(lengths), owners.astype(np.int32), weights)
+    place = slice(tails.bounds[first], tails.bounds[last])
+    owners = np.repeat(np.arange(last - first), np.diff(tails.bounds[first : last + 1]))
+    order = np.argsort(tails.ranks[place], kind="stable")
+    ranks, lengths = np.unique(tails.ranks[place], return_counts=True)
+    return Lists(ranks, bounds_of(lengths), owners[order].astype(np.int32), tails.weights[place][order])
 
 
-def _running_squares(rows: Rows) -> tuple[Array, Array]:
-    """Squared norm of each row before, and up to and with, each of its features."""
-    squares = rows.weights.astype(np.float64) ** 2
-    total = np.concatenate([[0.0], np.cumsum(squares)])
-    base = np.repeat(total[rows.bounds[:-1]], np.diff(rows.bounds))
-    return total[:-1] - base, total[1:] - base
-
-
-def _spans(starts: Array, stops: Array) -> Array:
-    """All places from each start to its stop, one after another."""
-    lengths = stops - starts
-    ends = np.cumsum(lengths)
-    spans: Array = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
-    return spans
+def _running_squares(rows: Rows) -> Array:
+    """Squared norm of each row up to and with each of its features."""
+    total = np.concatenate([[0.0], np.cumsum(rows.weights.astype(np.float64) ** 2)])
+    base: Array = total[1:] - np.repeat(total[rows.bounds[:-1]], np.diff(rows.bounds))
+    return base

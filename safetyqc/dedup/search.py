@@ -159,8 +159,8 @@ def extend(
     rows, apart = vectors.rows, int(vectors.texts.searchsorted(len(old)))
     parts = []
     if 0 < apart < len(rows):
-        parts.append(join(rows, worker, known.min_similarity, apart=apart, limit_bytes=limit))
-    found = join(_rows_from(rows, apart), worker, known.min_similarity, limit_bytes=limit)
+        parts.append(join(rows, vectors.groups, worker, known.min_similarity, apart=apart, limit_bytes=limit))
+    found = join(_rows_from(rows, apart), vectors.groups, worker, known.min_similarity, limit_bytes=limit)
     parts.append(replace(found, left=found.left + apart, right=found.right + apart))
     return Search(tuple(order), _with(known, vectors, Found.joined(parts)))
 

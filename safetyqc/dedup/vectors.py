@@ -43,6 +43,13 @@ class Table(Protocol):
     def frequencies(self) -> Array:
         """In how many texts each feature stands, by number."""
 
+    def order(self) -> tuple[Array, Array]:
+        """The rank of each feature, from the most common to the rarest, and the group of each rank (ascending).
+
+        A group is a run of ranks whose features mostly stand in the same texts. Features of one text only come last;
+        they need no group.
+        """
+
     def state(self) -> dict[str, Array]:
         """The arrays that `restore` makes the table from again."""
 
@@ -61,21 +68,21 @@ class Backend(Protocol):
     def count(self, texts: Sequence[str]) -> Counted:
         """Tokenise texts and count their features."""
 
-    def ranks(self, frequencies: Array) -> Array:
-        """Number features from the most common to the rarest."""
+    def weigh(self, counted: Counted, features: Array, indexed: int, out: Rows, first: int) -> None:
+        """Write unit rows to `out`, from row `first` on, without ranks from `indexed` on.
 
-    def weigh(self, counted: Counted, ranks: Array, idf: Array, indexed: int, out: Rows, first: int) -> None:
-        """Write unit rows to `out`, from row `first` on, without ranks from `indexed` on."""
+        `features` holds `rank` and `idf` of each feature, by number (see `features_of`).
+        """
 
-    def tails(self, rows: Rows, low: float) -> Tails:
-        """Find the indexed part of each row."""
+    def tails(self, rows: Rows, groups: Array, cuts: Array, high: float) -> Tails:
+        """Find the indexed part of each row; `groups` names the group of each rank, `high` the norm to start from."""
 
-    def lists(self, rows: Rows, tails: Tails, first: int, last: int, high: float, *, every_rank: bool = True) -> Lists:
+    def lists(self, tails: Tails, first: int, last: int, *, every_rank: bool = True) -> Lists:
         """Index the tails of the rows first..last; without `every_rank` only ranks that have entries get a list."""
 
     def probe(
         self, rows: Rows, tails: Tails, first: int, last: int, lists: Lists, others: Rows, other_tails: Tails,
-        base: int, size: int, own: bool, least: float, high: float, most: int,
+        base: int, size: int, own: bool, least: float, most: int,
     ) -> Found:  # fmt: skip
         """Find the indexed rows near each of the rows first..last."""
 
@@ -90,6 +97,8 @@ class Vectors:
     vocabulary: FrozenVocabulary
     ranked_hashes: Array
     """Hash of the feature of each rank that the rows use."""
+    groups: Array
+    """Group of each such rank."""
 
 
 def vectorise(
@@ -122,9 +131,11 @@ def vectorise(
     leaders = _equal_words(texts, firsts, np.concatenate(prints), apart)
     kept = leaders == np.arange(len(firsts))
     own = _frozen(table, len(texts))
-    rows, hashes = _weigh(backend, spool, ~kept, table, weights, vocabulary or own, limit_bytes)
+    rows, hashes, groups = _weigh(
+        backend, spool, ~kept, table, weights, vocabulary, (vocabulary or own).texts, limit_bytes
+    )
     same_as = firsts[leaders[np.searchsorted(firsts, first_of)]]
-    return Vectors(rows, firsts[kept], same_as, vocabulary or own, hashes)
+    return Vectors(rows, firsts[kept], same_as, vocabulary or own, hashes, groups)
 
 
 def in_order(workers: int, function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
@@ -190,25 +201,34 @@ def _weigh(
     dropped: Array,
     table: Table,
     weights: Weights,
-    vocabulary: FrozenVocabulary,
+    vocabulary: FrozenVocabulary | None,
+    texts: int,
     limit_bytes: float,
-) -> tuple[Rows, Array]:
-    """Weigh all counted texts but the dropped ones; also return the hash of each rank that the rows can use."""
+) -> tuple[Rows, Array, Array]:
+    """Weigh all counted texts but the dropped ones; also return the hash and the group of each rank in use."""
     frequencies = table.frequencies()
-    ranks, shared = backend.ranks(frequencies), int(np.count_nonzero(frequencies > 1))
+    (ranks, groups), shared = table.order(), int(np.count_nonzero(frequencies > 1))
     hashes = np.empty(len(table), np.uint64)
     hashes[ranks] = table.hashes()
     idf = np.ones(len(table))
     if weights == "tfidf":
-        idf = smooth_idf(vocabulary.frequencies_of(hashes), vocabulary.texts)
+        idf = smooth_idf(frequencies if vocabulary is None else vocabulary.frequencies_of(table.hashes()), texts)
+    features = features_of(ranks, idf)
     rows = _reserve(spool, dropped, frequencies, limit_bytes)
 
     def write(part: tuple[Counted, int]) -> None:
-        backend.weigh(part[0], ranks, idf, shared, rows, part[1])
+        backend.weigh(part[0], features, shared, rows, part[1])
 
     for _ in in_order(backend.workers, write, _kept(spool, dropped, release=True)):
         pass
-    return rows, hashes[:shared].copy()
+    return rows, hashes[:shared].copy(), groups[:shared]
+
+
+def features_of(ranks: Array, idf: Array) -> Array:
+    """Put the rank and the idf of each feature side by side, so that to look them up costs one cache miss."""
+    features = np.empty(len(ranks), [("rank", np.uint32), ("idf", np.float32)])
+    features["rank"], features["idf"] = ranks, idf
+    return features
 
 
 def _kept(spool: Spool, dropped: Array, *, release: bool = False) -> Iterator[tuple[Counted, int]]:

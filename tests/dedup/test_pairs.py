@@ -92,8 +92,8 @@ def test_small_memory_gives_the_same_pairs_in_blocks(backend, monkeypatch):
     reference = find_pairs(items, 0.6, backend="plain")
     blocks = []
 
-    def cut_small(rows, starts, size, _, cut=pairs_module._index_blocks):
-        blocks.extend(cut(rows, starts, size, 4000))
+    def cut_small(bounds, size, _, cut=pairs_module._index_blocks):
+        blocks.extend(cut(bounds, size, 4000))
         return blocks
 
     monkeypatch.setattr(pairs_module, "_index_blocks", cut_small)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safetyqc.dedup.pairs import BACKENDS, choose_backend
+from safetyqc.dedup.rows import cuts_of
 from safetyqc.dedup.tokens import feature_hash, features, tokens
 from safetyqc.dedup.vectors import in_order, vectorise
 
@@ -59,6 +60,24 @@ def test_tf_weights_do_not_depend_on_the_other_texts(backend):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=25), min_size=1, max_size=8))
 def test_compiled_tokeniser_counts_what_python_counts(texts):
+    assert_counted_alike(texts)
+
+
+_ODD = (
+    *range(0x3400),
+    *range(0x4DF0, 0x4E10),
+    *range(0xA400, 0xAC20),
+    *range(0xF900, 0x10000),
+    *range(0x1D400, 0x1D420),
+)
+
+
+@pytest.mark.parametrize("text", ["A{0}b {0}", "a{0}\u0301 {0}\u3099{0}", "\u1100{0}", "ﬁ{0}A"])
+def test_compiled_tokeniser_folds_every_character_as_python_does(text):
+    assert_counted_alike([text.format(chr(code)) for code in (*_ODD, 0x1F642, 0x2F800, 0x2FA1D, 0xE0100, 0xD800)])
+
+
+def assert_counted_alike(texts):
     compiled, plain = (choose_backend(name, 0).count(texts) for name in ("compiled", "plain"))
     assert compiled.bounds.tolist() == plain.bounds.tolist()
     for place, text in enumerate(texts):
@@ -98,3 +117,30 @@ def test_threads_yield_results_in_the_order_of_the_items(workers):
 def test_an_error_in_a_thread_reaches_the_caller():
     with pytest.raises(ZeroDivisionError):
         list(in_order(2, lambda item: 1 // item, [1, 0]))
+
+
+def test_features_of_one_quoted_passage_form_one_group():
+    passage = "one quoted passage in many of the conversations"
+    texts = [f"{passage} {text}" if place % 3 == 0 else text for place, text in enumerate(some_texts(90))]
+    vectors = vectorise(texts, choose_backend("compiled", 0))
+    ranks = {hash_: rank for rank, hash_ in enumerate(vectors.ranked_hashes.tolist())}
+    groups = [vectors.groups[ranks[feature_hash(feature)]] for feature in features(passage)]
+    assert len(set(groups)) == 1
+    assert vectors.groups[ranks[feature_hash("fire")]] != groups[0]
+    assert (np.diff(vectors.groups.astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_tail_and_its_levels_hold_the_norm_of_the_whole_row(backend):
+    worker = choose_backend(backend, 0)
+    vectors = vectorise(some_texts(60), worker)
+    rows, groups = vectors.rows, vectors.groups
+    tails = worker.tails(rows, groups, cuts_of(rows, groups, 0.6), 0.8)
+    assert (tails.levels[:, :-1] <= tails.levels[:, 1:]).all()
+    for row in range(len(rows)):
+        place = slice(tails.bounds[row], tails.bounds[row + 1])
+        ranks, weights = tails.ranks[place], tails.weights[place]
+        assert (np.diff(ranks.astype(int)) < 0).all()
+        above = (weights[ranks >= tails.cuts[0]].astype(float) ** 2).sum()
+        assert np.sqrt(rows.squares[row] - above) == pytest.approx(tails.levels[row, 0] / 255, abs=1 / 200)
+        assert np.sqrt(rows.squares[row]) <= tails.levels[row, -1] / 255 + 1e-6
