@@ -190,9 +190,9 @@ def sort_by_rank(keys, spare, places, size, highest):  # type: ignore[no-untyped
         for digit in range(256):
             before, places[digit] = before + places[digit], before
         for at in range(size):
-            digit = np.int64(keys[at] >> U64(shift)) & 255
-            spare[places[digit]] = keys[at]
-            places[digit] += 1
+            byte = np.int64(keys[at] >> U64(shift)) & 255
+            spare[places[byte]] = keys[at]
+            places[byte] += 1
         keys, spare = spare, keys
         shift += 8
     return keys
