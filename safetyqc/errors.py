@@ -10,7 +10,7 @@
     |-- ModelError              a call to a model went wrong; becomes a Failure record, never a number
     |   `-- FatalModelError       exit 3   wrong key, no such model, no credit: the run stops at once, all saved
     |-- BudgetReached             exit 0   --max-cost stopped the run cleanly
-    |-- Deferred                  exit 0   the answer comes with a batch: nothing failed, nothing is done yet
+    |-- Deferred                  exit 2   the answer comes with a batch, and this command cannot do without it
     `-- Interrupted               exit 130 the user pressed Ctrl-C; everything answered is saved
 
 Every message says what (with the value), where (file, line, record) and how to mend it.
@@ -122,9 +122,9 @@ class BudgetReached(SafetyqcError):
 
 
 class Deferred(SafetyqcError):
-    """The answer comes with a batch; whatever needs it is done by the same command once the batch is collected."""
+    """The answer comes with a batch; a stage leaves what needs it to a later call, anything else ends here."""
 
-    exit_code = 0
+    exit_code = 2
 
 
 class Interrupted(SafetyqcError):

@@ -157,6 +157,14 @@ async def test_the_first_press_finishes_what_is_in_flight() -> None:
     assert sorted(finished) == [0, 1, 2]
 
 
+def test_whoever_wants_to_know_is_told_of_every_press() -> None:
+    stop, told = Stop(), list[int]()
+    stop.on_press(lambda: told.append(stop.presses))
+    stop.press()
+    stop.press()
+    assert told == [1, 2]
+
+
 async def test_the_second_press_cancels() -> None:
     stop = Stop()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,14 +36,23 @@ def status(run: o.Run = None, config_file: o.ConfigFile = None, as_json: o.AsJso
     Example: safetyqc batch status --run safetyqc-run
     """
     config = load_config(config_file, {"run": run})
-    found: list[Collected] = []
-
-    async def work(session: Session) -> None:
-        found.extend(await session.batching[1].look())
-
-    in_session(config, work, quiet=True)
+    found = asyncio.run(_look(config))
     _show(found, as_json=as_json)
     _next(config, [one for one in found if one.batch.is_open])
+
+
+async def _look(config: Config) -> list[Collected]:
+    """Look without the run's lock: another command may be writing it."""
+    from safetyqc.llm.batches import BatchDesk
+    from safetyqc.pipeline.session import open_client
+    from safetyqc.store import Store
+
+    with Store.read(config.run) as store:
+        desk = BatchDesk(store, open_client(config, store))
+        try:
+            return await desk.look()
+        finally:
+            await desk.close()
 
 
 def collect(

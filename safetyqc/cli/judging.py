@@ -116,6 +116,7 @@ def judge(
     api_base: o.ApiBase = None,
     concurrency: o.Concurrency = None,
     max_cost: o.MaxCost = None,
+    stand_in: o.StandIn = None,
     lane: o.Lane = None,
     workers: o.Workers = None,
     fresh: o.Fresh = None,
@@ -145,7 +146,13 @@ def judge(
         "judge.confidence": confidence,
     }
     settings = o.model_flags(
-        api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane, workers=workers, fresh=fresh
+        api_base=api_base,
+        concurrency=concurrency,
+        max_cost=max_cost,
+        stand_in=stand_in,
+        lane=lane,
+        workers=workers,
+        fresh=fresh,
     )
     config = load_config(config_file, flags | settings)
     check_settings(config, judges=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -54,7 +55,8 @@ def check(
             typer.echo(line)
     if not report.usable:
         raise typer.Exit(3)
-    next_step(f"safetyqc generate -n 18 -m {model}")
+    there = f" --api-base {shlex.quote(api_base)}" if api_base else ""
+    next_step(f"safetyqc generate -n 18 -m {shlex.quote(model)}{there}" + (f" --lane {lane}" if lane else ""))
 
 
 def _told(report: ModelReport) -> list[str]:
@@ -70,7 +72,7 @@ def _told(report: ModelReport) -> list[str]:
         "lane": report.lane + (f" ({report.api_base})" if report.api_base else ""),
         "key": report.key,
         "answers": f"yes, in {report.latency_s:.1f} s" if report.answered and report.latency_s is not None else "no",
-        "schema": report.format or "not followed",
+        "schema": (report.format or "not followed") if report.answered else "not tried",
         "limits": ", ".join(limits) or "not told",
         "price": price,
     }

@@ -65,6 +65,15 @@ Workers = Annotated[
         "--workers", metavar="N|auto", help="Processes that send requests (default: this one).", show_default=False
     ),
 ]
+StandIn = Annotated[
+    str | None,
+    typer.Option(
+        "--fallback",
+        metavar="MODEL",
+        help="Answers where a model cannot be reached or used at all.",
+        show_default=False,
+    ),
+]
 Fresh = Annotated[
     bool | None, typer.Option("--fresh", help="Ask again even what this run has already paid for.", show_default=False)
 ]
@@ -150,6 +159,7 @@ def model_flags(
     lane: str | None = None,
     workers: str | None = None,
     fresh: bool | None = None,
+    stand_in: str | None = None,
 ) -> dict[str, Any]:
     """The flags of the `models` section by their dotted names; None where a flag was not given."""
     return {
@@ -159,6 +169,7 @@ def model_flags(
         "models.lane": lane,
         "models.workers": int(workers) if workers and workers.isdecimal() else workers,
         "models.fresh": fresh,
+        "models.fallback": stand_in,
     }
 
 

@@ -82,6 +82,7 @@ def run(
     api_base: o.ApiBase = None,
     concurrency: o.Concurrency = None,
     max_cost: o.MaxCost = None,
+    stand_in: o.StandIn = None,
     lane: o.Lane = None,
     workers: o.Workers = None,
     quiet: o.Quiet = False,
@@ -107,7 +108,9 @@ def run(
         "export.format": format_name,
         "export.val_share": val_share,
     }
-    models = o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane, workers=workers)
+    models = o.model_flags(
+        api_base=api_base, concurrency=concurrency, max_cost=max_cost, stand_in=stand_in, lane=lane, workers=workers
+    )
     config = load_config(config_file, flags | models)
     if not files and config.generate.model is None:
         config = load_config(config_file, flags | models | {"generate.model": choose_model(None)})

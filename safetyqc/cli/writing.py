@@ -64,6 +64,7 @@ def generate(
     api_base: o.ApiBase = None,
     concurrency: o.Concurrency = None,
     max_cost: o.MaxCost = None,
+    stand_in: o.StandIn = None,
     lane: o.Lane = None,
     workers: o.Workers = None,
     fresh: o.Fresh = None,
@@ -89,7 +90,13 @@ def generate(
         "generate.seed": seed,
     }
     models = o.model_flags(
-        api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane, workers=workers, fresh=fresh
+        api_base=api_base,
+        concurrency=concurrency,
+        max_cost=max_cost,
+        stand_in=stand_in,
+        lane=lane,
+        workers=workers,
+        fresh=fresh,
     )
     config = load_config(config_file, flags | models)
     wanted = parse_counts(top_up or [], "--top-up")
@@ -131,6 +138,7 @@ def rewrite(
     api_base: o.ApiBase = None,
     concurrency: o.Concurrency = None,
     max_cost: o.MaxCost = None,
+    stand_in: o.StandIn = None,
     lane: o.Lane = None,
     batch: o.Batch = False,
     quiet: o.Quiet = False,
@@ -149,7 +157,9 @@ def rewrite(
         "judge.rubric": rubric,
     }
     config = load_config(
-        config_file, flags | o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane)
+        config_file,
+        flags
+        | o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, stand_in=stand_in, lane=lane),
     )
 
     async def work(session: Session) -> None:
@@ -178,6 +188,7 @@ def augment(
     api_base: o.ApiBase = None,
     concurrency: o.Concurrency = None,
     max_cost: o.MaxCost = None,
+    stand_in: o.StandIn = None,
     lane: o.Lane = None,
     quiet: o.Quiet = False,
 ) -> None:
@@ -194,7 +205,9 @@ def augment(
         "judge.rubric": rubric,
     }
     config = load_config(
-        config_file, flags | o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, lane=lane)
+        config_file,
+        flags
+        | o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, stand_in=stand_in, lane=lane),
     )
     counts = parse_counts(wanted, "--more")
 

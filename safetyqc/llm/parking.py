@@ -84,7 +84,8 @@ class ParkingClient:
                 return self._from_batch(placed)
             self._tell_once(placed.model)
         if placed.key in self._waiting:
-            raise Deferred(f"{placed.model}: waits in a batch")
+            fix = "collect it first: `safetyqc batch collect --wait`"
+            raise Deferred(f"{placed.model}: this very request waits in a batch\n  fix: {fix}")
         return await self.door.complete(request)
 
     def _from_batch(self, request: Request) -> Reply:

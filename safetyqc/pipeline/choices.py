@@ -84,7 +84,7 @@ def check_settings(
     from safetyqc.local import find_weights
     from safetyqc.rubrics import load_rubric_set
 
-    models: list[str | None] = [rewriter_model(config)]
+    models: list[str | None] = [rewriter_model(config), config.models.fallback]
     filter_settings(config)
     if judges:
         rubric = load_rubric_set(config.judge.rubric)
@@ -107,5 +107,5 @@ def check_settings(
 def models_of(config: Config) -> list[str]:
     """Every model that a run may ask, so that what it takes to reach them can be loaded in time."""
     judges = (*judge_models(config), config.judge.fallback, config.rewrite.judge)
-    named = (config.generate.model, config.generate.assistant, rewriter_model(config), *judges)
+    named = (config.generate.model, config.generate.assistant, rewriter_model(config), *judges, config.models.fallback)
     return [model for model in dict.fromkeys(named) if model and model != EMBEDDED]

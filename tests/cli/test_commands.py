@@ -139,6 +139,18 @@ def test_json_is_all_there_is_on_stdout(line: list[str], cli: Cli, folder: Path)
     assert isinstance(json.loads(ended.out), dict)
 
 
+def test_models_check_says_how_to_go_on_with_the_same_server(cli: Cli, serve: Serve) -> None:
+    url = serve().base_url
+    ended = cli("models", "check", "-m", "openai/test", "--api-base", url, "--lane", "direct")
+    assert f"next:  safetyqc generate -n 18 -m openai/test --api-base {url} --lane direct\n" in ended.err
+
+
+def test_models_check_claims_nothing_of_a_model_that_does_not_answer(cli: Cli) -> None:
+    ended = cli("models", "check", "-m", "openai/gpt-4o-mini")
+    assert (ended.code, "OPENAI_API_KEY is not set" in ended.out) == (3, True)
+    assert "schema   not tried" in ended.out
+
+
 def test_models_check_gives_json(cli: Cli, serve: Serve) -> None:
     ended = cli("models", "check", "-m", "openai/test", "--api-base", serve().base_url, "--json")
     assert ended.code == 0, ended.err

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from safetyqc.errors import NotComparableError, UserError
+from safetyqc.errors import Deferred, FatalModelError, NotComparableError, UserError
 from safetyqc.judge.panel import RULES, PanelJudge, combine
 from safetyqc.records import Conversation, Judgment, Score
 from safetyqc.rubrics import RubricSet, load_rubric_set
@@ -34,6 +34,25 @@ class Fixed:
 
     async def judge(self, conversation: Conversation) -> Judgment:
         return judgment(self.name, self.said)
+
+
+class Failing(Fixed):
+    """Never says anything."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        super().__init__(name, score("pass"))
+        self.error = error
+
+    async def judge(self, conversation: Conversation) -> Judgment:
+        raise self.error
+
+
+async def test_a_member_that_waits_for_a_batch_hides_no_member_that_cannot_work() -> None:
+    waiting, hopeless = Failing("a", Deferred("goes with a batch")), Failing("b", FatalModelError("wrong key"))
+    with pytest.raises(FatalModelError, match="wrong key"):
+        await PanelJudge([waiting, hopeless], ONE).judge(conversation())
+    with pytest.raises(Deferred):
+        await PanelJudge([Fixed("c", score("pass")), waiting], ONE).judge(conversation())
 
 
 TABLE = [

@@ -196,7 +196,9 @@ async def test_a_running_batch_stays_open_and_its_requests_wait(tmp_path: Path) 
         found = one(await b.desk.collect())
         assert (found.batch.is_open, found.waiting, found.state and found.state.status) == (True, 12, "in_progress")
         b.client.refresh()
-        with pytest.raises(Deferred):
+        with pytest.raises(
+            Deferred, match=r"waits in a batch\n  fix: collect it first: `safetyqc batch collect --wait`"
+        ):
             await b.client.complete(REQUESTS[0])  # no other command may pay for it beside the batch
         assert b.server.witness.good.total() == 0
         await b.client.complete(request(99))

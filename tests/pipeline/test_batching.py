@@ -105,6 +105,32 @@ def test_while_a_batch_runs_no_command_pays_for_its_requests(cli: Cli, serve: Se
     assert (server.witness.good.total(), server.witness.paid_twice) == (COUNT, 0)
 
 
+def test_the_status_can_be_seen_while_another_command_writes_the_run(cli: Cli, serve: Serve, data: Path) -> None:
+    server = serve(batch_s=60)
+    cli(*line(server, "judge", data, "--batch"))
+    with Store.open("r"):
+        status = cli("batch", "status", "--run", "r", "--json")
+        assert (status.code, cli("batch", "collect", "--run", "r").code) == (0, 2)
+    [told] = json.loads(status.out)
+    assert (told["batch"]["batch_id"], told["provider"]["status"], told["waiting"]) == ("batch_1", "in_progress", COUNT)
+
+
+def test_waiting_can_be_stopped_and_the_batch_goes_on(serve: Serve, data: Path, tmp_path: Path) -> None:
+    server = serve(batch_s=60)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    safetyqc = [sys.executable, "-m", "safetyqc"]
+    submit = [*safetyqc, *map(str, line(server, "judge", data, "--batch"))]
+    subprocess.run(submit, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, check=True, timeout=60)
+    wait = [*safetyqc, "batch", "collect", "--run", "r", "--wait"]
+    with subprocess.Popen(wait, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stderr is not None
+        assert "in_progress" in waiting.stderr.readline()
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(30) == 130
+    assert server.desk.batches["batch_1"].status == "in_progress"
+
+
 def test_a_server_without_batches_is_asked_call_by_call(cli: Cli, serve: Serve, data: Path) -> None:
     server = serve(batch_faults=["no_batches"])
     ended = cli(*line(server, "judge", data, "--batch"))

@@ -120,6 +120,20 @@ def test_a_dry_run_asks_nothing(cli: Cli, serve: Serve) -> None:
     assert server.witness.received.total() == 0
 
 
+def test_a_fallback_answers_for_a_model_that_cannot_be_used(
+    cli: Cli, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve()
+    monkeypatch.setenv("HOSTED_VLLM_API_BASE", server.base_url)
+    words = ["generate", "-n", "9", "-m", "groq/any", "--mode", "oneshot", "--run", "r"]
+    alone = cli(*words)
+    assert (alone.code, "GROQ_API_KEY is not set" in alone.err) == (3, True)
+    helped = cli(*words, "--fallback", "hosted_vllm/other")
+    assert (helped.code, "generate: 9 done" in helped.err) == (0, True)
+    with Store.read("r") as store:
+        assert {spent.model for spent in store.spending()} == {"hosted_vllm/other"}
+
+
 def test_an_estimate_for_fewer_than_planned_is_about_the_whole_plan(cli: Cli, serve: Serve) -> None:
     server = serve()
     assert cli("generate", *run_line(server)[1:]).code == 0
