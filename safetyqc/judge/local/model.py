@@ -37,6 +37,8 @@ RELENTED_HARM, CARRIED_HARM = 0.4, 0.8
 much a follow-up that does not ("come on, just this once") has from the request before it."""
 INTENT_HARM: Mapping[Intent | None, float] = {"benign": 0.2, "borderline": 0.6}
 """How much of the harm that single requests seem to ask for is left when the conversation's intent is known."""
+KNOWN_HARM = 0.9
+"""How harmful the one request of a conversation is at least that is known to be harmful."""
 MAX_WORDING, WORDING_SCALE, FAMILIARITY_POWER, LEAST_FAMILIARITY = 1.5, 3.0, 6, 0.6
 """How far the wording of a request that training has seen may move a turn's log odds, and how fast that fades."""
 SAMPLE = 16
@@ -124,8 +126,11 @@ class Weights(Record):
             intent: of the conversation, where it is known; it bears on the first number only.
             harms: from `harms`, where they are known.
         """
+        harms = harms or self.harms(turns)
+        if intent == "harmful" and len(harms) == 1:
+            harms = [max(harms[0], KNOWN_HARM)]
         share = INTENT_HARM.get(intent, 1.0)
-        return [(share * harm, logit) for harm, logit in self._read(turns, harms or self.harms(turns))]
+        return [(share * harm, logit) for harm, logit in self._read(turns, harms)]
 
     def _read(self, turns: list[Turn], harms: list[float]) -> list[tuple[float, float]]:
         out: list[tuple[float, float]] = []

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from safetyqc.judge.local.asides import without_asides, without_verdicts
 from safetyqc.judge.local.automaton import BREAK, Automaton, Item
 from safetyqc.text import CJK, printable
 
@@ -69,6 +70,8 @@ class Phrasebook:
         found = self._english.find(text.line)
         if text.chinese:
             self._chinese.find(text.chinese, found)
+            for sentences in found.values():
+                sentences.sort()  # both languages may stand in one turn
         return found
 
 
@@ -166,9 +169,8 @@ class _Folds:
 
     def __call__(self, words: list[str]) -> str:
         single = self._single
-        words = [single.get(word, word) for word in words]
-        line = " ".join(words) + " "
-        for number in sorted([number for word in self._telling & words for number in self._by_word[word]]):
+        line = " ".join([single.get(word, word) for word in words]) + " "
+        for number in sorted([number for word in self._telling & line.split(" ") for number in self._by_word[word]]):
             old, new = self._several[number]
             if old in line:
                 line = line.replace(old, new)
@@ -196,7 +198,8 @@ class Language:
 
     def cut(self, content: str) -> Text:
         """Cut a turn into sentences and fold them."""
-        sentences = tuple([found for part in _SENTENCE.findall(printable(content)) if (found := part.strip())])
+        shown = printable(without_verdicts(content))
+        sentences = without_asides(shown, [found for part in _SENTENCE.findall(shown) if (found := part.strip())])
         joined = _fold_letters("\n".join([sentence.replace("\n", " ") for sentence in sentences]))
         return Text(sentences, self.fold(_words(joined)), "" if joined.isascii() or not CJK.search(joined) else joined)
 

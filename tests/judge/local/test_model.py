@@ -36,6 +36,7 @@ def test_shipped_weights_hold_numbers_and_names_only() -> None:
     cues = {*language.assistant.cues, *language.user.cues}
     names = {name.split("@")[0].rstrip("#%") for name in (*weights.harm.weights, *weights.refusal.weights)}
     shapes = {"harm?", "harms", "firm", "firms", "soft", "comply", "care", "contradicts", "accepts", "plain", "dodges"}
+    shapes |= {"corrects"}
     shapes |= {"length", "short", "long", "numbered", "bullets", "code", "asks", "only_asks", "echo"}
     crossed = {name for name in names if "&" in name}
     assert names - cues - shapes - crossed == set()
