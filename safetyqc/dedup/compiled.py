@@ -133,9 +133,10 @@ class Compiled:
         columns = (rows.bounds, rows.ranks, rows.weights, rows.squares)
         bounds, none = np.zeros(len(rows) + 1, np.int64), np.empty(0, np.uint32)
         levels = np.empty((len(rows), len(cuts) + 1), np.uint8)
+        sketches = np.zeros((len(rows), 32), np.uint8)
 
         def cut(tails: Tails, *, write: bool) -> None:
-            target = (tails.bounds, tails.ranks, tails.weights, tails.levels)
+            target = (tails.bounds, tails.ranks, tails.weights, tails.levels, tails.sketches)
             spans = ((start, min(start + 16384, len(rows))) for start in range(0, len(rows), 16384))
 
             def cut_span(span: tuple[int, int]) -> None:
@@ -144,9 +145,9 @@ class Compiled:
             for _ in in_order(self.workers, cut_span, spans):
                 pass
 
-        cut(Tails(bounds, none, none.astype(np.float32), levels, cuts), write=False)
+        cut(Tails(bounds, none, none.astype(np.float32), levels, sketches, cuts), write=False)
         np.cumsum(bounds, out=bounds)
-        tails = Tails(bounds, np.empty(bounds[-1], np.uint32), np.empty(bounds[-1], np.float32), levels, cuts)
+        tails = Tails(bounds, np.empty(bounds[-1], np.uint32), np.empty(bounds[-1], np.float32), levels, sketches, cuts)
         cut(tails, write=True)
         return tails
 
@@ -174,17 +175,17 @@ class Compiled:
         return Lists(ranks, bounds, entries["row"], entries["weight"])
 
     def probe(
-        self, rows: Rows, tails: Tails, first: int, last: int, lists: Lists, others: Rows, other_tails: Tails,
-        base: int, size: int, own: bool, least: float, most: int,
+        self, rows: Rows, groups: Array, tails: Tails, first: int, last: int, lists: Lists, others: Rows,
+        other_tails: Tails, base: int, size: int, own: bool, least: float, most: int,
     ) -> Found:  # fmt: skip
         """Find the indexed rows (base..base + size of `others`) near each of the rows first..last."""
         return Found(
             *kernels.probe(
-                first, last, (rows.bounds, rows.ranks, rows.weights, rows.squares),
+                first, last, (rows.bounds, rows.ranks, rows.weights, rows.squares), groups,
                 (tails.bounds, tails.ranks, tails.weights, tails.cuts),
                 (lists.ranks, lists.bounds, lists.rows, lists.weights),
-                (others.bounds, others.ranks, others.weights, others.squares), other_tails.levels,
-                base, size, own, least, most,
+                (others.bounds, others.ranks, others.weights, others.squares),
+                (other_tails.levels, other_tails.sketches), base, size, own, least, most,
             )
         )  # fmt: skip
 

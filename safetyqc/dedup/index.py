@@ -266,10 +266,12 @@ class SimilarityIndex:
         tails = segment.tails if own else self._worker.tails(rows, self._groups(), segment.tails.cuts, self._high)
         size, least = len(segment.rows), self.min_similarity - 5e-7
 
+        groups = self._groups()
+
         def probe(first: int) -> Found:
             last = min(first + 2048, len(rows))
             return self._worker.probe(
-                rows, tails, first, last, segment.lists, segment.rows, segment.tails, 0, size, own, least,
+                rows, groups, tails, first, last, segment.lists, segment.rows, segment.tails, 0, size, own, least,
                 _ALL,
             )  # fmt: skip
 

@@ -188,7 +188,9 @@ def sort_by_rank(keys, spare, places, size, highest):  # type: ignore[no-untyped
             places[np.int64(keys[at] >> U64(shift)) & 255] += 1
         before = 0
         for digit in range(256):
-            before, places[digit] = before + places[digit], before
+            count = places[digit]
+            places[digit] = before
+            before += count
         for at in range(size):
             byte = np.int64(keys[at] >> U64(shift)) & 255
             spare[places[byte]] = keys[at]
@@ -243,7 +245,7 @@ def cut_rows(first, last, rows, groups, cuts, high, tails, write):  # type: igno
     candidate. The others get a negative weight.
     """
     bounds, ranks, weights, squares = rows
-    tail_bounds, tail_ranks, tail_weights, levels = tails
+    tail_bounds, tail_ranks, tail_weights, levels, sketches = tails
     for row in range(first, last):
         rest, level, size = squares[row], len(cuts), 0
         place = bounds[row + 1] - 1
@@ -264,6 +266,9 @@ def cut_rows(first, last, rows, groups, cuts, high, tails, write):  # type: igno
             rest -= part
         if write:
             note_levels(levels, row, level, rest, cuts, -1)
+            for at in range(bounds[row], bounds[row + 1]):
+                bit = sketch_bit(groups[ranks[at]])
+                sketches[row, bit >> 3] |= np.uint8(1 << (bit & 7))
         else:
             tail_bounds[row + 1] = size
 
@@ -275,6 +280,38 @@ def note_levels(levels, row, level, rest, cuts, group):  # type: ignore[no-untyp
         levels[row, level] = np.uint8(min(255.0, np.ceil(255.0 * np.sqrt(max(rest, 0.0)) + 1e-3)))
         level -= 1
     return level
+
+
+@compiled
+def sketch_bit(group):  # type: ignore[no-untyped-def]
+    """Which of the 256 bits of a sketch stands for a group."""
+    return np.int64((U64(group) * _PAIR) >> U64(56))
+
+
+@compiled
+def sum_by_bits(start, stop, ranks, weights, groups, below, sums):  # type: ignore[no-untyped-def]
+    """For each four bits of a sketch and each way to set them, the squares of a row's groups under `below` there."""
+    sums[:] = 0.0
+    for at in range(start, stop):
+        group = np.int64(groups[ranks[at]])
+        if group >= below:
+            break
+        bit = sketch_bit(group)
+        sums[bit >> 2, 1 << (bit & 3)] += weights[at] * weights[at]
+    for four in range(len(sums)):
+        for bit in (1, 2, 4, 8):
+            for others in range(1, bit):
+                sums[four, bit + others] = sums[four, bit] + sums[four, others]
+
+
+@compiled
+def squares_met(sketch, sums):  # type: ignore[no-untyped-def]
+    """Squared norm of the part of a row that another row can share at most, by the other's sketch."""
+    low, high = np.float32(0.0), np.float32(0.0)
+    for place in range(len(sketch)):
+        low += sums[2 * place, sketch[place] & 15]
+        high += sums[2 * place + 1, sketch[place] >> 4]
+    return low + high
 
 
 @compiled
@@ -353,18 +390,19 @@ def gather(tails, row, rest, cuts, limit, lists, sums, touched):  # type: ignore
     """Add up, for one row, the products with every indexed row before `limit`, from the rarest group on.
 
     Once no row not yet met can be near, a list is read only where it is short enough to cost less than checking the
-    rows that were met. Returns how many were met, the squared norm of what was not read, and the column of `levels`
-    that holds the norm of what the others have there.
+    rows that were met. Returns how many were met, the squared norm of what was not read, the group below which all of
+    that is, and the column of `levels` that holds the norm of what the others have there.
     """
     bounds, ranks, weights = tails
     list_ranks, list_bounds, list_rows, list_weights = lists
-    met, level = 0, 0
+    met, below, level = 0, cuts[0], 0
     for at in range(bounds[row], bounds[row + 1]):
         weight, may_start, rank = abs(weights[at]), weights[at] > 0.0, np.int64(ranks[at])
         place = list_of(rank, list_ranks, list_bounds)
         start, stop = (list_bounds[place], list_bounds[place + 1]) if place >= 0 else (0, 0)
         if not may_start and stop - start > _WORTH * met:
-            while level < len(cuts) and cuts[level] <= rank:
+            below = rank + 1
+            while level < len(cuts) and cuts[level] < below:
                 level += 1
             break
         if rank >= cuts[0]:  # below, lists do not hold every row: what is read there only helps
@@ -379,11 +417,11 @@ def gather(tails, row, rest, cuts, limit, lists, sums, touched):  # type: ignore
                 sums[other] = weight * list_weights[entry]
                 touched[met] = other
                 met += 1
-    return met, rest, level
+    return met, rest, below, level
 
 
 @compiled
-def probe(first, last, rows, tails, lists, others, other_levels, base, size, own, least, most):  # type: ignore[no-untyped-def]
+def probe(first, last, rows, groups, tails, lists, others, other_tails, base, size, own, least, most):  # type: ignore[no-untyped-def]
     """Find the indexed rows whose cosine with one of the rows first..last is at least `least`.
 
     With `own`, rows and indexed rows are one set, the indexed ones starting at `base`, and a row meets only those
@@ -392,24 +430,31 @@ def probe(first, last, rows, tails, lists, others, other_levels, base, size, own
     bounds, ranks, weights, squares = rows
     tail_bounds, tail_ranks, tail_weights, cuts = tails
     other_bounds, other_ranks, other_weights, other_squares = others
+    other_levels, other_sketches = other_tails
     sums, touched = np.zeros(size, np.float32), np.empty(size, np.int32)
+    by_bits = np.empty((64, 16), np.float32)
     found, room = 0, 1024
     left, right, value = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.float64)
     for row in range(first, last):
         limit = min(row - base, size) if own else size
         slack = 1e-5 + 1.2e-7 * (tail_bounds[row + 1] - tail_bounds[row])  # what adding so many float32 can lose
-        met, rest, level = gather(
+        met, rest, below, level = gather(
             (tail_bounds, tail_ranks, tail_weights), row, squares[row], cuts, limit, lists, sums, touched
         )
-        step = np.sqrt(max(rest, 0.0)) / 255.0
+        norm, summed = np.sqrt(max(rest, 0.0)), False
         for place in range(met):
             other = touched[place]
-            most_left = step * other_levels[base + other, level]
+            other_norm = other_levels[base + other, level] / 255.0
             partial = np.float64(sums[other]) + slack
             sums[other] = 0.0
-            if partial + most_left < least:
+            if partial + norm * other_norm < least:
                 continue
             a, b = bounds[row], bounds[row + 1]
+            if not summed:
+                sum_by_bits(a, b, ranks, weights, groups, below, by_bits)
+                summed = True
+            if partial + np.sqrt(squares_met(other_sketches[base + other], by_bits)) * other_norm < least:
+                continue
             c, d = other_bounds[base + other], other_bounds[base + other + 1]
             dot = exact_dot(
                 ranks[a:b], weights[a:b], squares[row],

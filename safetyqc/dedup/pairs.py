@@ -13,13 +13,14 @@ same order for all.
    holds for every further cut, so a row may stop reading lists early and be bounded by the norms below that cut.
 3. Let f be the rarest group that both have. Then x.y <= |x up to f| |y up to f|, so a pair can only be near where
    both rows have norm t up to f: only such entries may start a candidate, and they are indexed below c too.
-4. Candidates are verified in full and by features, from the rarest on, and given up as soon as what was found plus
+4. A candidate's sketch says which groups it cannot hold; what of x is left there cannot add to the product.
+5. Candidates are verified in full and by features, from the rarest on, and given up as soon as what was found plus
    the product of the norms still to come stays below t.
 
-Bounds 2 to 4 are those of Bayardo, Ma and Srikant, "Scaling up all pairs similarity search" (WWW 2007) with the l2
+Bounds 2, 3 and 5 are those of Bayardo, Ma and Srikant, "Scaling up all pairs similarity search" (WWW 2007) with the l2
 norms of Anastasiu and Karypis, "L2AP: fast cosine similarity search with prefix l-2 norm bounds" (ICDE 2014). It
-departs from them in the groups, in cutting both sides at one place (they cut each row by its norm, index the tail of
-one and probe with the whole other), in s < t, and in processing rows in blocks so that memory is bounded.
+departs from them in groups and sketches, in cutting both sides at one place (they cut each row by its norm, index the
+tail of one and probe with the whole other), in s < t, and in processing rows in blocks so that memory is bounded.
 
 The surprising thing: equal texts never enter the search. `Pairs.same_as` names the first text with the same words, and
 pairs are between first ones only, so 200,000 copies of one text are 199,999 entries and not 2e10 pairs. Loads numpy
@@ -187,7 +188,7 @@ def join(
 
         def probe(span: tuple[int, int], lists: Any = lists, base: int = base, size: int = size) -> Found:
             own = not apart
-            return worker.probe(rows, tails, *span, lists, rows, tails, base, size, own, least, most)
+            return worker.probe(rows, groups, tails, *span, lists, rows, tails, base, size, own, least, most)
 
         for part in in_order(worker.workers, probe, _spans(apart or base, len(rows))):
             parts.append(part)

@@ -121,7 +121,8 @@ class Plain:
         norms = np.stack([np.bincount(owners, squares * column, len(rows)) for column in below.T], axis=1)
         levels = np.minimum(np.ceil(255.0 * np.sqrt(norms) + 1e-3), 255.0).astype(np.uint8)
         bounds = bounds_of(np.bincount(owners[kept], minlength=len(rows)))
-        return Tails(bounds, rows.ranks[kept], weights.astype(np.float32), levels, cuts)
+        no_sketches = np.empty((0, 32), np.uint8)
+        return Tails(bounds, rows.ranks[kept], weights.astype(np.float32), levels, no_sketches, cuts)
 
     def lists(
         self,
@@ -135,8 +136,8 @@ class Plain:
         return compact_lists(tails, first, last)
 
     def probe(
-        self, rows: Rows, tails: Tails, first: int, last: int, lists: Lists, others: Rows, other_tails: Tails,
-        base: int, size: int, own: bool, least: float, most: int,
+        self, rows: Rows, groups: Array, tails: Tails, first: int, last: int, lists: Lists, others: Rows,  # noqa: ARG002 - every group is one feature here
+        other_tails: Tails, base: int, size: int, own: bool, least: float, most: int,
     ) -> Found:  # fmt: skip
         """Find the indexed rows (base..base + size of `others`) near each of the rows first..last."""
         highest = max((int(part.max(initial=0)) for part in (rows.ranks, others.ranks)), default=0)

@@ -76,13 +76,15 @@ class Tails:
 
     A group weighs the norm of its features. A negative weight may add to a sum but not start one. `cuts` are ranks of
     groups, ascending; a tail holds everything from `cuts[0]` on. `levels[row, k]` is the norm of what the row has below
-    `cuts[k]`, the last column that of the whole row, in steps of 1/255 and rounded up.
+    `cuts[k]`, the last column that of the whole row, in steps of 1/255 and rounded up. `sketches` has a bit set for
+    every group of a row, 256 of them shared by all groups; a backend without use for them leaves them empty.
     """
 
     bounds: Array
     ranks: Array
     weights: Array
     levels: Array
+    sketches: Array
     cuts: Array
 
 

@@ -81,8 +81,8 @@ class Backend(Protocol):
         """Index the tails of the rows first..last; without `every_rank` only ranks that have entries get a list."""
 
     def probe(
-        self, rows: Rows, tails: Tails, first: int, last: int, lists: Lists, others: Rows, other_tails: Tails,
-        base: int, size: int, own: bool, least: float, most: int,
+        self, rows: Rows, groups: Array, tails: Tails, first: int, last: int, lists: Lists, others: Rows,
+        other_tails: Tails, base: int, size: int, own: bool, least: float, most: int,
     ) -> Found:  # fmt: skip
         """Find the indexed rows near each of the rows first..last."""
 
