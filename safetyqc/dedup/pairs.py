@@ -145,7 +145,7 @@ def find_pairs(
 
     `weights="tf"` makes similarities independent of the corpus; a `vocabulary` makes them those of the corpus that it
     was frozen with. `memory_mb` bounds vectors, index and result by using temporary files and working in blocks; the
-    texts themselves and about 25 bytes a different feature come on top. `margin` (t - s above) changes the time only.
+    texts themselves and 36 to 72 bytes a different feature come on top. `margin` (t - s above) changes the time only.
 
     Raises:
         UserError: a threshold outside 0..1, an unknown backend, or more pairs than the memory holds.

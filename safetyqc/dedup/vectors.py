@@ -115,7 +115,7 @@ def vectorise(
     Texts with the same words in the same order share a row; texts without any word share one when they are equal after
     normalising. The first `apart` texts never share a row with the others. All copies count in the frequencies.
     With `vocabulary` its idf is used in place of the texts' own. More than `limit_bytes` of counts or of rows go to a
-    temporary file; the table of features (about 25 bytes each) stays in memory.
+    temporary file; the table of features (36 to 72 bytes each) stays in memory.
     """
     first_of = _equal_texts(texts, apart)
     firsts = np.flatnonzero(first_of == np.arange(len(texts)))
