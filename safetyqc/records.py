@@ -160,6 +160,7 @@ class Judgment(Record):
     classified: bool = False
     """True when category or intent were decided by the judge because the input had none."""
     prompt_hash: str | None = None
+    """Of the prompt's wording, or of the embedded judge's weights and phrases: its version, beside the rubric's."""
     model: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     reply: str | None = None

@@ -13,7 +13,7 @@ import pytest
 from safetyqc.errors import RunError
 from safetyqc.llm.client import Reply, Request
 from safetyqc.records import Judgment, Score, Usage
-from safetyqc.store import FILE_NAME, Store, Timing
+from safetyqc.store import FILE_NAME, Judged, Store, Timing
 from safetyqc.store import writer as writer_module
 from safetyqc.testing import conversation
 
@@ -188,7 +188,7 @@ def test_a_judgment_of_the_same_judge_replaces_the_one_before(store: Store) -> N
     assert done.result() == 2
     store.put_judgments([judgment("x", passed=False)]).result()
     assert {j.conversation_id: j.passed for j in store.judgments("j", "h")} == {"y": True, "x": False}
-    assert store.judged("j", "h") == {"x": (), "y": ()}
+    assert store.judged("j", "h") == {"x": Judged((), None), "y": Judged((), None)}
     assert store.judged("j", "other") == {}
 
 

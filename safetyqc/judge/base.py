@@ -20,6 +20,10 @@ class Judge(Protocol):
     rubric_hash: str
     """Hash of the rubric set that it was made with; judgments of different hashes are not comparable."""
 
+    @property
+    def version(self) -> str | None:
+        """What else its verdicts depend on, as `Judgment.prompt_hash` holds it; None where there is no one version."""
+
     async def judge(self, conversation: Conversation) -> Judgment:
         """Score one conversation.
 

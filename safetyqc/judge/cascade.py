@@ -80,6 +80,9 @@ class CascadeJudge:
         NotComparableError: a stage has another rubric.
     """
 
+    version: str | None = None
+    """Its stages have one each."""
+
     def __init__(
         self, stages: Sequence[Stage], rubric_set: RubricSet, *, people: bool = False, name: str | None = None
     ) -> None:

@@ -37,6 +37,9 @@ class PanelJudge:
         NotComparableError: the judges do not share one rubric.
     """
 
+    version: str | None = None
+    """Its members have one each."""
+
     def __init__(
         self, judges: Sequence[Judge], rubric_set: RubricSet, *, rule: Rule = "majority", name: str | None = None
     ) -> None:

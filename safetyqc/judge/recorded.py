@@ -70,6 +70,9 @@ class RecordedJudge:
         UserError: the map names a criterion that the rubric does not have.
     """
 
+    version: str | None = None
+    """Unknown: they were given elsewhere."""
+
     def __init__(self, path: str | Path, rubric_set: RubricSet, *, name: str | None = None) -> None:
         path = Path(path)
         self.rubric_set, self.rubric_hash = rubric_set, rubric_set.hash

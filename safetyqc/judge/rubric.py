@@ -71,7 +71,7 @@ class RubricJudge:
         first_vote: int = 0,
     ) -> None:
         self.client, self.model, self.rubric_set = client, model, rubric_set
-        self.name, self.rubric_hash = name or model, rubric_set.hash
+        self.name, self.rubric_hash, self.version = name or model, rubric_set.hash, wording_hash()
         self.per_criterion, self.fallback_model, self.votes = per_criterion, fallback_model, max(votes, 1)
         self.temperature = temperature if temperature is not None else VOTING_TEMPERATURE if self.votes > 1 else 0.0
         self.api_base, self.max_tokens = api_base, max_tokens
@@ -195,7 +195,7 @@ class RubricJudge:
             category=told.category,
             intent=told.intent,
             classified=(told.category, told.intent) != (original.category, original.intent),
-            prompt_hash=wording_hash(),
+            prompt_hash=self.version,
             model=self.model,
             settings=self._settings(case),
             reply="\n".join(reply.text for reply in case.replies) if case.replies else None,

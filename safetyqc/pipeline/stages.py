@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from safetyqc.generate.taxonomy import Taxonomy
     from safetyqc.judge.base import Judge
     from safetyqc.pipeline.session import Session
+    from safetyqc.store import Judged
 
 _PASSES_LATER: frozenset[str] = frozenset({"provider_error", "truncated", "filtered_by_provider"})
 """Reasons for an unscored criterion that another attempt, on another day, may not meet."""
@@ -153,9 +154,11 @@ async def judge_run(session: Session, judge: Judge, only: Iterable[str] | None =
         only: ids to restrict it to; None for all that no filter rejected.
     """
     store = session.store
-    judged = store.judged(judge.name, judge.rubric_hash)
-    settled = {name for name, reasons in judged.items() if _PASSES_LATER.isdisjoint(reasons)}
     eligible = _eligible(session) if only is None else store.conversation_ids().intersection(only)
+    judged = store.judged(judge.name, judge.rubric_hash)
+    settled = {name for name, found in judged.items() if _PASSES_LATER.isdisjoint(found.unscored)}
+    if session.config.models.fresh:
+        settled.clear()
     todo = list(store.conversations(eligible - settled))
     unscored: Counter[str] = Counter()
     last: Future[int] | None = None
@@ -172,7 +175,17 @@ async def judge_run(session: Session, judge: Judge, only: Iterable[str] | None =
     finally:
         if last:
             last.result()
-    return Tally("judge", len(eligible) - len(todo), done, unscored, waiting=session.deferred)
+    told = _of_other_versions(judge, (judged[name] for name in eligible & settled))
+    return Tally("judge", len(eligible) - len(todo), done, unscored, told=told, waiting=session.deferred)
+
+
+def _of_other_versions(judge: Judge, settled: Iterable[Judged]) -> tuple[str, ...]:
+    """Say that verdicts of two versions of a judge stand under one name, which no rate could show."""
+    count = sum(judge.version is not None and found.version not in (None, judge.version) for found in settled)
+    if not count:
+        return ()
+    were = f"{count:,} verdicts are" if count > 1 else "1 verdict is"
+    return (f"{were} by an earlier version of {judge.name}: `safetyqc judge --fresh` judges everything again",)
 
 
 def _eligible(session: Session) -> set[str]:

@@ -5,6 +5,6 @@
 
 from safetyqc.store.batches import Batch, BatchAnswer, BatchStatus
 from safetyqc.store.file import FILE_NAME, FORMAT
-from safetyqc.store.run import Spending, Store, Timing
+from safetyqc.store.run import Judged, Spending, Store, Timing
 
-__all__ = ["FILE_NAME", "FORMAT", "Batch", "BatchAnswer", "BatchStatus", "Spending", "Store", "Timing"]
+__all__ = ["FILE_NAME", "FORMAT", "Batch", "BatchAnswer", "BatchStatus", "Judged", "Spending", "Store", "Timing"]

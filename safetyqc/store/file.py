@@ -26,9 +26,9 @@ CREATE TABLE conversations (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, or
     scenario_index INTEGER, parent_id TEXT, body TEXT NOT NULL);
 CREATE INDEX conversations_by_scenario ON conversations (scenario_index);
 CREATE TABLE judgments (seq INTEGER PRIMARY KEY, conversation_id TEXT NOT NULL, judge TEXT NOT NULL,
-    rubric_hash TEXT NOT NULL, unscored TEXT NOT NULL, body TEXT NOT NULL,
+    rubric_hash TEXT NOT NULL, version TEXT NOT NULL, unscored TEXT NOT NULL, body TEXT NOT NULL,
     UNIQUE (conversation_id, judge, rubric_hash));
-CREATE INDEX judgments_by_judge ON judgments (judge, rubric_hash, conversation_id, unscored);
+CREATE INDEX judgments_by_judge ON judgments (judge, rubric_hash, conversation_id, version, unscored);
 CREATE TABLE failures (seq INTEGER PRIMARY KEY, stage TEXT NOT NULL, record_id TEXT NOT NULL, kind TEXT NOT NULL,
     body TEXT NOT NULL);
 CREATE TABLE rejections (seq INTEGER PRIMARY KEY, conversation_id TEXT NOT NULL, filter TEXT NOT NULL,

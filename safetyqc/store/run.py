@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from safetyqc.errors import RunError
 from safetyqc.llm.client import Reply, Request, fast_json, text_hash
@@ -65,6 +65,13 @@ class Spending:
     cost_usd: float
     unpriced: int
     latency_s: float
+
+
+class Judged(NamedTuple):
+    """What can be known of a judgment without reading it: why criteria are unscored, and the judge's version."""
+
+    unscored: tuple[str, ...]
+    version: str | None
 
 
 @dataclass(frozen=True)
@@ -181,11 +188,18 @@ class Store:
     def put_judgments(self, judgments: Iterable[Judgment]) -> Future[int]:
         """Add judgments; one by the same judge and rubric on the same conversation is replaced."""
         rows = [
-            (j.conversation_id, j.judge, j.rubric_hash, " ".join(j.unscored_reasons), j.model_dump_json())
+            (
+                j.conversation_id,
+                j.judge,
+                j.rubric_hash,
+                j.prompt_hash or "",
+                " ".join(j.unscored_reasons),
+                j.model_dump_json(),
+            )
             for j in judgments
         ]
-        sql = "INSERT OR REPLACE INTO judgments (conversation_id, judge, rubric_hash, unscored, body) VALUES "
-        return self._write(sql + "(?, ?, ?, ?, ?)", rows)
+        sql = "INSERT OR REPLACE INTO judgments (conversation_id, judge, rubric_hash, version, unscored, body) VALUES "
+        return self._write(sql + "(?, ?, ?, ?, ?, ?)", rows)
 
     def add_failures(self, failures: Iterable[Failure]) -> Future[int]:
         """Add failures; the same record may fail more than once."""
@@ -383,13 +397,14 @@ class Store:
         sql = "SELECT body FROM judgments WHERE judge = coalesce(?, judge) AND rubric_hash = coalesce(?, rubric_hash)"
         return self._bodies(sql + " ORDER BY seq", Judgment, (judge, rubric_hash))
 
-    def judged(self, judge: str, rubric_hash: str) -> dict[str, tuple[str, ...]]:
-        """Ids of the conversations that this judge has judged by this rubric, with why criteria are unscored.
+    def judged(self, judge: str, rubric_hash: str) -> dict[str, Judged]:
+        """What this judge has judged by this rubric, by the conversation's id.
 
-        Answered from an index alone: a hundred thousand in a tenth of a second.
+        Answered from an index alone: a hundred thousand in a fifth of a second.
         """
-        sql = "SELECT conversation_id, unscored FROM judgments WHERE judge = ? AND rubric_hash = ?"
-        return {name: tuple(reasons.split()) for name, reasons in self._reader.execute(sql, (judge, rubric_hash))}
+        sql = "SELECT conversation_id, unscored, version FROM judgments WHERE judge = ? AND rubric_hash = ?"
+        found = self._reader.execute(sql, (judge, rubric_hash))
+        return {name: Judged(tuple(reasons.split()), version or None) for name, reasons, version in found}
 
     def judges(self) -> list[tuple[str, str, int]]:
         """(judge, rubric hash, number of judgments), the first used first."""

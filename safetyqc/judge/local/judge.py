@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from safetyqc.judge.local.criteria import CRITERIA, Reading
 from safetyqc.judge.local.features import COMPLYING, FIRM, SOFT, TAKEN_OUT, Turn, read_turns, together
 from safetyqc.judge.local.model import CriterionModel, Weights, load_weights
-from safetyqc.judge.local.phrases import load_language
-from safetyqc.records import Judgment, Outcome, Score
+from safetyqc.judge.local.phrases import load_language, phrases_text
+from safetyqc.records import Judgment, Outcome, Score, content_hash
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +45,7 @@ class LocalJudge:
         self.name = name
         self.rubric_set, self.rubric_hash = rubric_set, rubric_set.hash
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
+        self.version = content_hash([self.weights.model_dump_json(), phrases_text()])[:16]
         self._language = load_language()
         self._known_applicability: dict[tuple[str, str | None, Intent | None], str] = {}
         outcomes: tuple[Outcome, Outcome] = ("pass", "fail")
@@ -71,6 +72,7 @@ class LocalJudge:
             category=category,
             intent=intent,
             classified=classified,
+            prompt_hash=self.version,
             cost_usd=0.0,
         )
 

@@ -218,12 +218,16 @@ def _fold_letters(text: str) -> str:
     return text.lower()
 
 
+def phrases_text() -> str:
+    """The phrases as they are written."""
+    return files("safetyqc.judge.local").joinpath("phrases.yaml").read_text(encoding="utf-8")
+
+
 @lru_cache(maxsize=1)
 def load_language() -> Language:
     """Read and compile the phrases; takes some tens of milliseconds, once."""
     loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # every scalar stays text: `no` and `988` are words
-    text = files("safetyqc.judge.local").joinpath("phrases.yaml").read_text(encoding="utf-8")
-    data = yaml.load(text, Loader=loader)
+    data = yaml.load(phrases_text(), Loader=loader)
     classes = data["classes"]
     return Language(
         fold=_Folds(data["folds"]),
