@@ -89,7 +89,7 @@ def run(
 ) -> None:
     """Generate, filter, judge, deduplicate, rewrite, report and export; the same command again resumes.
 
-    Example: safetyqc run -n 600 -m openrouter/meta-llama/llama-3.3-70b-instruct --max-cost 5
+    Example: safetyqc run -n 600 -m together_ai/meta-llama/Llama-3.3-70B-Instruct-Turbo --max-cost 5
     """
     flags: dict[str, Any] = {
         "run": folder,
@@ -128,8 +128,10 @@ def do_all(
 ) -> None:
     """Estimate, run everything, report; shared by `run` and `demo`."""
     from safetyqc.pipeline.choices import check_settings
+    from safetyqc.pipeline.session import check_prices
 
     check_settings(config, writes=write or not files, judges=True)
+    check_prices(config)
     inputs = [(name, read(name, skip_bad_lines=skip_bad_lines)) for name in files]
 
     async def work(session: Session) -> None:

@@ -364,6 +364,10 @@ class Door:
             api_base=base_of(model, own_base(model, self.settings.api_base)),
         )
 
+    def price_of(self, model: str) -> Price | None:
+        """What the model's tokens cost, given or listed; None when nobody knows."""
+        return self.prices.find(model, base_of(model, own_base(model, self.settings.api_base)))
+
     def warm_up(self, *models: str) -> None:
         """Start loading what these models' lanes need, beside whatever the caller does next."""
         if self.settings.workers == 0 and any(self.lane_name(model) == "litellm" for model in models):

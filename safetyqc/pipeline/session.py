@@ -16,7 +16,7 @@ from safetyqc.config import Config
 from safetyqc.engine import Engine, LocalEngine, Stop
 from safetyqc.errors import Deferred, ModelError, UserError
 from safetyqc.llm.client import Client
-from safetyqc.llm.door import Door, DoorSettings, open_door
+from safetyqc.llm.door import Door, DoorSettings, open_door, unknown_price
 from safetyqc.llm.prices import Price
 from safetyqc.llm.workers import auto_workers
 from safetyqc.pipeline.choices import models_of
@@ -169,6 +169,21 @@ def open_client(config: Config, store: Store | None) -> Door:
         tpm=models.tokens_per_minute,
     )
     return open_door(store, settings=settings)
+
+
+def check_prices(config: Config) -> None:
+    """Refuse a budget that could not be kept, before anything is planned, written or asked.
+
+    Raises:
+        UserError: `--max-cost` is given and the price of a model is unknown.
+    """
+    if config.models.max_cost_usd is None:
+        return
+    door = open_client(config, None)
+    for model in models_of(config):
+        # Judges of judges (`panel:`, `cascade:`) name models, and are looked at when those are asked
+        if "/" in model.partition(":")[0] and not door.price_of(model):
+            unknown_price(model)
 
 
 def _workers(config: Config) -> int:

@@ -81,6 +81,8 @@ MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     ("judge good.jsonl --rubric safty", ("'safty'", "did you mean 'safety'?")),
     ("run -n 9 -m openai/x --judge trained:absent.json", ("absent.json", "fix: ")),
     ("run -n 9 -m openai/x --judge recorded:absent.jsonl", ("absent.jsonl", "fix: ")),
+    ("run -n 9 -m openrouter/no/price --max-cost 5 --run new", ("openrouter/no/price", "--max-cost", "prices: ")),
+    ("run -n 9 -m openrouter/no/price --max-cost 5 --dry-run", ("openrouter/no/price", "prices: ")),
     ("judge good.jsonl -m panel:local", ("panel", "fix: ")),
     ("judge good.jsonl -m cascade:local,openai/x", ("cascade", "--labels")),
     ("rubrics show safty", ("'safty'", "did you mean 'safety'?")),
