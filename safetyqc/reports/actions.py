@@ -121,6 +121,12 @@ def _canaries(summary: Summary) -> Iterator[Action]:
 
 
 def _not_searched(summary: Summary) -> Iterator[Action]:
+    if any(step.name == "filtered" and step.note for step in summary.funnel) and summary.total:
+        yield Action(
+            severity="warning",
+            problem="no filter has looked for leaked prompts, stock refusals and dangerous detail",
+            command=_command(summary, "filter"),
+        )
     if not summary.duplicates.searched and summary.total > 1:
         yield Action(
             severity="warning", problem="duplicates were never searched for", command=_command(summary, "dedup")

@@ -61,6 +61,10 @@ class Snapshot:
     dedup: DedupFacts | None
     bars: dict[str, float]
 
+    def has_run(self, stage: str) -> bool:
+        """Whether a stage ever did anything in this run; where it never did, its zeros mean nothing."""
+        return any(timing.stage == stage for timing in self.timings)
+
     @cached_property
     def by_id(self) -> dict[str, Conversation]:
         """Conversations by their id."""

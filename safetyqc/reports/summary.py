@@ -179,15 +179,24 @@ def _funnel(snapshot: Snapshot) -> tuple[Step, ...]:
         if name == "apart" and not lost and not (snapshot.dedup and snapshot.dedup.against):
             continue  # most runs are held against no reference set
         left -= lost
-        steps.append(Step(name=name, count=left, lost=lost, note=_mended(snapshot) if name == "kept" else ""))
+        steps.append(Step(name=name, count=left, lost=lost, note=_note(snapshot, name)))
     return tuple(steps)
+
+
+def _note(snapshot: Snapshot, step: StepName) -> str:
+    """What a step's figures alone would tell wrongly: a stage that never ran lets everything pass."""
+    if step == "filtered" and not (snapshot.rejections or snapshot.has_run("filter")):
+        return "no filter has run"
+    if step == "distinct" and not (snapshot.groups or snapshot.has_run("dedup")):
+        return "not searched for"
+    return _mended(snapshot) if step == "kept" else ""
 
 
 def _mended(snapshot: Snapshot) -> str:
     mended = sum(
         fate.status == "kept" and snapshot.standings[c.id].status == "superseded" for c, fate in snapshot.fates
     )
-    return f"{mended} of them by rewriting" if mended else ""
+    return f"{mended} of those kept by rewriting" if mended else ""
 
 
 def _balance(snapshot: Snapshot) -> Balance:

@@ -75,7 +75,7 @@ def count_duplicates(snapshot: Snapshot) -> Duplicates:
     dropped = [d for group in snapshot.groups for d in group.dropped]
     largest = sorted(snapshot.groups, key=lambda g: -len(g.dropped))[:_SHOWN]
     return Duplicates(
-        searched=bool(snapshot.groups) or any(t.stage == "dedup" for t in snapshot.timings),
+        searched=bool(snapshot.groups) or snapshot.has_run("dedup"),
         groups=len(snapshot.groups),
         dropped=len(dropped),
         exact=sum(d.exact for d in dropped),

@@ -17,7 +17,7 @@ from safetyqc.reports.schema import OVERALL, Rate, Summary, make_rate
 from safetyqc.reports.snapshot import read_snapshot
 from safetyqc.reports.summary import summarise, to_json
 from safetyqc.statistics import wilson_interval
-from safetyqc.store import Store
+from safetyqc.store import Store, Timing
 from safetyqc.testing import conversation
 from safetyqc.testing.runs import (
     CRITERIA,
@@ -51,7 +51,7 @@ def test_the_funnel_says_where_every_conversation_was_lost(full: Summary) -> Non
         ("scored", 29, 1),
         ("kept", 26, 3),
     ]
-    assert full.funnel[-1].note == "1 of them by rewriting"
+    assert full.funnel[-1].note == "1 of those kept by rewriting"
     assert (full.total, full.kept) == (34, 26)
 
 
@@ -299,3 +299,14 @@ def test_numbers_of_real_conversations_equal_a_plain_recount(shared_data: Path, 
     assert sum(summary.shape.languages.values()) == summary.shape.n
     for part in (summary.criteria, summary.missing, summary.reasons, summary.agreements, summary.openings.top):
         assert part
+
+
+def test_stages_that_never_ran_are_not_shown_as_passed(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        store.add_conversations([conversation("a", "b"), conversation("c", "d")])
+        notes = {step.name: step.note for step in summarise(store).funnel}
+        assert (notes["filtered"], notes["distinct"]) == ("no filter has run", "not searched for")
+        for stage in ("filter", "dedup"):
+            store.add_timing(Timing(stage, 1.0, 2))
+        notes = {step.name: step.note for step in summarise(store).funnel}
+        assert (notes["filtered"], notes["distinct"]) == ("", "")
