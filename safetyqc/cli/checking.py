@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import in_run, next_step, note, read, say, show, show_json, typed, write_jsonl
+from safetyqc.cli.output import (
+    in_run,
+    next_step,
+    note,
+    read,
+    refuse_overwriting,
+    say,
+    show,
+    show_json,
+    typed,
+    write_jsonl,
+)
 from safetyqc.cli.session import in_session
 from safetyqc.config import load_config
 from safetyqc.errors import UserError
@@ -200,6 +211,7 @@ def dedup(
         "dedup.refit": refit,
     }
     config = load_config(config_file, flags)
+    refuse_overwriting({"--jsonl": jsonl}, file, config_file, config=config)
     from safetyqc.pipeline.duplicates import dedup_conversations, dedup_run
     from safetyqc.reports.duplicates import render_duplicates
 

@@ -11,7 +11,17 @@ import typer
 
 from safetyqc.cli import options as o
 from safetyqc.cli.groups import DefaultGroup
-from safetyqc.cli.output import in_run, next_step, note, read, say, show, show_json, write_jsonl
+from safetyqc.cli.output import (
+    in_run,
+    next_step,
+    note,
+    read,
+    refuse_overwriting,
+    say,
+    show,
+    show_json,
+    write_jsonl,
+)
 from safetyqc.cli.session import in_session, next_after_batch, refuse_fresh_batch, staged
 from safetyqc.config import load_config
 
@@ -155,6 +165,7 @@ def judge(
         fresh=fresh,
     )
     config = load_config(config_file, flags | settings)
+    refuse_overwriting({"--jsonl": jsonl}, file, config_file, config=config)
     check_settings(config, judges=True)
     result = read(file, skip_bad_lines=skip_bad_lines) if file is not None else None
     for warning in family_warnings(config):
