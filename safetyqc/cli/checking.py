@@ -12,6 +12,7 @@ import typer
 from safetyqc.cli import options as o
 from safetyqc.cli.output import (
     in_run,
+    indices,
     next_step,
     note,
     read,
@@ -228,7 +229,9 @@ def dedup(
     else:
         found, everything = in_session(config, work)
     if jsonl:
-        write_jsonl(jsonl, map(json.dumps, _lines(found, {c.id: i for i, c in enumerate(everything)})), "groups")
+        places = indices(everything, of_file=file is not None)
+        index = {c.id: place for c, place in zip(everything, places, strict=True)}
+        write_jsonl(jsonl, map(json.dumps, _lines(found, index)), "groups")
     if str(jsonl) != "-":
         show(
             render_duplicates(found.groups, found.conversations, found.facts, found.matches, show_pairs, unmask=unmask)

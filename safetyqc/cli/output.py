@@ -15,11 +15,12 @@ import typer
 from safetyqc.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from safetyqc.config import Config
     from safetyqc.pipeline.stages import Tally
     from safetyqc.readers import ReadResult
+    from safetyqc.records import Conversation
 
 
 def note(text: str = "") -> None:
@@ -101,6 +102,11 @@ def read(name: str, *, skip_bad_lines: bool) -> ReadResult:
         if len(result.skipped) > 5:
             note(f"  and {len(result.skipped) - 5:,} more: safetyqc check {typed(name)} --skip-bad-lines")
     return result
+
+
+def indices(conversations: Sequence[Conversation], *, of_file: bool) -> list[int]:
+    """The `index` of JSON lines: the place among all records of the file, broken ones too, or else in the run."""
+    return [c.source.index if of_file and c.source else place for place, c in enumerate(conversations)]
 
 
 def write_jsonl(path: Path, lines: Iterable[str], noun: str) -> None:
