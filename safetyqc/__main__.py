@@ -1,5 +1,24 @@
-"""`python -m safetyqc`, the same as the `safetyqc` command."""
+"""`safetyqc` and `python -m safetyqc`: ends quietly on Ctrl-C already while the rest is being loaded."""
 
-from safetyqc.cli import main
+from __future__ import annotations
 
-main()
+import os
+import signal
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Load the command line and run it; from there on it answers Ctrl-C itself."""
+    signal.signal(signal.SIGINT, _stop)
+    from safetyqc.cli import main as command_line
+
+    command_line()
+
+
+def _stop(*_: object) -> NoReturn:
+    os.write(2, b"safetyqc: stopped before anything was done\n")
+    os._exit(130)  # an exception in the middle of an import could be swallowed there
+
+
+if __name__ == "__main__":
+    main()

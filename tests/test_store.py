@@ -14,6 +14,7 @@ from safetyqc.errors import RunError
 from safetyqc.llm.client import Reply, Request
 from safetyqc.records import Judgment, Score, Usage
 from safetyqc.store import FILE_NAME, Judged, Store, Timing
+from safetyqc.store import file as file_module
 from safetyqc.store import writer as writer_module
 from safetyqc.testing import conversation
 
@@ -120,6 +121,34 @@ def test_a_disk_that_is_full_is_told_with_what_to_do(tmp_path: Path, monkeypatch
     assert kept > 1
     with Store.open(tmp_path) as store:
         assert sum(store.count_conversations().values()) == kept
+
+
+@pytest.mark.parametrize("pages", [1, 3, 20])
+def test_a_disk_that_is_full_while_a_run_is_made_leaves_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages: int
+) -> None:
+    class Small(sqlite3.Connection):
+        def executescript(self, script: str, /) -> sqlite3.Cursor:
+            self.execute(f"PRAGMA max_page_count = {pages}")
+            return super().executescript(script)
+
+    connect = sqlite3.connect
+    with monkeypatch.context() as patched:
+        patched.setattr(file_module.sqlite3, "connect", lambda path, **more: connect(path, factory=Small, **more))
+        with pytest.raises(RunError, match=r"full\n  fix: free some space"):
+            Store.create(tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []
+    with Store.create(tmp_path / "run") as store:
+        assert store.add_conversations([conversation("hi", "hello")]) == 1
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {FILE_NAME, "lock"}
+
+
+def test_what_a_killed_process_left_of_a_new_run_is_cleared_away(tmp_path: Path) -> None:
+    for name in ("run.making", "run.making-journal", "run.making-wal", "run.making-shm"):
+        (tmp_path / name).write_bytes(b"half of something")
+    with Store.create(tmp_path) as store:
+        assert store.add_conversations([conversation("hi", "hello")]) == 1
+    assert {p.name for p in tmp_path.iterdir()} == {FILE_NAME, "lock"}
 
 
 async def test_a_store_that_became_read_only_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,15 +6,21 @@ runs, so that `safetyqc --help` answers at once and loads no litellm, scikit-lea
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import typer
 
 from safetyqc.cli import batching, checking, comparing, judging, modelling, reporting, rubrics, running, writing
-from safetyqc.errors import Interrupted, SafetyqcError
+from safetyqc.errors import Interrupted, OutputError, SafetyqcError
+
+READER_GONE = 141
+"""Exit code when the reader of stdout has gone before all was written, as a shell tells it of any program."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(
     name="safetyqc",
@@ -43,17 +49,46 @@ def main() -> NoReturn:
     # litellm would fetch a price list at import, and retry when there is no network
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     signal.signal(signal.SIGINT, _stop)
+    _open_closed_streams()
     try:
         app(prog_name="safetyqc")
-    except SafetyqcError as error:
         sys.stdout.flush()
-        typer.echo(f"safetyqc: {error}", err=True)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader (head, less) has gone: not an error; keep Python from complaining at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except SafetyqcError as error:
+        _end(error)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # click ends with 1 then
+            _give_up_stdout()
+            sys.exit(READER_GONE)
+        raise
+    except OSError as error:
+        # Files and runs explain themselves: what still has no file name was printed
+        if error.filename is not None or error.errno not in _FULL:
+            raise
+        _give_up_stdout()
+        what = f"cannot be written: {error.strerror}"
+        _end(OutputError(what, where="standard output", fix="free some space, or send it elsewhere"))
     sys.exit(0)
+
+
+def _end(error: SafetyqcError) -> NoReturn:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _give_up_stdout()
+    typer.echo(f"safetyqc: {error}", err=True)
+    sys.exit(error.exit_code)
+
+
+def _give_up_stdout() -> None:
+    """Keep Python from failing again at exit, over what it could not write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _open_closed_streams() -> None:
+    """Give a stream that the caller closed (`>&-`) a place, or the next file opened would get its number and output."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _stop(*_: object) -> NoReturn:

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import in_run, next_step, note, read, say, show, show_json, typed, write_jsonl
+from safetyqc.cli.output import (
+    in_run,
+    indices,
+    next_step,
+    note,
+    read,
+    refuse_overwriting,
+    say,
+    show,
+    show_json,
+    typed,
+    write_jsonl,
+)
 from safetyqc.cli.session import in_session
 from safetyqc.config import load_config
 from safetyqc.errors import UserError
@@ -200,6 +212,7 @@ def dedup(
         "dedup.refit": refit,
     }
     config = load_config(config_file, flags)
+    refuse_overwriting({"--jsonl": jsonl}, file, config_file, config=config)
     from safetyqc.pipeline.duplicates import dedup_conversations, dedup_run
     from safetyqc.reports.duplicates import render_duplicates
 
@@ -216,7 +229,9 @@ def dedup(
     else:
         found, everything = in_session(config, work)
     if jsonl:
-        write_jsonl(jsonl, map(json.dumps, _lines(found, {c.id: i for i, c in enumerate(everything)})), "groups")
+        places = indices(everything, of_file=file is not None)
+        index = {c.id: place for c, place in zip(everything, places, strict=True)}
+        write_jsonl(jsonl, map(json.dumps, _lines(found, index)), "groups")
     if str(jsonl) != "-":
         show(
             render_duplicates(found.groups, found.conversations, found.facts, found.matches, show_pairs, unmask=unmask)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import in_run, next_step, note, show, show_json
+from safetyqc.cli.output import in_run, next_step, note, refuse_overwriting, show, show_json
 from safetyqc.config import load_config
 
 
@@ -55,6 +55,7 @@ def compare(
     Example: safetyqc compare --labels labels.jsonl --show 10
     """
     config = load_config(config_file, {"run": run})
+    refuse_overwriting({"--html": html}, file, config_file, *(labels or []), config=config)
     from safetyqc.pipeline.comparing import gather
     from safetyqc.reports.compare import render_comparison, render_disagreements
 
@@ -88,6 +89,7 @@ def train_judge(
 
     Example: safetyqc train-judge labels.jsonl --out my-judge.json
     """
+    refuse_overwriting({"--out": out}, *labels)
     from safetyqc.pipeline.training import train_on_files
 
     for line in train_on_files(labels, out, from_scratch=fresh, force=force):

@@ -11,7 +11,18 @@ import typer
 
 from safetyqc.cli import options as o
 from safetyqc.cli.groups import DefaultGroup
-from safetyqc.cli.output import in_run, next_step, note, read, say, show, show_json, write_jsonl
+from safetyqc.cli.output import (
+    in_run,
+    indices,
+    next_step,
+    note,
+    read,
+    refuse_overwriting,
+    say,
+    show,
+    show_json,
+    write_jsonl,
+)
 from safetyqc.cli.session import in_session, next_after_batch, refuse_fresh_batch, staged
 from safetyqc.config import load_config
 
@@ -155,6 +166,7 @@ def judge(
         fresh=fresh,
     )
     config = load_config(config_file, flags | settings)
+    refuse_overwriting({"--jsonl": jsonl}, file, config_file, config=config)
     check_settings(config, judges=True)
     result = read(file, skip_bad_lines=skip_bad_lines) if file is not None else None
     for warning in family_warnings(config):
@@ -174,7 +186,8 @@ def judge(
             return
         if jsonl:
             stored = (c for c in session.store.conversations() if c.origin != "canary")
-            _write_verdicts(session, jsonl, list(stored) if conversations is None else conversations)
+            wanted = list(stored) if conversations is None else conversations
+            _write_verdicts(session, jsonl, wanted, indices(wanted, of_file=file is not None))
         if file is None and not any(tally.done or tally.failed for tally in tallies):
             note("nothing to do: every conversation has its verdicts")
         elif str(jsonl) != "-":
@@ -231,13 +244,13 @@ def _attack_table(rows: list[AttackRow]) -> Table:
     return drawn
 
 
-def _write_verdicts(session: Session, path: Path, conversations: list[Conversation]) -> None:
+def _write_verdicts(session: Session, path: Path, conversations: list[Conversation], places: list[int]) -> None:
     from safetyqc.standing import deciding_judgments
 
     verdicts = {j.conversation_id: j for j in deciding_judgments(session.store)}
     lines = (
         json.dumps(verdict_line(index, conversation, verdicts.get(conversation.id)), ensure_ascii=False)
-        for index, conversation in enumerate(conversations)
+        for index, conversation in zip(places, conversations, strict=True)
     )
     write_jsonl(path, lines, "verdicts")
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from safetyqc.errors import OutputError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from safetyqc.config import Config
     from safetyqc.pipeline.stages import Tally
     from safetyqc.readers import ReadResult
+    from safetyqc.records import Conversation
 
 
 def note(text: str = "") -> None:
@@ -100,6 +104,11 @@ def read(name: str, *, skip_bad_lines: bool) -> ReadResult:
     return result
 
 
+def indices(conversations: Sequence[Conversation], *, of_file: bool) -> list[int]:
+    """The `index` of JSON lines: the place among all records of the file, broken ones too, or else in the run."""
+    return [c.source.index if of_file and c.source else place for place, c in enumerate(conversations)]
+
+
 def write_jsonl(path: Path, lines: Iterable[str], noun: str) -> None:
     """Write JSON lines to a file, whole or not at all; `-` is stdout, where then nothing else is printed."""
     if str(path) == "-":
@@ -109,3 +118,70 @@ def write_jsonl(path: Path, lines: Iterable[str], noun: str) -> None:
     from safetyqc.files import write_lines
 
     note(f"wrote {write_lines(path, lines):,} {noun} to {path}")
+
+
+_PAGES = ("--html", "--md", "--csv")
+_DATA = (".jsonl", ".json", ".gz", ".parquet", ".yaml", ".yml")
+"""What a page never replaces: nobody means to, and a flag too many in a line would cost the data."""
+
+
+def refuse_overwriting(
+    outputs: Mapping[str, Path | None], *inputs: str | Path | None, config: Config | None = None
+) -> None:
+    """Refuse outputs that would destroy something, before any work is done.
+
+    Args:
+        outputs: paths by the flag that gave them.
+        inputs: what the command reads, beside the files that the configuration names.
+
+    Raises:
+        OutputError: an output is an input, a file of a run, the same as another output, or a page over a data file.
+    """
+    read_from = {_real(name) for name in (*inputs, *_files_of(config)) if name and str(name) != "-"}
+    taken: dict[Path, str] = {}
+    for flag, path in outputs.items():
+        if path is None or (flag == "--jsonl" and str(path) == "-"):
+            continue
+        target = _real(path)
+        if target.exists() and not target.is_file():
+            continue  # /dev/stdout, a pipe: nothing there can be lost
+        if target in read_from and target.exists():
+            what = "would replace what this command reads"
+        elif _is_of_run(target, config):
+            what = "would replace a file of the run"
+        elif target in taken:
+            what = f"{taken[target]} is to be written there too"
+        elif flag in _PAGES and target.suffix in _DATA and target.exists():
+            what = "is there already, and is data rather than a page"
+        else:
+            taken[target] = flag
+            continue
+        raise OutputError(what, where=f"{flag} {path}", fix=f"give {flag} another path")
+
+
+def _real(path: str | Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _files_of(config: Config | None) -> Iterator[str]:
+    """Everything in the configuration that may name a file, also behind a judge's kind (`recorded:FILE`)."""
+    from safetyqc.config import FILE_NAME
+
+    yield FILE_NAME
+    left: list[Any] = [config.model_dump(exclude={"run": True, "export": True})] if config else []
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, (list, tuple)):
+            left += value
+        elif isinstance(value, (str, Path)):
+            yield from (str(value), str(value).partition(":")[2])
+
+
+def _is_of_run(target: Path, config: Config | None) -> bool:
+    from safetyqc.store.file import FILE_NAME
+
+    if not (target.name.startswith(FILE_NAME) or target.name == "lock"):
+        return False
+    return (target.parent / FILE_NAME).exists() or (config is not None and target.parent == _real(config.run))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import in_run, next_step, note, show
+from safetyqc.cli.output import in_run, next_step, note, refuse_overwriting, show
 from safetyqc.config import load_config, parse_shares
 from safetyqc.errors import UserError
 
@@ -65,6 +65,7 @@ def report(
     Example: safetyqc report --html report.html
     """
     config = load_config(config_file, {"run": run})
+    refuse_overwriting({"--html": html, "--md": markdown, "--csv": csv}, config_file, config=config)
     from safetyqc.pipeline.outputs import difference_since, summarise_run, write_report_files
     from safetyqc.reports.summary import to_json
     from safetyqc.store import Store
@@ -134,6 +135,7 @@ def export(
         "export.force": force,
     }
     config = load_config(config_file, flags)
+    refuse_overwriting({"FILE": config.export.path}, config_file, config=config)
     from safetyqc.pipeline.outputs import export_run
     from safetyqc.store import Store
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import in_run, next_step, note, read, say, show
+from safetyqc.cli.output import in_run, next_step, note, read, refuse_overwriting, say, show
 from safetyqc.cli.session import in_session
 from safetyqc.config import choose_model, load_config
 
@@ -130,6 +130,7 @@ def do_all(
     from safetyqc.pipeline.choices import check_settings
     from safetyqc.pipeline.session import check_prices
 
+    refuse_overwriting({"--export": config.export.path}, *files, config=config)
     check_settings(config, writes=write or not files, judges=True)
     check_prices(config)
     inputs = [(name, read(name, skip_bad_lines=skip_bad_lines)) for name in files]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import sqlite3
 from pathlib import Path
@@ -68,22 +67,42 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, check_same_thread=False
         )
-        connection.execute("PRAGMA synchronous = FULL")
+        try:
+            connection.execute("PRAGMA synchronous = FULL")
+            if not read_only:
+                connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.Error:
+            connection.close()
+            raise
     except sqlite3.Error as error:
         raise explain(error, path) from error
     return connection
 
 
 def make_file(path: Path) -> None:
-    """Make the database under another name and rename it, so that a half-made run never exists."""
+    """Make the database under another name and rename it, so that a half-made run never exists.
+
+    It becomes a WAL database when it is opened: a log of its own under the other name could not follow a rename.
+
+    Raises:
+        RunError: it cannot be written, such as on a full disk; nothing of it is left then.
+    """
     unfinished = path.with_suffix(".making")
-    unfinished.unlink(missing_ok=True)
-    with contextlib.closing(sqlite3.connect(unfinished)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(_SCHEMA)
-        connection.execute("INSERT INTO meta VALUES ('format', ?)", (json.dumps(FORMAT),))
-        connection.commit()
-    unfinished.rename(path)
+    _remove(unfinished)
+    try:
+        with contextlib.closing(sqlite3.connect(unfinished)) as connection:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.executescript(f"BEGIN; {_SCHEMA} INSERT INTO meta VALUES ('format', '{FORMAT}'); COMMIT;")
+        unfinished.rename(path)
+    except sqlite3.Error as error:
+        raise explain(error, path) from error
+    finally:
+        _remove(unfinished)
+
+
+def _remove(database: Path) -> None:
+    for ending in ("", "-journal", "-wal", "-shm"):
+        database.with_name(database.name + ending).unlink(missing_ok=True)
 
 
 def existing(folder: str | Path) -> Path:
@@ -126,9 +145,11 @@ def lock_run(folder: Path) -> Any:
 def explain(error: Exception, path: Path) -> RunError:
     """Say what an error of SQLite's means for the run, and what to do."""
     text = str(error)
-    if "not a database" in text:
+    if "not a database" in text or "no such table" in text:
         return RunError(f"not a safetyqc run: {text}", where=str(path), fix="give another --run")
-    fix = "free some space and run the same command again" if "full" in text or "disk" in text else None
+    if "malformed" in text:
+        return RunError(f"the run is damaged: {text}", where=str(path), fix="give another --run")
+    fix = "free some space and run the same command again" if "full" in text or "disk I/O" in text else None
     if "unable to open" in text:
         fix = "copy the folder to where you may write, with all its files"
     return RunError(f"the run cannot be written or read: {text}", where=str(path), fix=fix)

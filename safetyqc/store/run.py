@@ -33,7 +33,7 @@ from safetyqc.records import (
     Usage,
 )
 from safetyqc.store.batches import Batch, BatchAnswer
-from safetyqc.store.file import FILE_NAME, FORMAT, connect, existing, lock_run, make_file
+from safetyqc.store.file import FILE_NAME, FORMAT, connect, existing, explain, lock_run, make_file
 from safetyqc.store.writer import Writer
 
 R = TypeVar("R", bound=Record)
@@ -154,7 +154,7 @@ class Store:
         try:
             found = self.meta("format")
         except sqlite3.DatabaseError as error:
-            raise RunError(f"not a safetyqc run: {error}", where=str(self.path), fix="give another --run") from error
+            raise explain(error, self.path) from error
         if found != FORMAT:
             raise RunError(
                 f"run of format {found!r}, this safetyqc reads {FORMAT}",

@@ -27,6 +27,9 @@ FILES = {
     "wrong.yaml": "judge:\n  votes: many\n",
     "broken.yaml": "generate: [\n",
     "taxonomy.yaml": "categories: {}\n",
+    "safetyqc.yaml": "judge:\n  votes: 1\n",
+    "labels.txt": GOOD + "\n",
+    "list.csv": "prompt\nHow?\n",
 }
 
 # command line -> what the message has to say (the place, the value, the fix)
@@ -75,6 +78,25 @@ MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     ("dedup goood.jsonl", ("goood.jsonl", "did you mean good.jsonl?")),
     ("run .", (".", "fix: ")),
     ("compare good.jsonl --labels absent.jsonl", ("absent.jsonl", "fix: ")),
+    # outputs that would destroy something
+    ("dedup good.jsonl --jsonl good.jsonl", ("--jsonl good.jsonl", "what this command reads", "fix: ")),
+    ("dedup good.jsonl --jsonl link.jsonl", ("--jsonl link.jsonl", "what this command reads")),
+    ("dedup good.jsonl --against list.csv --jsonl list.csv", ("--jsonl list.csv", "what this command reads")),
+    ("dedup good.jsonl --jsonl safetyqc.yaml --config safetyqc.yaml", ("--jsonl safetyqc.yaml", "reads")),
+    ("judge ./good.jsonl --jsonl good.jsonl --run new", ("--jsonl good.jsonl", "what this command reads")),
+    ("judge good.jsonl --jsonl labels.txt --labels labels.txt", ("--jsonl labels.txt", "what this command reads")),
+    ("judge good.jsonl -m recorded:labels.txt --jsonl labels.txt", ("--jsonl labels.txt", "reads")),
+    ("judge good.jsonl --jsonl new/run.sqlite --run new", ("--jsonl new/run.sqlite", "a file of the run")),
+    ("compare good.jsonl --html good.jsonl", ("--html good.jsonl", "what this command reads")),
+    ("compare --run r --labels labels.txt --html labels.txt", ("--html labels.txt", "reads")),
+    ("report --run r --html good.jsonl", ("--html good.jsonl", "data rather than a page", "fix: ")),
+    ("report --run r --html r/run.sqlite", ("--html r/run.sqlite", "a file of the run", "fix: ")),
+    ("report --run r --html linked/run.sqlite-wal", ("linked/run.sqlite-wal", "a file of the run")),
+    ("report --run r --csv r/lock", ("--csv r/lock", "a file of the run")),
+    ("report --run r --csv x --md ./x", ("--csv x", "--md", "written there too", "fix: ")),
+    ("export --run r --force r/run.sqlite", ("r/run.sqlite", "a file of the run")),
+    ("run good.jsonl -m local --run new --export good.jsonl", ("--export good.jsonl", "reads")),
+    ("train-judge good.jsonl --out good.jsonl --force", ("--out good.jsonl", "reads")),
     # models, rubrics, settings
     ("generate -m local:not.gguf", ("not.gguf", "not a GGUF file", "fix: ")),
     ("generate -m local:absent.gguf", ("absent.gguf", "No such file", "fix: ")),
@@ -115,12 +137,15 @@ def folder(cli: Cli, tmp_path: Path, filled_run: Path) -> Path:
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
     shutil.copytree(filled_run, tmp_path / "r")
+    (tmp_path / "linked").symlink_to("r")
+    (tmp_path / "link.jsonl").symlink_to("good.jsonl")
     return tmp_path
 
 
 @pytest.mark.parametrize(("line", "said"), MISTAKES, ids=[line for line, _ in MISTAKES])
 def test_a_mistake_is_told_with_its_place_and_its_fix(line: str, said: tuple[str, ...], cli: Cli, folder: Path) -> None:
-    before = {p.name for p in folder.iterdir()}
+    before = {p: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+    names = {p.name for p in folder.iterdir()}
     ended = cli(*line.split())
     assert ended.code == 2, ended.err
     for part in said:
@@ -128,7 +153,10 @@ def test_a_mistake_is_told_with_its_place_and_its_fix(line: str, said: tuple[str
     assert ended.out == ""
     assert "Traceback" not in ended.err
     assert "pydantic" not in ended.err
-    assert {p.name for p in folder.iterdir()} == before, "something was written"
+    assert {p.name for p in folder.iterdir()} == names, "something was written"
+    assert {p: p.read_bytes() for p in folder.iterdir() if p.is_file()} == before, "a file was changed"
+    with Store.read(folder / "r") as store:
+        assert store.count_conversations(), "the run is gone"
 
 
 def test_a_file_that_is_there_already_is_not_replaced(cli: Cli, folder: Path) -> None:

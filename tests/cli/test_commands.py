@@ -190,6 +190,38 @@ def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize("line", ["report --run r", "check mine.jsonl --json", "dedup mine.jsonl --jsonl -"])
+def test_a_reader_that_went_away_before_all_was_written_is_told_by_141(line: str, folder: Path) -> None:
+    ended = piped(f"safetyqc {line} | true", folder)
+    assert ended.returncode == 141, ended.stderr
+    assert "Error" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("line", ["report --run r", "report --run r --json", "dedup mine.jsonl --jsonl -", "--help"])
+def test_a_full_stdout_is_told_and_is_no_bug(line: str, folder: Path) -> None:
+    ended = piped(f"safetyqc {line} > /dev/full", folder)
+    assert ended.returncode == 2, ended.stderr
+    assert "standard output: cannot be written: No space left on device\n  fix: free some space" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_disturbs_nothing(closed: str, folder: Path) -> None:
+    ended = piped(f"safetyqc import mine.jsonl --run new {closed}", folder)
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    checked = piped(f"safetyqc report --run new {closed}", folder)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_ctrl_c_ends_quietly_also_while_modules_are_loaded(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    ended = piped("safetyqc check mine.jsonl", tmp_path)
+    assert (ended.returncode, ended.stderr) == (130, "safetyqc: stopped before anything was done\n")
+
+
 @pytest.mark.parametrize(
     ("environment", "colour"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)], ids=str
 )

@@ -104,6 +104,26 @@ def test_bad_lines_are_left_out_counted_and_shown(cli: Cli, tmp_path: Path) -> N
     assert imported(tmp_path) == WANTED
 
 
+def test_an_index_points_at_the_record_of_the_file_also_behind_bad_lines(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(joined(["{bad", LINES[0], "{bad2", LINES[1], LINES[2], LINES[0]]))
+    (tmp_path / "near.txt").write_text(TEXTS[2][0] + "\n")
+    cli("import", "a.jsonl", "--skip-bad-lines", "--run", "r")  # a run that has them already changes nothing
+    judged = cli("judge", "a.jsonl", "--skip-bad-lines", "-m", "local", "--run", "r", "--jsonl", "-")
+    assert [json.loads(line)["index"] for line in judged.out.splitlines()] == [1, 3, 4, 5], judged.err
+    found = cli("dedup", "a.jsonl", "--skip-bad-lines", "--against", "near.txt", "--jsonl", "-")
+    group, match = map(json.loads, found.out.splitlines())
+    assert (group["kept"], [d["index"] for d in group["dropped"]]) == (1, [5])
+    assert match["index"] == 4
+
+
+def test_without_a_file_an_index_is_the_place_in_the_run(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(joined(["{", LINES[0], LINES[1]]))
+    (tmp_path / "b.jsonl").write_bytes(joined([LINES[2], LINES[0]]))
+    cli("import", "a.jsonl", "b.jsonl", "--skip-bad-lines", "--run", "r")
+    judged = cli("judge", "-m", "local", "--run", "r", "--jsonl", "-")
+    assert [json.loads(line)["index"] for line in judged.out.splitlines()] == [0, 1, 2], judged.err
+
+
 def test_check_counts_bad_lines_among_all_records(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(joined([*LINES, "{", "42"]))
     ended = cli("check", "a.jsonl", "--skip-bad-lines", "--json")

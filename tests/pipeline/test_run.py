@@ -366,6 +366,23 @@ def small_disk(folder: Path, size: str) -> Iterator[bool]:
             subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.parametrize("size", ["4k", "16k", "60k", "100k", "140k", "156k"])
+def test_a_disk_that_is_full_while_a_run_is_made_leaves_it_usable(size: str, cli: Cli, tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Good morning to you."}]
+    (tmp_path / "a.jsonl").write_text(json.dumps(turns) + "\n")
+    with small_disk(tmp_path / "disk", size) as mounted:
+        if not mounted:
+            pytest.skip("only root can mount a small disk")
+        ended = cli("import", "a.jsonl", "--run", "disk/r")
+        assert ended.code == 2, ended.err
+        assert "fix: free some space" in ended.err
+        assert not list((tmp_path / "disk").rglob("*.making*"))
+        subprocess.run(["mount", "-o", "remount,size=50m", str(tmp_path / "disk")], check=True)
+        again = cli("import", "a.jsonl", "--run", "disk/r")
+        assert again.code == 0, again.err
+        assert cli("report", "--run", "disk/r").code == 0
+
+
 def test_a_full_disk_is_said_and_nothing_that_was_saved_is_lost(cli: Cli, serve: Serve, tmp_path: Path) -> None:
     server = serve()
     with small_disk(tmp_path / "disk", "400k") as mounted:
