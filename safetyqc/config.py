@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -220,6 +221,11 @@ def _flag_error(error: ValidationError) -> ConfigError:
         return ConfigError(f"unknown value {value!r}", where=flag, fix=choose_from(str(value), choices))
     message = first["msg"].removeprefix("Value error, ")
     return ConfigError(f"{message[0].lower()}{message[1:]}, got {value!r}", where=flag)
+
+
+def run_flag(run: Path) -> str:
+    """The `--run` flag, with a space before it, that a command for this run needs: nothing for the default run."""
+    return "" if str(run) == DEFAULT_RUN else f" --run {shlex.quote(str(run))}"
 
 
 def choose_model(named: str | None) -> str:

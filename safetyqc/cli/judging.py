@@ -11,7 +11,7 @@ import typer
 
 from safetyqc.cli import options as o
 from safetyqc.cli.groups import DefaultGroup
-from safetyqc.cli.output import in_run, next_step, note, read, say, show, show_json, write_jsonl
+from safetyqc.cli.output import in_run, next_step, note, read, say, show, show_json, typed_flags, write_jsonl
 from safetyqc.cli.session import in_session, next_after_batch, refuse_fresh_batch, staged
 from safetyqc.config import load_config
 
@@ -219,7 +219,9 @@ def attack(
         show_json([asdict(row) for row in rows])
     else:
         show(_attack_table(rows))
-    next_step(f"safetyqc judge{in_run(config)} --canaries", f"safetyqc compare{in_run(config)} --labels FILE")
+    same = {"-m": models, "--rubric": rubric, "--api-base": api_base, "--lane": lane, "--config": config_file}
+    here = in_run(config)
+    next_step(f"safetyqc judge{typed_flags(same)}{here} --canaries", f"safetyqc compare{here} --labels FILE")
 
 
 def _attack_table(rows: list[AttackRow]) -> Table:

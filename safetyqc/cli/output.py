@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from safetyqc.config import Config
@@ -76,9 +76,18 @@ def say(tally: Tally) -> None:
 
 def in_run(config: Config) -> str:
     """The `--run` flag that a follow-up command needs: nothing for the default run."""
-    from safetyqc.config import DEFAULT_RUN
+    from safetyqc.config import run_flag
 
-    return "" if str(config.run) == DEFAULT_RUN else f" --run {shlex.quote(str(config.run))}"
+    return run_flag(config.run)
+
+
+def typed_flags(given: Mapping[str, object]) -> str:
+    """Flags as they are typed in a follow-up command: a list repeats its flag, True has no value, None is no flag."""
+    words: list[str] = []
+    for name, value in given.items():
+        for one in value if isinstance(value, list) else [value]:
+            words += [name] if one is True else [name, str(one)] if one else []
+    return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 def typed(file: str) -> str:

@@ -145,6 +145,35 @@ def test_models_check_says_how_to_go_on_with_the_same_server(cli: Cli, serve: Se
     assert f"next:  safetyqc generate -n 18 -m openai/test --api-base {url} --lane direct\n" in ended.err
 
 
+# What is typed, and the commands that are suggested after it, the first of which works when pasted
+SAME_AGAIN = {
+    "compare judged.jsonl --partial fail --shared-only": "compare judged.jsonl --partial fail --shared-only --show 10",
+    "check broken.jsonl --skip-bad-lines": "judge broken.jsonl --skip-bad-lines",
+    "dedup broken.jsonl --skip-bad-lines": "judge broken.jsonl --skip-bad-lines",
+    "judge attack -m local -m local --rubric strict_refusal --run new": "judge -m local -m local "
+    "--rubric strict_refusal --run new --canaries",
+}
+
+
+@pytest.mark.parametrize("line", SAME_AGAIN)
+def test_the_next_step_keeps_what_was_given_and_works_when_pasted(line: str, cli: Cli, folder: Path) -> None:
+    good = line_of(*MINE[0])
+    (folder / "broken.jsonl").write_text(f"{good}\n{{\n", encoding="utf-8")
+    told = json.loads(good) | {"labels": {"strict_refusal": "pass"}}
+    (folder / "judged.jsonl").write_text(json.dumps(told | {"recorded": {"rules": "2_full_refusal"}}), encoding="utf-8")
+    ended = cli(*line.split())
+    assert ended.code == 0, ended.err
+    assert f"next:  safetyqc {SAME_AGAIN[line]}\n" in ended.err
+    if "canaries" not in SAME_AGAIN[line]:
+        assert cli(*SAME_AGAIN[line].split()).code == 0
+
+
+def test_a_wrong_key_at_ones_own_server_is_checked_there(cli: Cli, folder: Path, serve: Serve) -> None:
+    url = serve(faults={"bad_key": 1.0}).base_url
+    ended = cli("judge", "mine.jsonl", "-m", "openai/test", "--api-base", url, "--run", "new")
+    assert (ended.code, f"`safetyqc models check -m openai/test --api-base {url}`" in ended.err) == (3, True), ended.err
+
+
 def test_models_check_claims_nothing_of_a_model_that_does_not_answer(cli: Cli) -> None:
     ended = cli("models", "check", "-m", "openai/gpt-4o-mini")
     assert (ended.code, "OPENAI_API_KEY is not set" in ended.out) == (3, True)
