@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.groups import DefaultGroup
+from safetyqc.cli.groups import DefaultCommand, DefaultGroup
 from safetyqc.cli.output import in_run, next_step, note, read, say, show, show_json, typed_flags, write_jsonl
 from safetyqc.cli.session import in_session, next_after_batch, refuse_fresh_batch, staged
 from safetyqc.config import load_config
@@ -52,7 +52,7 @@ Fallback = Annotated[
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     judges = typer.Typer(cls=DefaultGroup, rich_markup_mode=None, help="Score conversations by a rubric.")
-    judges.command("run")(judge)
+    judges.command("run", cls=DefaultCommand)(judge)
     judges.command("attack")(attack)
     app.add_typer(judges, name="judge")
 

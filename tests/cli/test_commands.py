@@ -17,9 +17,12 @@ import pytest
 from typer.main import get_command
 
 from safetyqc.cli import app
+from safetyqc.cli.output import say
 from safetyqc.local import find_weights, is_available
+from safetyqc.pipeline.stages import Tally
 from safetyqc.store import Store
-from safetyqc.testing.runs import fill_with_everything
+from safetyqc.testing import conversation
+from safetyqc.testing.runs import fill_with_everything, judgment
 from safetyqc.testing.server import FaultServer
 
 Cli = Callable[..., Any]
@@ -107,6 +110,36 @@ def test_help_has_an_example_and_says_what_every_option_is_for(name: str, cli: C
     assert max(map(len, ended.out.splitlines())) <= 100
     for parameter in COMMANDS[name].params:
         assert parameter.help, parameter.name
+
+
+def test_one_of_something_is_told_in_the_singular(cli: Cli, folder: Path) -> None:
+    with Store.create(folder / "one") as store:
+        only = conversation("Where is help near me?", "A crisis line is free to call.")
+        store.add_conversations([only])
+        store.put_judgments([judgment(only)])
+    assert "exported 1 conversation as" in cli("export", "--run", "one", "out.jsonl").err
+    assert "judge x: 2 done; 1 verdict open (refused 1)" in told_of(1)
+    assert "judge x: 2 done; 3 verdicts open (refused 3)" in told_of(3)
+
+
+def told_of(missing: int) -> str:
+    lines: list[str] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("safetyqc.cli.output.note", lines.append)
+        say(Tally("judge x", 0, 2, {"refused": missing}))
+    return "\n".join(lines)
+
+
+def test_an_empty_run_is_not_told_to_count_anew(cli: Cli, folder: Path) -> None:
+    Store.create(folder / "empty").close()
+    ended = cli("dedup", "--run", "empty")
+    assert (ended.code, "--refit" in ended.err) == (0, False), ended.err
+
+
+def test_the_default_command_of_a_group_is_named_as_it_is_typed(cli: Cli) -> None:
+    assert "Usage: safetyqc judge [OPTIONS] [FILE]\n" in cli("judge", "-h").out
+    assert "Usage: safetyqc judge attack [OPTIONS]\n" in cli("judge", "attack", "-h").out
+    assert "safetyqc judge run" not in cli("judge", "--no-such-flag").err
 
 
 def test_every_command_has_a_line_that_works() -> None:
