@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -43,7 +44,7 @@ class ModelSettings(Record):
     api_base: str | None = None
     lane: Literal["auto", "direct", "litellm"] = "auto"
     concurrency: int = Field(default=16, ge=1)
-    workers: int | Literal["auto"] = 0
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
     """Processes that send requests; auto takes several where litellm would fill one core."""
     timeout_s: float = Field(default=120, gt=0)
     max_attempts: int = Field(default=6, ge=1)
@@ -211,15 +212,25 @@ def load_config(path: Path | None = None, flags: Mapping[str, Any] | None = None
         raise _flag_error(error) from error
 
 
+_TYPES = frozenset(("int", "constrained-int", "literal['auto']"))
+
+
 def _flag_error(error: ValidationError) -> ConfigError:
     """Say it of the flag: what stands in the file was found wrong before, when it was read."""
     first = error.errors(include_url=False)[0]
-    flag = "--" + str(first["loc"][-1]).replace("_", "-")
+    # Where a setting has several types, a last part names the type that was tried
+    name = next(str(part) for part in reversed(first["loc"]) if part not in _TYPES)
+    flag = "--" + name.replace("_", "-")
     value, choices = first["input"], re.findall(r"'([^']*)'", first.get("ctx", {}).get("expected", ""))
     if choices:
         return ConfigError(f"unknown value {value!r}", where=flag, fix=choose_from(str(value), choices))
     message = first["msg"].removeprefix("Value error, ")
     return ConfigError(f"{message[0].lower()}{message[1:]}, got {value!r}", where=flag)
+
+
+def run_flag(run: Path) -> str:
+    """The `--run` flag, with a space before it, that a command for this run needs: nothing for the default run."""
+    return "" if str(run) == DEFAULT_RUN else f" --run {shlex.quote(str(run))}"
 
 
 def choose_model(named: str | None) -> str:

@@ -256,7 +256,9 @@ def _opened(path: str | Path) -> Iterator[io.BufferedReader]:
     try:
         file = Path(path).open("rb")  # noqa: SIM115 (closed below)
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", path=name_of(path), fix=_nearest(Path(path))) from error
+        raise InputError(
+            f"cannot be read: {error.strerror}", path=name_of(path), fix=_nearest(Path(path), error)
+        ) from error
     with file:
         yield _unzipped(file)
 
@@ -277,9 +279,11 @@ def _read_errors(path: str | Path) -> Iterator[None]:
         raise InputError(what, path=name_of(path), fix="is the file damaged? copy or make it again") from error
 
 
-def _nearest(path: Path) -> str:
+def _nearest(path: Path, error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "may you read it? see its permissions"
     folder = path.parent
-    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    names = [p.name for p in folder.iterdir() if p.name != path.name] if folder.is_dir() else []
     near = get_close_matches(path.name, names, n=1)
     return f"did you mean {folder / near[0]}?" if near else "check the path"
 

@@ -179,9 +179,13 @@ class Drawer(Protocol):
 class _Plain:
     def __init__(self, line: Line, tell: Any) -> None:
         self._line, self._tell = line, tell
+        self._told: tuple[int, int] | None = None
 
-    def draw(self, *, last: bool = False) -> None:  # noqa: ARG002 - a plain line looks the same the last time
-        self._tell(self._line)
+    def draw(self, *, last: bool = False) -> None:
+        state = self._line.done, self._line.failures.total()
+        if not last or state != self._told:  # a stage that an error ends at once has nothing new to say
+            self._tell(self._line)
+        self._told = state
 
 
 class _Bar:

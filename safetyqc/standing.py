@@ -124,6 +124,14 @@ def deciding_judgments(store: Store, judge: str | None = None) -> list[Judgment]
     return list(store.judgments(*chosen)) if chosen else []
 
 
+def classified(conversation: Conversation, verdict: Judgment | None) -> Conversation:
+    """A conversation with the plan's or the file's category and intent, else those that its judge saw."""
+    if verdict is None or (conversation.category and conversation.intent):
+        return conversation
+    seen = {"category": verdict.category, "intent": verdict.intent}
+    return conversation.model_copy(update={fact: getattr(conversation, fact) or word for fact, word in seen.items()})
+
+
 def _alone(
     conversation: Conversation,
     verdict: Judgment | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import shlex
@@ -95,6 +96,37 @@ def test_every_command_line_in_the_documents_parses(page: str, line: str, copied
 def test_a_wrong_command_line_would_be_found(line: str) -> None:
     with pytest.raises(Exception, match=r"No such|Missing|Input should be"):
         parse(words_of(line), whole=True)
+
+
+# A command as messages name one: in backticks or brackets, or at the start of what is said
+NAMED = re.compile(r"(?:^|[`(]|: )safetyqc ([a-z]\S*)(?: ([a-z][a-z-]*)\b)?", re.M)
+
+
+def said_by(module: Path) -> Iterator[str]:
+    """The strings of a module; what is filled in is left as a gap."""
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner:
+            yield node.value
+
+
+def test_every_command_that_a_message_names_exists() -> None:
+    group: Any = get_command(app)
+    found = {
+        named
+        for module in (ROOT / "safetyqc").rglob("*.py")
+        for text in said_by(module)
+        for named in NAMED.findall(text)
+    }
+    assert len(found) > 30
+    for name, second in found:
+        name = re.split(r"[\0`,.)]", name)[0]
+        assert name in group.commands, f"safetyqc {name}: no such command"
+        inside = {} if name == "judge" else getattr(group.commands[name], "commands", {})  # judge takes a file too
+        assert not inside or not second or second in inside, f"safetyqc {name} {second}: no such command"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

@@ -19,6 +19,13 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_a_stage_that_ends_before_anything_is_done_is_told_once() -> None:
+    out = io.StringIO()
+    with pytest.raises(OSError, match="no key"), Progress(stream=out).stage("judge", 60):
+        raise OSError("no key")
+    assert out.getvalue() == "judge: 0/60 (0%)\n"
+
+
 def test_a_plain_line_at_once_and_at_the_end() -> None:
     out = io.StringIO()
     with Progress(stream=out).stage("judge", 600, done=412) as line:
@@ -32,9 +39,10 @@ def test_a_plain_line_at_once_and_at_the_end() -> None:
 
 def test_a_plain_line_again_and_again_while_the_stage_runs() -> None:
     out = io.StringIO()
-    with Progress(stream=out, every_s=0.001).stage("judge", 5):
+    with Progress(stream=out, every_s=0.001).stage("judge", 5) as line:
         while out.getvalue().count("\n") < 4:
             pass
+        line.advance()
     assert out.getvalue().count("\n") >= 5
 
 

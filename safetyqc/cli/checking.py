@@ -100,7 +100,8 @@ def check(
     from safetyqc.reports.check import render_check
 
     show(render_check(report))
-    next_step(f"safetyqc judge {typed(file)}", f"safetyqc dedup {typed(file)} --show-pairs 10")
+    same = typed(file) + (" --skip-bad-lines" if skip_bad_lines else "")
+    next_step(f"safetyqc judge {same}", f"safetyqc dedup {same} --show-pairs 10")
 
 
 def filter_conversations(
@@ -236,7 +237,8 @@ def dedup(
         show(
             render_duplicates(found.groups, found.conversations, found.facts, found.matches, show_pairs, unmask=unmask)
         )
-    next_step(f"safetyqc report{in_run(config)}" if file is None else f"safetyqc judge {typed(file)}")
+    same = f"{typed(file or '')}{' --skip-bad-lines' if skip_bad_lines else ''}"
+    next_step(f"safetyqc report{in_run(config)}" if file is None else f"safetyqc judge {same}")
 
 
 def _lines(found: Deduplicated, index: dict[str, int]) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import in_run, next_step, note, refuse_overwriting, show, show_json
+from safetyqc.cli.output import (
+    in_run,
+    next_step,
+    note,
+    refuse_overwriting,
+    show,
+    show_json,
+    typed,
+    typed_flags,
+)
 from safetyqc.config import load_config
 
 
@@ -72,7 +81,10 @@ def compare(
 
         write_text(html, comparison_page(gathered.comparison, gathered.disagreements(None)))
         note(f"wrote {html}")
-    next_step(f"safetyqc compare{in_run(config)} --show 10", f"safetyqc report{in_run(config)} --judge NAME")
+    same = {"--labels": labels, "--truth": truth, "--partial": partial != "pass" and partial, "--config": config_file}
+    again = (f" {typed(file)}" if file else "") + typed_flags(same | {"--shared-only": shared_only}) + in_run(config)
+    shown = f"safetyqc compare{again} --show 10"
+    next_step(shown, f"safetyqc report{in_run(config)} --judge NAME" if file is None else f"{shown} --unmask")
 
 
 def train_judge(
@@ -94,4 +106,5 @@ def train_judge(
 
     for line in train_on_files(labels, out, from_scratch=fresh, force=force):
         typer.echo(line)
-    next_step(f"safetyqc judge FILE -m trained:{out}", f"safetyqc compare --labels {labels[0]}")
+    model = typed_flags({"-m": f"trained:{out}"})
+    next_step(f"safetyqc judge FILE{model}", f"safetyqc compare{typed_flags({'--labels': list(labels)})}")

@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from typer.core import TyperGroup
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+
+class _Unnamed(typer.Context):
+    """Names a default command as it is typed: by its group alone."""
+
+    @property
+    def command_path(self) -> str:
+        """`safetyqc judge`, in usage lines and errors."""
+        return self.parent.command_path if self.parent else super().command_path
+
+
+class DefaultCommand(TyperCommand):
+    """The command `run` of a DefaultGroup."""
+
+    context_class = _Unnamed
 
 
 class DefaultGroup(TyperGroup):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.groups import DefaultGroup
+from safetyqc.cli.groups import DefaultCommand, DefaultGroup
 from safetyqc.cli.output import (
     in_run,
     indices,
@@ -21,6 +21,7 @@ from safetyqc.cli.output import (
     say,
     show,
     show_json,
+    typed_flags,
     write_jsonl,
 )
 from safetyqc.cli.session import in_session, next_after_batch, refuse_fresh_batch, staged
@@ -63,7 +64,7 @@ Fallback = Annotated[
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     judges = typer.Typer(cls=DefaultGroup, rich_markup_mode=None, help="Score conversations by a rubric.")
-    judges.command("run")(judge)
+    judges.command("run", cls=DefaultCommand)(judge)
     judges.command("attack")(attack)
     app.add_typer(judges, name="judge")
 
@@ -232,7 +233,9 @@ def attack(
         show_json([asdict(row) for row in rows])
     else:
         show(_attack_table(rows))
-    next_step(f"safetyqc judge{in_run(config)} --canaries", f"safetyqc compare{in_run(config)} --labels FILE")
+    same = {"-m": models, "--rubric": rubric, "--api-base": api_base, "--lane": lane, "--config": config_file}
+    here = in_run(config)
+    next_step(f"safetyqc judge{typed_flags(same)}{here} --canaries", f"safetyqc compare{here} --labels FILE")
 
 
 def _attack_table(rows: list[AttackRow]) -> Table:

@@ -167,7 +167,7 @@ def model_flags(
         "models.concurrency": concurrency,
         "models.max_cost_usd": max_cost,
         "models.lane": lane,
-        "models.workers": int(workers) if workers and workers.isdecimal() else workers,
+        "models.workers": int(workers) if workers and workers.lstrip("-").isdecimal() else workers,
         "models.fresh": fresh,
         "models.fallback": stand_in,
     }

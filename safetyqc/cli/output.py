@@ -70,7 +70,9 @@ def say(tally: Tally) -> None:
         parts.append(f"{tally.already:,} already {'there' if stage == 'import' else 'done'}")
     if tally.failed:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(tally.failed.items(), key=lambda x: -x[1]))
-        parts.append(f"{tally.missing:,} {_LEFT.get(stage, 'without a result')} ({kinds})")
+        left = _LEFT.get(stage, "without a result")
+        left = left.replace("verdicts", "verdict") if tally.missing == 1 else left
+        parts.append(f"{tally.missing:,} {left} ({kinds})")
     if tally.waiting:
         parts.append(f"{tally.waiting:,} wait for a batch")
     note(f"{tally.stage}: " + "; ".join(parts))
@@ -80,9 +82,18 @@ def say(tally: Tally) -> None:
 
 def in_run(config: Config) -> str:
     """The `--run` flag that a follow-up command needs: nothing for the default run."""
-    from safetyqc.config import DEFAULT_RUN
+    from safetyqc.config import run_flag
 
-    return "" if str(config.run) == DEFAULT_RUN else f" --run {shlex.quote(str(config.run))}"
+    return run_flag(config.run)
+
+
+def typed_flags(given: Mapping[str, object]) -> str:
+    """Flags as they are typed in a follow-up command: a list repeats its flag, True has no value, None is no flag."""
+    words: list[str] = []
+    for name, value in given.items():
+        for one in value if isinstance(value, list) else [value]:
+            words += [name] if one is True else [name, str(one)] if one else []
+    return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 def typed(file: str) -> str:
@@ -91,7 +102,12 @@ def typed(file: str) -> str:
 
 
 def read(name: str, *, skip_bad_lines: bool) -> ReadResult:
-    """Read a conversation file and tell what was left out."""
+    """Read a conversation file and tell what was left out.
+
+    Raises:
+        InputError: every line was left out.
+    """
+    from safetyqc.errors import InputError
     from safetyqc.readers import read_conversations
 
     result = read_conversations(name, skip_bad_lines=skip_bad_lines)
@@ -101,6 +117,8 @@ def read(name: str, *, skip_bad_lines: bool) -> ReadResult:
             note(f"  {bad.path}:{bad.line}: {bad.what}")
         if len(result.skipped) > 5:
             note(f"  and {len(result.skipped) - 5:,} more: safetyqc check {typed(name)} --skip-bad-lines")
+    if result.skipped and not result.conversations:
+        raise InputError("nothing is left of it: every line was skipped", path=name, fix="mend the lines named above")
     return result
 
 

@@ -36,7 +36,7 @@ def recommend(basis: CriterionComparison, prices: Sequence[Price]) -> Recommenda
         return Recommendation(
             judge=None,
             reason="no labels: agreement shows that judges agree, not that they are right; label about "
-            "100 conversations with `safetyqc review`, or give --labels FILE",
+            "100 conversations in a file (docs/formats.md) and give it: `safetyqc compare --labels labels.jsonl`",
         )
     n = max(a.n for a in measured.values())
     if n < MIN_LABELLED:

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from safetyqc.config import run_flag
 from safetyqc.errors import BudgetReached, FatalModelError, ModelError, UserError, choose_from
 from safetyqc.llm.batch_lanes import BatchLane, DirectBatches, Place
 from safetyqc.llm.batch_wire import BatchState, Lines, pack_outcome, write_lines
@@ -65,6 +66,7 @@ class BatchDesk:
 
     def __init__(self, store: Store, door: Door) -> None:
         self._store, self._door = store, door
+        self._in_run = run_flag(store.folder)
         self._lanes: dict[str, BatchLane] = {}
         door.budget.spent_usd += sum(batch.most_usd or 0.0 for batch in store.batches() if batch.is_open)
 
@@ -191,7 +193,8 @@ class BatchDesk:
             return await _patiently(look)
         except ModelError as error:
             unsure = f"cannot tell whether batch {batch.tag} was submitted ({error.reason}); "
-            unsure += f"`safetyqc batch cancel {batch.tag}` gives it up, and its requests may then be paid twice"
+            unsure += f"`safetyqc batch cancel {batch.tag}{self._in_run}` gives it up, "
+            unsure += "and its requests may then be paid twice"
             raise ModelError("provider_error", unsure, retryable=True) from error
 
     def _note(self, batch: Batch, **changes: object) -> Batch:
@@ -245,7 +248,7 @@ class BatchDesk:
         except FatalModelError as error:
             if " 404 " not in error.reason:
                 raise
-            fix = f"is the key of the same account? `safetyqc batch cancel {batch.tag}` gives it up"
+            fix = f"is the key of the same account? `safetyqc batch cancel {batch.tag}{self._in_run}` gives it up"
             raise FatalModelError(
                 f"the provider does not know batch {batch.batch_id}: {error.reason}", fix=fix
             ) from error
@@ -304,7 +307,7 @@ class BatchDesk:
             fix = (
                 choose_from(name, [b.batch_id or b.tag for b in still_open])
                 if still_open
-                else "see `safetyqc batch status`"
+                else f"see `safetyqc batch status{self._in_run}`"
             )
             raise UserError(f"no open batch {name!r} in this run", fix=fix)
         lane, place = self._lane(batch), Place(batch.model, batch.api_base)

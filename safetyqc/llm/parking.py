@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from safetyqc.config import run_flag
 from safetyqc.errors import Deferred, FatalModelError, ModelError
 from safetyqc.llm.batch_wire import unpack_outcome
 from safetyqc.local import is_local
@@ -84,7 +85,7 @@ class ParkingClient:
                 return self._from_batch(placed)
             self._tell_once(placed.model)
         if placed.key in self._waiting:
-            fix = "collect it first: `safetyqc batch collect --wait`"
+            fix = f"collect it first: `safetyqc batch collect{run_flag(self._store.folder)} --wait`"
             raise Deferred(f"{placed.model}: this very request waits in a batch\n  fix: {fix}")
         return await self.door.complete(request)
 

@@ -8,6 +8,7 @@ account and 403 for a moderated text.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -164,7 +165,7 @@ def explain_error(
 def _fatal(status: int, said: str, message: str, model: str, base: str) -> FatalModelError | None:
     at = f" at {base}" if base else ""
     if status == 401 or (status == 403 and not _MODERATED.search(message)):
-        return FatalModelError(said, fix=f"check the API key for {model}{at}: {key_hint(model)}")
+        return FatalModelError(said, fix=f"check the API key for {model}{at}: {key_hint(model, base)}")
     if status == 402 or (status == 429 and _NO_CREDIT.search(message)):
         return FatalModelError(said, fix="the account has no credit: add some, or use another model with -m")
     if status == 404 or (status == 400 and _NO_MODEL.search(message)):
@@ -175,9 +176,10 @@ def _fatal(status: int, said: str, message: str, model: str, base: str) -> Fatal
     return None
 
 
-def key_hint(model: str) -> str:
-    """Say where the key of a model is looked for."""
-    return f"set {key_variable(model)} (`safetyqc models check -m {model}` tells more)"
+def key_hint(model: str, base: str = "") -> str:
+    """Say where the key of a model is looked for; `base` is the URL of a server of the user's own."""
+    there = f" --api-base {shlex.quote(base)}" if base else ""
+    return f"set {key_variable(model)} (`safetyqc models check -m {shlex.quote(model)}{there}` tells more)"
 
 
 def _message(body: Any) -> str:

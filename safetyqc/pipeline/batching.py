@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from safetyqc.errors import FatalModelError, Interrupted, ModelError
 from safetyqc.llm.batch_wire import NoBatches
+from safetyqc.reports.wording import counted
 
 if TYPE_CHECKING:
     from safetyqc.llm.batches import BatchDesk, Collected
@@ -120,7 +121,7 @@ def tell_submitted(batch: Batch, *, half_price: bool) -> str:
     """Say what was submitted and what it may cost."""
     most = "price unknown" if batch.most_usd is None else f"at most ${batch.most_usd:.2f}"
     price = " at the batch price" if half_price else "" if batch.most_usd is None else ", counted at the full price"
-    return f"submitted batch {batch.batch_id} ({batch.model}): {batch.requests:,} requests, {most}{price}"
+    return f"submitted batch {batch.batch_id} ({batch.model}): {counted(batch.requests, 'request')}, {most}{price}"
 
 
 def tell_collected(found: Collected) -> str:

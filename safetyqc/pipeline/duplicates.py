@@ -274,7 +274,7 @@ def _remember(store: Store, settings: DedupSettings, found: Search, *, fresh: bo
 
 def _grown(pairs: Pairs, conversations: Sequence[Conversation]) -> tuple[str, ...]:
     counted, now = pairs.vocabulary.texts, len(conversations)
-    if pairs.weights == "tf" or now < _GROWN * counted:
+    if pairs.weights == "tf" or not now or now < _GROWN * counted:
         return ()
     said = f"how rare words are was counted on {counted:,} conversations, and there are {now:,} now: --refit counts "
     return (said + "anew, and changes the similarity of old pairs",)

@@ -16,6 +16,7 @@ from safetyqc.llm.hosts import base_of, own_base
 from safetyqc.llm.prices import Estimate, Price, Prices, count_messages
 from safetyqc.pipeline.choices import author_mode, author_model, judge_models, rewriter_model
 from safetyqc.pipeline.judge_calls import Asked, AskedOf, Kind, asked_by, judge_name, question_of
+from safetyqc.reports.wording import counted
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
@@ -153,7 +154,7 @@ def _row(line: Line) -> tuple[str, str, str, str]:
 def _money(estimate: Estimate) -> str:
     if not estimate.calls:
         return "no calls"
-    tokens = f"{estimate.calls:,} calls, about {estimate.prompt_tokens + estimate.completion_tokens:,} tokens"
+    tokens = f"{counted(estimate.calls, 'call')}, about {estimate.prompt_tokens + estimate.completion_tokens:,} tokens"
     if estimate.cost_usd is None:
         return f"{tokens}, price unknown for {', '.join(estimate.unpriced)}"
     return f"{tokens}, " + ("free" if estimate.cost_usd == 0 else f"about ${estimate.cost_usd:.2f}")

@@ -17,7 +17,7 @@ from safetyqc.errors import ModelError, UserError, choose_from
 from safetyqc.pipeline.known import Known
 from safetyqc.pipeline.stages import Tally
 from safetyqc.records import Conversation, Failure, Judgment, Rewrite
-from safetyqc.standing import read_standings
+from safetyqc.standing import classified, deciding_judgments, read_standings
 
 if TYPE_CHECKING:
     from safetyqc.filters import FilterSettings
@@ -228,12 +228,15 @@ class _Studio:
         self.written = Counter(c.parent_id for c in conversations if c.origin == "augmented" and c.parent_id)
 
     def kept_by_category(self) -> dict[str, list[Conversation]]:
-        """What variants may be made of: kept conversations that are no variants themselves."""
-        standings = read_standings(self._session.store, self._referees.deciding.name)
+        """What variants may be made of: kept conversations that are no variants themselves, as the judge saw them."""
+        store, judge = self._session.store, self._referees.deciding.name
+        standings = read_standings(store, judge)
+        verdicts = {j.conversation_id: j for j in deciding_judgments(store, judge)}
         found: dict[str, list[Conversation]] = {}
-        for c in self._session.store.conversations():
-            if standings[c.id].status == "kept" and c.category and c.origin != "augmented":
-                found.setdefault(c.category, []).append(c)
+        for c in store.conversations():
+            source = classified(c, verdicts.get(c.id))
+            if standings[c.id].status == "kept" and source.category and c.origin != "augmented":
+                found.setdefault(source.category, []).append(source)
         return found
 
     async def vary(self, attempt: tuple[Conversation, int]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetyqc.files import write_text
+from safetyqc.reports.wording import counted
 from safetyqc.standing import read_standings
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def export_run(
 def _told(manifest: Manifest, card: Path) -> Exported:
     count = sum(f.conversations for f in manifest.files)
     left = ", ".join(f"{reason} {n:,}" for reason, n in manifest.left_out_by_reason.items())
-    told = f"exported {count:,} conversations as {manifest.format}" + (f"; left out: {left}" if left else "")
+    told = f"exported {counted(count, 'conversation')} as {manifest.format}" + (f"; left out: {left}" if left else "")
     return Exported((*(Path(f.path) for f in manifest.files), card), count, told)
 
 

@@ -107,17 +107,21 @@ def _matches(matches: Sequence[ReferenceMatch], unmask: bool) -> Iterator[Render
             f"{match.similarity:.3f}  {match.place}  is like {match.conversation_id}, {where}",
             masked(match.reference_text, unmask=unmask, width=_WIDTH),
             masked(match.text, unmask=unmask, width=_WIDTH),
-            say(f"shared: {', '.join(match.terms)}", FAINT) if match.terms else None,
+            _shared(match.terms, unmask) if match.terms else None,
         )
 
 
 def _pair(drop: Duplicate, kept: str, texts: dict[str, Conversation], unmask: bool) -> RenderableType:
-    shared = f"shared: {', '.join(drop.terms)}" if drop.terms else "the same text"
     return block(
         f"{drop.similarity:.3f}  {drop.conversation_id} dropped for {kept}",
         *(
             masked(texts[name].messages[0].content, unmask=unmask, width=_WIDTH)
             for name in (kept, drop.conversation_id)
         ),
-        say(shared, FAINT),
+        _shared(drop.terms, unmask) if drop.terms else say("the same text", FAINT),
     )
+
+
+def _shared(terms: Sequence[str], unmask: bool) -> RenderableType:
+    """The rare terms that two texts share: parts of them, and masked like them."""
+    return say("shared: ", FAINT).append_text(masked(", ".join(terms), unmask=unmask))

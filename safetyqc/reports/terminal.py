@@ -285,7 +285,7 @@ def _references(summary: Summary, unmask: bool) -> RenderableType | None:
     return render_matches(found.nearest, found.removed + found.marked, found.search, _SHOWN_MATCHES, unmask=unmask)
 
 
-def _diversity(summary: Summary, _: bool) -> RenderableType | None:
+def _diversity(summary: Summary, unmask: bool) -> RenderableType | None:
     found = summary.diversity
     if found is None or not found.conversations:
         return None
@@ -295,7 +295,9 @@ def _diversity(summary: Summary, _: bool) -> RenderableType | None:
     rows += [(name, c.conversations, c) for name, c in found.categories.items()]
     for name, n, figures in rows:
         quartiles = [similarity(value, found.nearest_from) for value in figures.nearest[1:4]]
-        opening = Text.assemble(percent(figures.opening_share, 0), " ", say(figures.opening, FAINT, 24))
+        opening = Text.assemble(
+            percent(figures.opening_share, 0), " ", masked(figures.opening, unmask=unmask, width=24)
+        )
         made.add_row(
             say(name, width=30), number(n), f"{figures.distinct_2:.2f}", f"{figures.effective_intents:,.1f}",
             *quartiles, opening,
@@ -308,7 +310,7 @@ def _diversity(summary: Summary, _: bool) -> RenderableType | None:
     return block("Diversity", made, note=note)
 
 
-def _openings(summary: Summary, _: bool) -> RenderableType | None:
+def _openings(summary: Summary, unmask: bool) -> RenderableType | None:
     found = summary.openings
     if not found.n or found.entropy_bits is None:
         return None
@@ -317,7 +319,10 @@ def _openings(summary: Summary, _: bool) -> RenderableType | None:
     made = table("first six words of the first answer", "", "count", "share", numbers=(2, 3), wide=1)
     for top in found.top:
         made.add_row(
-            say(top.text, width=44), Bar([(top.share, ACCENT)], widest=24), number(top.count), percent(top.share)
+            masked(top.text, unmask=unmask, width=44),
+            Bar([(top.share, ACCENT)], widest=24),
+            number(top.count),
+            percent(top.share),
         )
     return block("Openings", made, note=told)
 

@@ -37,6 +37,8 @@ MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     # flags
     ("run --mode dialog", ("--mode", "'dialog'", "did you mean 'dialogue'?")),
     ("run -m local --lane foo", ("--lane", "'foo'", "auto, direct, litellm")),
+    ("judge good.jsonl --workers abc", ("--workers: ", "valid integer", "'abc'")),
+    ("judge good.jsonl --workers -3", ("--workers: ", "greater than or equal to 0", "-3")),
     ("run -n 0", ("--count", "greater than or equal to 1")),
     ("run -n many", ("--count", "valid integer")),
     ("run -m openai/x --language tlh", ("tlh",)),
@@ -71,6 +73,7 @@ MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     # data files
     ("check cut.jsonl", ("cut.jsonl:2:", "fix: ", "--skip-bad-lines")),
     ("judge cut.jsonl", ("cut.jsonl:2:", "fix: ", "--skip-bad-lines")),
+    ("judge number.jsonl --skip-bad-lines", ("number.jsonl", "every line was skipped", "fix: ")),
     ("judge roles.jsonl", ("roles.jsonl:3:", "fix: ")),
     ("import number.jsonl", ("number.jsonl:1:", "fix: ")),
     ("judge empty.jsonl", ("empty.jsonl", "empty", "fix: ")),

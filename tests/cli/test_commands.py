@@ -17,9 +17,12 @@ import pytest
 from typer.main import get_command
 
 from safetyqc.cli import app
+from safetyqc.cli.output import say
 from safetyqc.local import find_weights, is_available
+from safetyqc.pipeline.stages import Tally
 from safetyqc.store import Store
-from safetyqc.testing.runs import fill_with_everything
+from safetyqc.testing import conversation
+from safetyqc.testing.runs import fill_with_everything, judgment
 from safetyqc.testing.server import FaultServer
 
 Cli = Callable[..., Any]
@@ -109,6 +112,36 @@ def test_help_has_an_example_and_says_what_every_option_is_for(name: str, cli: C
         assert parameter.help, parameter.name
 
 
+def test_one_of_something_is_told_in_the_singular(cli: Cli, folder: Path) -> None:
+    with Store.create(folder / "one") as store:
+        only = conversation("Where is help near me?", "A crisis line is free to call.")
+        store.add_conversations([only])
+        store.put_judgments([judgment(only)])
+    assert "exported 1 conversation as" in cli("export", "--run", "one", "out.jsonl").err
+    assert "judge x: 2 done; 1 verdict open (refused 1)" in told_of(1)
+    assert "judge x: 2 done; 3 verdicts open (refused 3)" in told_of(3)
+
+
+def told_of(missing: int) -> str:
+    lines: list[str] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("safetyqc.cli.output.note", lines.append)
+        say(Tally("judge x", 0, 2, {"refused": missing}))
+    return "\n".join(lines)
+
+
+def test_an_empty_run_is_not_told_to_count_anew(cli: Cli, folder: Path) -> None:
+    Store.create(folder / "empty").close()
+    ended = cli("dedup", "--run", "empty")
+    assert (ended.code, "--refit" in ended.err) == (0, False), ended.err
+
+
+def test_the_default_command_of_a_group_is_named_as_it_is_typed(cli: Cli) -> None:
+    assert "Usage: safetyqc judge [OPTIONS] [FILE]\n" in cli("judge", "-h").out
+    assert "Usage: safetyqc judge attack [OPTIONS]\n" in cli("judge", "attack", "-h").out
+    assert "safetyqc judge run" not in cli("judge", "--no-such-flag").err
+
+
 def test_every_command_has_a_line_that_works() -> None:
     assert set(WORKING) | SLOW | ELSEWHERE == set(COMMANDS)
 
@@ -143,6 +176,35 @@ def test_models_check_says_how_to_go_on_with_the_same_server(cli: Cli, serve: Se
     url = serve().base_url
     ended = cli("models", "check", "-m", "openai/test", "--api-base", url, "--lane", "direct")
     assert f"next:  safetyqc generate -n 18 -m openai/test --api-base {url} --lane direct\n" in ended.err
+
+
+# What is typed, and the commands that are suggested after it, the first of which works when pasted
+SAME_AGAIN = {
+    "compare judged.jsonl --partial fail --shared-only": "compare judged.jsonl --partial fail --shared-only --show 10",
+    "check broken.jsonl --skip-bad-lines": "judge broken.jsonl --skip-bad-lines",
+    "dedup broken.jsonl --skip-bad-lines": "judge broken.jsonl --skip-bad-lines",
+    "judge attack -m local -m local --rubric strict_refusal --run new": "judge -m local -m local "
+    "--rubric strict_refusal --run new --canaries",
+}
+
+
+@pytest.mark.parametrize("line", SAME_AGAIN)
+def test_the_next_step_keeps_what_was_given_and_works_when_pasted(line: str, cli: Cli, folder: Path) -> None:
+    good = line_of(*MINE[0])
+    (folder / "broken.jsonl").write_text(f"{good}\n{{\n", encoding="utf-8")
+    told = json.loads(good) | {"labels": {"strict_refusal": "pass"}}
+    (folder / "judged.jsonl").write_text(json.dumps(told | {"recorded": {"rules": "2_full_refusal"}}), encoding="utf-8")
+    ended = cli(*line.split())
+    assert ended.code == 0, ended.err
+    assert f"next:  safetyqc {SAME_AGAIN[line]}\n" in ended.err
+    if "canaries" not in SAME_AGAIN[line]:
+        assert cli(*SAME_AGAIN[line].split()).code == 0
+
+
+def test_a_wrong_key_at_ones_own_server_is_checked_there(cli: Cli, folder: Path, serve: Serve) -> None:
+    url = serve(faults={"bad_key": 1.0}).base_url
+    ended = cli("judge", "mine.jsonl", "-m", "openai/test", "--api-base", url, "--run", "new")
+    assert (ended.code, f"`safetyqc models check -m openai/test --api-base {url}`" in ended.err) == (3, True), ended.err
 
 
 def test_models_check_claims_nothing_of_a_model_that_does_not_answer(cli: Cli) -> None:

@@ -153,5 +153,11 @@ def test_a_file_without_a_readable_line_gives_no_verdicts_of_the_rest_of_the_run
     (tmp_path / "bad.jsonl").write_bytes(b"{\n")
     assert cli("judge", "a.jsonl", "--run", "r").code == 0
     ended = cli("judge", "bad.jsonl", "--skip-bad-lines", "--run", "r", "--jsonl", "out.jsonl")
-    assert ended.code == 0, ended.err
-    assert (tmp_path / "out.jsonl").read_text() == ""
+    assert (ended.code, "bad.jsonl: nothing is left of it: every line was skipped" in ended.err) == (2, True)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_file_that_cannot_be_read_is_not_offered_itself(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "gone.jsonl").symlink_to(tmp_path / "elsewhere.jsonl")
+    ended = cli("check", "gone.jsonl")
+    assert (ended.code, "did you mean" in ended.err, "fix: check the path" in ended.err) == (2, False, True)

@@ -80,7 +80,7 @@ def test_few_labels_recommend_nobody() -> None:
 
 def test_agreement_alone_recommends_nobody() -> None:
     found = recommend(basis({}), prices(x=1.0, y=2.0))
-    assert (found.judge, "safetyqc review" in found.reason) == (None, True)
+    assert (found.judge, "safetyqc compare --labels labels.jsonl" in found.reason) == (None, True)
 
 
 def test_annotators_are_measured_but_never_recommended() -> None:

@@ -184,7 +184,9 @@ async def test_a_provider_that_takes_none_leaves_nothing_waiting(tmp_path: Path,
 async def test_a_batch_that_the_provider_forgot_can_be_given_up(tmp_path: Path) -> None:
     async with bench(tmp_path, "forgotten") as b:
         [batch] = await b.submit()
-        with pytest.raises(FatalModelError, match=f"(?s)does not know batch batch_1.*batch cancel {batch.tag}"):
+        with pytest.raises(
+            FatalModelError, match=f"(?s)does not know batch batch_1.*batch cancel {batch.tag} --run {b.store.folder}`"
+        ):
             await b.desk.collect()
         assert (await b.desk.cancel(batch.tag)).batch.status == "given_up"
         assert b.store.waiting_keys() == set()
@@ -197,7 +199,7 @@ async def test_a_running_batch_stays_open_and_its_requests_wait(tmp_path: Path) 
         assert (found.batch.is_open, found.waiting, found.state and found.state.status) == (True, 12, "in_progress")
         b.client.refresh()
         with pytest.raises(
-            Deferred, match=r"waits in a batch\n  fix: collect it first: `safetyqc batch collect --wait`"
+            Deferred, match=r"waits in a batch\n  fix: collect it first: `safetyqc batch collect --run .*--wait`"
         ):
             await b.client.complete(REQUESTS[0])  # no other command may pay for it beside the batch
         assert b.server.witness.good.total() == 0

@@ -45,6 +45,9 @@ def answer(request: Request) -> dict[str, Any]:
     quote = "I can't help with that" if passes else "Go on then"
     found: dict[str, Any] = {}
     for name, schema in (request.schema or {})["properties"].items():
+        if "enum" in schema:
+            found[name] = schema["enum"][0]  # what the conversation is about
+            continue
         levels = schema["properties"]["level"]["enum"]
         found[name] = {"reason": "r", "quote": quote, "turn": 1, "level": levels[0] if passes else levels[-1]}
         if "applies" in schema["properties"]:
@@ -111,6 +114,19 @@ async def test_variants_join_the_run_until_enough_are_kept(tmp_path: Path) -> No
     variants = [c for c in session.store.conversations() if c.origin == "augmented"]
     assert [standings[c.id].status for c in variants] == ["kept"] * 3
     assert all(c.parent_id and c.category == "violence_or_crime" for c in variants)
+    await session.close()
+
+
+async def test_what_the_judge_classified_can_be_varied_too(tmp_path: Path) -> None:
+    bare = [c.model_copy(update={"category": None, "intent": None}) for c in weak(2)]
+    session = await session_with(tmp_path / "r", bare, RewriteSettings(model="w", control_share=0))
+    await order.mend(session)
+    counted = {s.name: s.kept for s in summarise(session.store).balance.categories if s.kept}
+    (name,) = counted
+    tally = await order.augment(session, {name: 1})
+    assert (tally.done, counted) == (1, {name: 2})
+    (variant,) = (c for c in session.store.conversations() if c.origin == "augmented")
+    assert variant.category == name
     await session.close()
 
 

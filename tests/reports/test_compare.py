@@ -187,6 +187,12 @@ def test_the_page_shows_the_main_figures_first() -> None:
     assert "<td>75.0%</td>" in page
 
 
+def test_a_rubric_that_is_not_known_is_named_once() -> None:
+    unknown = comparison().model_copy(update={"rubric": "recorded", "rubric_hash": "recorded"})
+    page = " ".join(comparison_page(unknown, []).split())
+    assert ("rubric recorded." in page, "recorded recorded" in page) == (True, False)
+
+
 def test_the_page_allows_its_own_style_only() -> None:
     page = page_of(disagreement())
     style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)

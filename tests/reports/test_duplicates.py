@@ -97,9 +97,12 @@ def test_every_match_is_shown_with_file_line_and_text_and_hostile_text_is_harmle
     masked, shown = draw(summary, "references"), draw(summary, "references", unmask=True)
     assert "bench.txt:2  is like near, turn 1" in masked
     assert "willow" not in masked.split("shared:")[0]
+    assert ", ".join(match.terms) in " ".join(shown.split())
+    assert match.terms[-1] not in masked.split("shared:")[1]
     assert "[bold]willow[/bold]" in shown
     assert "\x1b" not in shown
     page = render_html(run, summary)
+    assert f'<td class="hostile" dir="auto">{", ".join(match.terms)}</td>' in page
     assert "bench.txt:2" in page
     assert "<script>alert" not in page
     assert html.escape("<script>alert(1)</script> spoons") in page
@@ -135,6 +138,20 @@ def test_the_report_says_how_often_a_scenario_was_drawn_again_because_of_a_copy(
     assert "2 scenarios drawn again for it, 1 given up" in render_html(run, summary_of(run))
 
 
+def test_openings_are_masked_until_asked_for(run: Store) -> None:
+    summary = summary_of(run)
+    assert summary.diversity
+    top, commonest = summary.openings.top[0].text, summary.diversity.opening
+    assert min(len(top.split()), len(commonest.split())) > 3
+    for section, opening in (("openings", top), ("diversity", commonest)):
+        masked, shown = (" ".join(draw(summary, section, unmask=u, width=160).split()) for u in (False, True))
+        begins = " ".join(opening.split()[:4])[:20]
+        assert begins in shown
+        assert begins not in masked
+        assert "▒" in masked
+    assert f'<th scope="row" class="hostile" dir="auto">{html.escape(top)}</th>' in render_html(run, summary)
+
+
 def test_diversity_is_measured_on_what_is_in_and_by_category(run: Store) -> None:
     figures = summary_of(run).diversity
     assert figures
@@ -150,6 +167,7 @@ def test_diversity_is_measured_on_what_is_in_and_by_category(run: Store) -> None
         assert "Diversity" in face
         assert f"{figures.distinct_2:.2f}" in face
     assert html.escape(figures.categories["self_harm_support"].opening, quote=False).replace("'", "&#39;") in page
+    assert '<td class="note hostile" dir="auto">' in page
     assert Summary.model_validate_json(to_json(summary_of(run))).diversity == figures
     assert summary_of(run, category="busy").diversity.conversations == 2  # type: ignore[union-attr]
 
