@@ -68,8 +68,10 @@ def report(
     refuse_overwriting({"--html": html, "--md": markdown, "--csv": csv}, config_file, config=config)
     from safetyqc.pipeline.outputs import difference_since, summarise_run, write_report_files
     from safetyqc.reports.summary import to_json
+    from safetyqc.reports.terminal import check_sections
     from safetyqc.store import Store
 
+    check_sections(section)
     with Store.read(config.run) as store:
         wanted = as_json or html is not None or not section or "diversity" in section
         summary = summarise_run(store, config, judge=judge, category=category, diversity=wanted)

@@ -48,11 +48,20 @@ def render_report(summary: Summary, *, sections: Sequence[str] | None = None, un
     Raises:
         UserError: no such section.
     """
+    check_sections(sections)
+    drawn = [SECTIONS[name](summary, unmask) for name in sections or SECTIONS]
+    return Group(*_present(drawn, bool(sections)), Text())
+
+
+def check_sections(sections: Sequence[str] | None) -> None:
+    """Find a section that does not exist, before anything is counted or written.
+
+    Raises:
+        UserError: no such section.
+    """
     for name in sections or ():
         if name not in SECTIONS:
             raise UserError(f"no section {name!r}", where="--section", fix=choose_from(name, SECTIONS))
-    drawn = [SECTIONS[name](summary, unmask) for name in sections or SECTIONS]
-    return Group(*_present(drawn, bool(sections)), Text())
 
 
 def _present(drawn: list[RenderableType | None], asked_for: bool) -> list[RenderableType]:

@@ -63,6 +63,8 @@ MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     ("export --run r out.jsonl --oversample drug=2", ("oversample", "drug")),
     ("export --run r out.jsonl --judge nobody", ("'nobody'", "valid: ")),
     ("report --run r --section pass", ("--section", "'pass'", "rates")),
+    ("report --run r --section none --html new.html", ("--section", "'none'", "valid: ")),
+    ("report --run r --section none --json", ("--section", "'none'", "valid: ")),
     ("report --run r --category drugs", ("--category", "'drugs'")),
     ("report --run r --judge nobody", ("'nobody'", "valid: ")),
     ("compare --run r --partial foo", ("--partial", "leave_out")),
