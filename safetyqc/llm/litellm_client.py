@@ -21,7 +21,7 @@ from typing import Any
 
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm.client import Reply, Request
-from safetyqc.llm.hosts import base_of, key_of, wire_name
+from safetyqc.llm.hosts import base_of, key_of, key_variable, wire_name
 from safetyqc.llm.wire import explain_error, read_allowance, read_reply, redact, response_format
 from safetyqc.text import shorten
 
@@ -214,6 +214,8 @@ class LitellmClient:
 def _refuse_missing_key(litellm: Any, model: str) -> None:
     """Stop before a call that no provider could let in; without a key some SDKs fail in ways that look retryable."""
     missing = litellm.validate_environment(model=model).get("missing_keys") or []
+    if os.environ.get(key_variable(model)) == "":
+        missing = [key_variable(model)]  # set to nothing, which litellm takes for a key
     # Others (AWS, Google, Azure) have further ways to log in, which litellm's list does not know
     if missing and all(name.endswith("_API_KEY") for name in missing):
         names = " or ".join(missing)

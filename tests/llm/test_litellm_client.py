@@ -152,3 +152,11 @@ async def test_a_missing_key_stops_at_once_and_is_named(
         await LitellmClient().complete(replace(REQUEST, model=model))
     assert caught.value.fix is not None
     assert variable in caught.value.fix
+
+
+async def test_a_key_that_is_set_to_nothing_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+    client = LitellmClient()
+    with pytest.raises(FatalModelError, match="OPENAI_API_KEY is not set"):
+        await client.complete(Request(model="openai/gpt-4o-mini", messages=({"role": "user", "content": "hi"},)))
+    await client.close()
