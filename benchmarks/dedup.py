@@ -4,6 +4,7 @@
     python benchmarks/dedup.py against --data DIR          benchmark prompts planted in conversations
     python benchmarks/dedup.py speed --size 10000          every method that is installed, one process each
     python benchmarks/dedup.py speed --size 100000 --methods safetyqc,rensa
+    python benchmarks/dedup.py speed --size 10000 --analyzer char --threshold 0.7
     python benchmarks/dedup.py add --size 100000           adding 1,000 to an index, against the full search
 
 DIR holds `hh_harmless_test.jsonl.gz`, `bilingual_conversations.jsonl` and `xstest_dev.jsonl`; without it `speed`
@@ -128,7 +129,7 @@ def edits(stranger: Callable[[], str], opener: Callable[[], str]) -> dict[str, C
 THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 
-def planted(originals: list[str], background: list[str], seed: int) -> Iterator[tuple[str, list[float]]]:
+def planted(originals: list[str], background: list[str], seed: int, analyzer: str) -> Iterator[tuple[str, list[float]]]:
     """For each kind of edit, the similarity of every original to its edited copy (0 where it is below 0.3)."""
     from safetyqc.dedup import find_pairs
 
@@ -137,19 +138,19 @@ def planted(originals: list[str], background: list[str], seed: int) -> Iterator[
     kinds = edits(lambda: rng.choice(sentences), lambda: rng.choice(sentences))
     for kind, edit in kinds.items():
         copies = [edit(text, rng) for text in originals]
-        pairs = find_pairs(originals + copies + background, 0.3)
+        pairs = find_pairs(originals + copies + background, 0.3, analyzer=analyzer)
         near = {(left, right): value for left, right, value in pairs.links()}
         yield kind, [near.get((place, place + len(originals)), 0.0) for place in range(len(originals))]
 
 
-def unrelated(texts: list[str]) -> list[float]:
+def unrelated(texts: list[str], analyzer: str) -> list[float]:
     """Similarities from 0.3 on of pairs of texts that were not made from each other."""
     from safetyqc.dedup import find_pairs
 
-    return [value for _, _, value in find_pairs(texts, 0.3).links()]
+    return [value for _, _, value in find_pairs(texts, 0.3, analyzer=analyzer).links()]
 
 
-def table_of_edits(data: Path) -> None:
+def table_of_edits(data: Path, analyzer: str) -> None:
     pairs = english(data)
     opening = {chosen.split("\n\n")[0]: (chosen, rejected) for chosen, rejected in pairs}
     chosen = [chosen for chosen, _ in opening.values()]
@@ -160,12 +161,12 @@ def table_of_edits(data: Path) -> None:
     print("| edit | language | n |", " | ".join(f"{t:g}" for t in THRESHOLDS), "| median |")
     print("|---|---|---|" + "---|" * (len(THRESHOLDS) + 1))
     for language, (originals, background) in sets.items():
-        for kind, values in planted(originals, background, 7):
+        for kind, values in planted(originals, background, 7, analyzer):
             row(kind, language, values, len(values))
-    contrast = unrelated_pairs(pairs)
+    contrast = unrelated_pairs(pairs, analyzer)
     row("chosen / rejected of one request (not copies)", "en", contrast, len(pairs))
     for language, texts in (("en", chosen), ("zh", chinese)):
-        values = unrelated(texts)
+        values = unrelated(texts, analyzer)
         row(
             f"pairs of different conversations (highest {max(values, default=0):.2f})",
             language,
@@ -174,11 +175,11 @@ def table_of_edits(data: Path) -> None:
         )
 
 
-def unrelated_pairs(pairs: list[tuple[str, str]]) -> list[float]:
+def unrelated_pairs(pairs: list[tuple[str, str]], analyzer: str) -> list[float]:
     from safetyqc.dedup import find_pairs
 
     texts = [text for pair in pairs for text in pair]
-    near = {(left, right): value for left, right, value in find_pairs(texts, 0.3).links()}
+    near = {(left, right): value for left, right, value in find_pairs(texts, 0.3, analyzer=analyzer).links()}
     return [near.get((2 * place, 2 * place + 1), 0.0) for place in range(len(pairs))]
 
 
@@ -269,22 +270,24 @@ def table_of_references(data: Path) -> None:
 # --- methods ---------------------------------------------------------------------------------------------------------
 
 
-def vectorizer():
+def vectorizer(analyzer: str):
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    from safetyqc.dedup.tokens import tokens
+    from safetyqc.dedup.tokens import characters, tokens
 
+    if analyzer == "char":
+        return TfidfVectorizer(preprocessor=characters, analyzer="char", ngram_range=(3, 4), sublinear_tf=True)
     return TfidfVectorizer(tokenizer=tokens, lowercase=False, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True)
 
 
-def by_safetyqc(texts: list[str], threshold: float, backend: str = "compiled") -> set[Pair]:
+def by_safetyqc(texts: list[str], threshold: float, analyzer: str, backend: str = "compiled") -> set[Pair]:
     from safetyqc.dedup import find_pairs
 
-    return every_copy(find_pairs(texts, threshold, backend=backend))
+    return every_copy(find_pairs(texts, threshold, analyzer=analyzer, backend=backend))
 
 
-def by_plain(texts: list[str], threshold: float) -> set[Pair]:
-    return by_safetyqc(texts, threshold, "plain")
+def by_plain(texts: list[str], threshold: float, analyzer: str) -> set[Pair]:
+    return by_safetyqc(texts, threshold, analyzer, "plain")
 
 
 def every_copy(pairs) -> set[Pair]:
@@ -298,8 +301,8 @@ def every_copy(pairs) -> set[Pair]:
     return found
 
 
-def by_sklearn(texts: list[str], threshold: float) -> set[Pair]:
-    vectors = vectorizer().fit_transform(texts)
+def by_sklearn(texts: list[str], threshold: float, analyzer: str) -> set[Pair]:
+    vectors = vectorizer(analyzer).fit_transform(texts)
     found: set[Pair] = set()
     for first in range(0, len(texts), 500):
         near = (vectors[first : first + 500] @ vectors.T).tocoo()
@@ -308,10 +311,10 @@ def by_sklearn(texts: list[str], threshold: float) -> set[Pair]:
     return found
 
 
-def by_sparse_dot_topn(texts: list[str], threshold: float) -> set[Pair]:
+def by_sparse_dot_topn(texts: list[str], threshold: float, analyzer: str) -> set[Pair]:
     from sparse_dot_topn import sp_matmul_topn
 
-    vectors = vectorizer().fit_transform(texts)
+    vectors = vectorizer(analyzer).fit_transform(texts)
     threads = len(os.sched_getaffinity(0))
     near = sp_matmul_topn(vectors, vectors.T.tocsr(), top_n=1000, threshold=threshold - 5e-7, n_threads=threads).tocoo()
     kept = near.col > near.row
@@ -324,7 +327,7 @@ def shingles(text: str) -> list[str]:
     return words + [f"{a} {b}" for a, b in pairwise(words)]
 
 
-def by_datasketch(texts: list[str], _: float) -> set[Pair]:
+def by_datasketch(texts: list[str], *_: float | str) -> set[Pair]:
     from datasketch import MinHash, MinHashLSH
 
     index, found = MinHashLSH(threshold=JACCARD, num_perm=128), set[Pair]()
@@ -336,10 +339,10 @@ def by_datasketch(texts: list[str], _: float) -> set[Pair]:
     return found
 
 
-def by_rensa(texts: list[str], _: float) -> set[Pair]:
+def by_rensa(texts: list[str], *_: float | str, bands: int = 16) -> set[Pair]:
     from rensa import RMinHash, RMinHashLSH
 
-    index, found = RMinHashLSH(threshold=JACCARD, num_perm=128, num_bands=16), set[Pair]()
+    index, found = RMinHashLSH(threshold=JACCARD, num_perm=128, num_bands=bands), set[Pair]()
     for place, text in enumerate(texts):
         sketch = RMinHash(num_perm=128, seed=1)
         sketch.update(shingles(text))
@@ -348,14 +351,19 @@ def by_rensa(texts: list[str], _: float) -> set[Pair]:
     return found
 
 
-def by_semhash(texts: list[str], threshold: float) -> set[Pair]:
+def by_rensa_for_recall(texts: list[str], *_: float | str) -> set[Pair]:
+    """With the number of bands that comes nearest to an exact search's recall."""
+    return by_rensa(texts, bands=32)
+
+
+def by_semhash(texts: list[str], threshold: float, analyzer: str) -> set[Pair]:
     import numpy as np
     from semhash import SemHash
     from sklearn.decomposition import TruncatedSVD
 
     class Encoder:
         def __init__(self) -> None:
-            self._vectorizer, self._svd = vectorizer(), TruncatedSVD(128, random_state=0)
+            self._vectorizer, self._svd = vectorizer(analyzer), TruncatedSVD(128, random_state=0)
             self._svd.fit(self._vectorizer.fit_transform(texts))
 
         def encode(self, inputs, **_):
@@ -371,13 +379,14 @@ def by_semhash(texts: list[str], threshold: float) -> set[Pair]:
 
 
 JACCARD = 0.7  # of token sets; about where a cosine of 0.85 lies
-METHODS: dict[str, tuple[str, Callable[[list[str], float], set[Pair]], int]] = {
+METHODS: dict[str, tuple[str, Callable[[list[str], float, str], set[Pair]], int]] = {
     "safetyqc": ("numba", by_safetyqc, 10**9),
     "safetyqc-plain": ("numpy", by_plain, 20_000),
     "sklearn": ("sklearn", by_sklearn, 20_000),
     "sparse-dot-topn": ("sparse_dot_topn", by_sparse_dot_topn, 100_000),
     "datasketch": ("datasketch", by_datasketch, 100_000),
     "rensa": ("rensa", by_rensa, 10**9),
+    "rensa-32-bands": ("rensa", by_rensa_for_recall, 10**9),
     "semhash": ("semhash", by_semhash, 20_000),
 }
 """Package needed, function, and the largest size that it is run at unless it is asked for by name."""
@@ -387,14 +396,14 @@ def peak_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
 
 
-def run_one(method: str, size: int, threshold: float, data: Path | None, out: Path | None) -> None:
+def run_one(method: str, size: int, threshold: float, analyzer: str, data: Path | None, out: Path | None) -> None:
     """Time one method in this process and print one JSON line."""
     texts = corpus(size, data)
     before, function = peak_gb(), METHODS[method][1]
     start = time.perf_counter()
-    function(corpus(200, data, seed=9), threshold)  # imports, compiling
+    function(corpus(200, data, seed=9), threshold, analyzer)  # imports, compiling
     warm, warm_cpu = time.perf_counter(), time.process_time()
-    found = function(texts, threshold)
+    found = function(texts, threshold, analyzer)
     seconds, cpu = time.perf_counter() - warm, time.process_time() - warm_cpu
     if out:
         out.write_text(json.dumps(sorted(found)))
@@ -412,7 +421,9 @@ def run_one(method: str, size: int, threshold: float, data: Path | None, out: Pa
     )
 
 
-def table_of_speed(size: int, threshold: float, data: Path | None, methods: list[str], scratch: Path) -> None:
+def table_of_speed(
+    size: int, threshold: float, analyzer: str, data: Path | None, methods: list[str], scratch: Path
+) -> None:
     print(f"{size:,} conversations, cosine >= {threshold:g}, {len(os.sched_getaffinity(0))} cores")
     print(
         "| method | seconds | CPU seconds | first use | peak GB | pairs | recall of exact pairs | of its pairs exact |"
@@ -422,6 +433,7 @@ def table_of_speed(size: int, threshold: float, data: Path | None, methods: list
     for method in methods:
         out = scratch / f"{method}.json"
         options = [*(["--data", str(data)] if data else []), "--threshold", str(threshold), "--out", str(out)]
+        options += ["--analyzer", analyzer]
         command = [sys.executable, __file__, "one", "--size", str(size), "--methods", method, *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -459,16 +471,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=None)
     parser.add_argument("--size", type=int, default=10_000)
     parser.add_argument("--threshold", type=float, default=0.85)
+    parser.add_argument("--analyzer", choices=("word", "char"), default="word")
     parser.add_argument("--methods", default="")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    tables = {"edits": table_of_edits, "against": table_of_references}
-    if given.what in tables:
+    if given.what in ("edits", "against"):
         if given.data is None:
             parser.error(f"{given.what} needs --data")
-        tables[given.what](given.data)
+        if given.what == "edits":
+            table_of_edits(given.data, given.analyzer)
+        else:
+            table_of_references(given.data)
     elif given.what == "one":
-        run_one(given.methods, given.size, given.threshold, given.data, given.out)
+        run_one(given.methods, given.size, given.threshold, given.analyzer, given.data, given.out)
     elif given.what == "add":
         time_adding(given.size, given.threshold, given.data)
     else:
@@ -479,7 +494,7 @@ def main() -> None:
             if importlib.util.find_spec(package) and given.size <= most
         ]  # fmt: skip
         with tempfile.TemporaryDirectory() as scratch:
-            table_of_speed(given.size, given.threshold, given.data, chosen, Path(scratch))
+            table_of_speed(given.size, given.threshold, given.analyzer, given.data, chosen, Path(scratch))
 
 
 if __name__ == "__main__":

@@ -130,6 +130,7 @@ class DedupSettings(Record):
     min_similarity: Share = 0.75
     """Chosen from the table in docs/dedup.md."""
     on: Literal["all", "requests", "answers"] = "all"
+    analyzer: Literal["word", "char"] = "word"
     weights: Literal["tfidf", "tf"] = "tfidf"
     linkage: Literal["single", "complete"] = "single"
     within_category: bool = False

@@ -145,6 +145,7 @@ class DedupFacts(Record):
     conversations: int
     pairs: int
     on: str
+    analyzer: str = "word"
     weights: str
     linkage: str
     within_category: bool

@@ -134,6 +134,15 @@ def dedup(
     on: Annotated[
         str | None, typer.Option("--on", metavar="all|requests|answers", help="Which turns count.", show_default=False)
     ] = None,
+    analyzer: Annotated[
+        str | None,
+        typer.Option(
+            "--analyzer",
+            metavar="word|char",
+            help="What texts are split into: words and pairs, or runs of 3 and 4 characters.",
+            show_default=False,
+        ),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -203,6 +212,7 @@ def dedup(
         "run": run,
         "dedup.min_similarity": min_similarity,
         "dedup.on": on,
+        "dedup.analyzer": analyzer,
         "dedup.weights": weights,
         "dedup.linkage": linkage,
         "dedup.within_category": within_category,
@@ -232,7 +242,7 @@ def dedup(
     if jsonl:
         places = indices(everything, of_file=file is not None)
         index = {c.id: place for c, place in zip(everything, places, strict=True)}
-        write_jsonl(jsonl, map(json.dumps, _lines(found, index)), "groups")
+        write_jsonl(jsonl, map(json.dumps, _lines(found, index)), "line")
     if str(jsonl) != "-":
         show(
             render_duplicates(found.groups, found.conversations, found.facts, found.matches, show_pairs, unmask=unmask)

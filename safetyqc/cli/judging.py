@@ -255,7 +255,7 @@ def _write_verdicts(session: Session, path: Path, conversations: list[Conversati
         json.dumps(verdict_line(index, conversation, verdicts.get(conversation.id)), ensure_ascii=False)
         for index, conversation in zip(places, conversations, strict=True)
     )
-    write_jsonl(path, lines, "verdicts")
+    write_jsonl(path, lines, "verdict")
 
 
 def verdict_line(index: int, conversation: Conversation, judgment: Judgment | None) -> dict[str, Any]:

@@ -134,8 +134,9 @@ def write_jsonl(path: Path, lines: Iterable[str], noun: str) -> None:
             typer.echo(line)
         return
     from safetyqc.files import write_lines
+    from safetyqc.reports.wording import counted
 
-    note(f"wrote {write_lines(path, lines):,} {noun} to {path}")
+    note(f"wrote {counted(write_lines(path, lines), noun)} to {path}")
 
 
 _PAGES = ("--html", "--md", "--csv")

@@ -16,7 +16,7 @@ import numpy as np
 from safetyqc.dedup import kernels
 from safetyqc.dedup.plain import compact_lists
 from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Tails, bounds_of
-from safetyqc.dedup.tokens import LONE, SEPARATOR, character_class, foldable
+from safetyqc.dedup.tokens import LONE, SEPARATOR, Analyzer, character_class, foldable
 from safetyqc.dedup.vectors import in_order
 
 
@@ -99,7 +99,9 @@ class Table:
 class Compiled:
     """The numba backend."""
 
-    def __init__(self) -> None:
+    def __init__(self, analyzer: Analyzer = "word") -> None:
+        self.analyzer = analyzer
+        self._split = kernels.word_hashes if analyzer == "word" else kernels.gram_hashes
         affinity = getattr(os, "sched_getaffinity", None)
         self.workers = len(affinity(0)) if affinity else os.cpu_count() or 1
         self._classes, self._folds = _character_classes(), _folds()
@@ -117,7 +119,7 @@ class Compiled:
                 [foldable(text) if done else text for text, done in zip(texts, folded, strict=True)]
             )
         words, word_bounds = np.empty(len(codes), np.uint64), np.zeros_like(bounds)
-        used = kernels.word_hashes(codes, bounds, folded, self._classes, self._folds, words, word_bounds)
+        used = self._split(codes, bounds, folded, self._classes, self._folds, words, word_bounds)
         hashes, counts = np.empty(2 * used, np.uint64), np.empty(2 * used, np.int32)
         feature_bounds, fingerprints = np.zeros_like(bounds), np.zeros((len(texts), 2), np.uint64)
         used = kernels.count_features(words[:used], word_bounds, hashes, counts, feature_bounds, fingerprints)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
-from safetyqc.dedup.tokens import LONE, character_class, tokens
+from safetyqc.dedup.tokens import GRAM, LONE, character_class, features, tokens
 
 if TYPE_CHECKING:
     from safetyqc.dedup.rows import Array, Counted
@@ -36,7 +36,7 @@ def cosines(pairs: Iterable[tuple[str, str]], vocabulary: FrozenVocabulary, weig
     while part := list(islice(waiting, _AT_ONCE)):
         texts = list(dict.fromkeys(text for pair in part for text in pair))
         characters += sum(map(len, texts))
-        counted = choose_backend("auto", characters).count(texts)
+        counted = choose_backend("auto", characters, vocabulary.analyzer).count(texts)
         units = dict(zip(texts, _units(counted, vocabulary, weights), strict=True))
         for a, b in part:
             (one, x), (other, y) = units[a], units[b]
@@ -63,28 +63,47 @@ def _units(counted: Counted, vocabulary: FrozenVocabulary, weights: Weights) -> 
 def shared_terms(vocabulary: FrozenVocabulary, count: int = 5) -> Callable[[str, str], tuple[str, ...]]:
     """Make a function that names the rarest terms that two texts share, the rarest first.
 
-    A term is a word, or two neighbouring characters where characters stand for words.
+    A term is a word, or two neighbouring characters where characters stand for words. In a vocabulary of the analyzer
+    `char` it is a run of characters, and no two of them overlap.
     """
 
     @lru_cache(maxsize=200_000)
     def idf(term: str) -> float:
         return vocabulary.idf(term)
 
-    @lru_cache(maxsize=64)
-    def terms(text: str) -> frozenset[str]:
-        words = tokens(text)
-        if text.isascii():
-            return frozenset(words)
-        lone = [_is_lone(word) for word in words]
-        names = {word for word, is_lone in zip(words, lone, strict=True) if not is_lone}
-        pairs = zip(pairwise(words), pairwise(lone), strict=True)
-        return frozenset(names | {f"{a} {b}" for (a, b), both in pairs if all(both)})
+    terms_of = lru_cache(maxsize=64)(_words if vocabulary.analyzer == "word" else _runs)
 
     def name(a: str, b: str) -> tuple[str, ...]:
-        rarest = sorted(terms(a) & terms(b), key=lambda term: (-idf(term), term))[:count]
-        return tuple(term.replace(" ", "") for term in rarest)
+        rarest = sorted(terms_of(a) & terms_of(b), key=lambda term: (-idf(term), term))
+        if vocabulary.analyzer == "char":
+            return tuple(islice(_apart(rarest), count))
+        return tuple(term.replace(" ", "") for term in rarest[:count])
 
     return name
+
+
+def _words(text: str) -> frozenset[str]:
+    words = tokens(text)
+    if text.isascii():
+        return frozenset(words)
+    lone = [_is_lone(word) for word in words]
+    names = {word for word, is_lone in zip(words, lone, strict=True) if not is_lone}
+    pairs = zip(pairwise(words), pairwise(lone), strict=True)
+    return frozenset(names | {f"{a} {b}" for (a, b), both in pairs if all(both)})
+
+
+def _runs(text: str) -> frozenset[str]:
+    return frozenset(run for run in features(text, "char") if len(run) > GRAM)
+
+
+def _apart(runs: Iterable[str]) -> Iterator[str]:
+    """Leave out what shares two neighbouring characters with an earlier one: mostly the same passage."""
+    seen: set[str] = set()
+    for run in runs:
+        neighbours = {run[place : place + 2] for place in range(len(run) - 1)}
+        if not neighbours & seen:
+            yield run.strip()
+        seen |= neighbours
 
 
 @lru_cache(maxsize=100_000)

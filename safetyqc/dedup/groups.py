@@ -25,6 +25,7 @@ from safetyqc.records import Conversation, Duplicate, DuplicateGroup
 from safetyqc.text import normalise
 
 if TYPE_CHECKING:
+    from safetyqc.dedup.tokens import Analyzer
     from safetyqc.dedup.vectors import Weights
     from safetyqc.dedup.vocabulary import FrozenVocabulary
 
@@ -81,6 +82,7 @@ def group_duplicates(
     rank: Rank | None = None,
     within_category: bool = False,
     linkage: Linkage = "single",
+    analyzer: Analyzer = "word",
     weights: Weights = "tfidf",
     vocabulary: FrozenVocabulary | None = None,
     memory_mb: int | None = None,
@@ -93,7 +95,9 @@ def group_duplicates(
     """
     texts = [compared_text(conversation, on) for conversation in conversations]
     floor = min(min_similarity, pairs_from) if pairs_from else min_similarity
-    pairs = find_pairs(texts, floor, weights=weights, vocabulary=vocabulary, memory_mb=memory_mb, backend=backend)
+    pairs = find_pairs(
+        texts, floor, analyzer=analyzer, weights=weights, vocabulary=vocabulary, memory_mb=memory_mb, backend=backend
+    )
     return group_pairs(
         conversations,
         pairs,

@@ -26,6 +26,7 @@ import numpy as np
 
 from safetyqc.dedup.pairs import MARGIN, BackendName, check_similarity, choose_backend
 from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Tails, cuts_of
+from safetyqc.dedup.tokens import Analyzer
 from safetyqc.dedup.vectors import Backend, Weights, features_of, in_order
 from safetyqc.dedup.vocabulary import FrozenVocabulary, smooth_idf
 from safetyqc.errors import UserError
@@ -75,9 +76,10 @@ class SimilarityIndex:
         if weights == "tfidf" and vocabulary is None:
             raise UserError("an index with weights 'tfidf' needs a frozen vocabulary", fix="pass one, or weights='tf'")
         self.min_similarity, self.weights, self.vocabulary = min_similarity, weights, vocabulary
+        self.analyzer: Analyzer = vocabulary.analyzer if vocabulary else "word"
         self._auto = backend == "auto"
         self._compiled = backend == "compiled"
-        self._worker: Backend = choose_backend("plain" if self._auto else backend, 0)
+        self._worker: Backend = choose_backend("plain" if self._auto else backend, 0, self.analyzer)
         self._table = self._worker.table()
         self._idf, self._known = np.empty(0), 0
         self._high = max(min_similarity - 1.5e-6, 0.0)
@@ -295,7 +297,7 @@ class SimilarityIndex:
         self._auto = False
         if not importlib.util.find_spec("numba"):
             return
-        hashes, self._compiled, self._worker = self._table.hashes(), True, choose_backend("compiled", 0)
+        hashes, self._compiled, self._worker = self._table.hashes(), True, choose_backend("compiled", 0, self.analyzer)
         self._table = self._worker.table()
         self._number(hashes)
         self._segments = [self._segment(segment.first, segment.rows) for segment in self._segments]

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from safetyqc.dedup.tokens import HASH_SEED, HASH_STEP, LONE, MIX_1, MIX_2, PAIR, REMOVED, WORD
+from safetyqc.dedup.tokens import HASH_SEED, HASH_STEP, LONE, MIX_1, MIX_2, PAIR, REMOVED, SEPARATOR, WORD
 
 U64 = np.uint64
 _SEED, _STEP, _MIX_1, _MIX_2, _PAIR = U64(HASH_SEED), U64(HASH_STEP), U64(MIX_1), U64(MIX_2), U64(PAIR)
@@ -22,7 +22,8 @@ _S33, _ONE, _ZERO = U64(33), U64(1), U64(0)
 _WORTH = 1
 BY_PYTHON = np.uint32(0xFFFFFFFF)
 """Marks, in a table of folded characters, those that `tokens.foldable` has to see in their text."""
-_WORD, _LONE, _REMOVED = np.uint8(WORD), np.uint8(LONE), np.uint8(REMOVED)
+_WORD, _LONE, _REMOVED, _SEPARATOR = np.uint8(WORD), np.uint8(LONE), np.uint8(REMOVED), np.uint8(SEPARATOR)
+_SPACE = np.uint32(0x20)
 Array = NDArray[Any]
 
 
@@ -88,6 +89,37 @@ def word_hashes(codes, bounds, folded, classes, folds, words, word_bounds):  # t
             words[count] = mixed(value)
             count += 1
         word_bounds[row + 1] = count
+    return count
+
+
+@compiled
+def gram_hashes(codes, bounds, folded, classes, folds, grams, gram_bounds):  # type: ignore[no-untyped-def]
+    """Hash the runs of three characters of each text, as `word_hashes` does its words (see `tokens.characters`)."""
+    count = 0
+    for row in range(len(bounds) - 1):
+        first, second, seen, spaced = _SPACE, _SPACE, 0, False
+        for at in range(bounds[row], bounds[row + 1]):
+            code = codes[at]
+            if code < len(folds) and not folded[row]:
+                code = folds[code]
+            kind = classes[code]
+            if kind == _REMOVED:
+                continue
+            if kind == _SEPARATOR:
+                spaced = seen > 0
+                continue
+            for step in range(2):
+                if step == 0 and not spaced:
+                    continue
+                third = _SPACE if step == 0 else code
+                seen += 1
+                if seen >= 3:
+                    value = (((_SEED ^ U64(first)) * _STEP) ^ U64(second)) * _STEP
+                    grams[count] = mixed((value ^ U64(third)) * _STEP)
+                    count += 1
+                first, second = second, third
+            spaced = False
+        gram_bounds[row + 1] = count
     return count
 
 

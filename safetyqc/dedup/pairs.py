@@ -39,6 +39,7 @@ from safetyqc.errors import UserError, choose_from
 
 if TYPE_CHECKING:
     from safetyqc.dedup.rows import Array, Found, Rows
+    from safetyqc.dedup.tokens import Analyzer
     from safetyqc.dedup.vectors import Backend, Vectors, Weights
     from safetyqc.dedup.vocabulary import FrozenVocabulary
 
@@ -121,20 +122,21 @@ def check_similarity(min_similarity: float) -> None:
         raise UserError(f"min_similarity is {min_similarity:g}", fix="choose a number above 0 and at most 1, as 0.85")
 
 
-def choose_backend(name: str, characters: int) -> Backend:
+def choose_backend(name: str, characters: int, analyzer: Analyzer = "word") -> Backend:
     """Load a backend; `auto` takes the compiled one when the texts are long enough to repay loading it."""
     if name == "auto":
         name = "compiled" if characters > _PLAIN_CHARACTERS and importlib.util.find_spec("numba") else "plain"
     if name not in BACKENDS:
         raise UserError(f"no backend {name!r}", fix=choose_from(name, ["auto", *BACKENDS]))
     module, attribute = BACKENDS[name]
-    return cast("Backend", getattr(importlib.import_module(module), attribute)())
+    return cast("Backend", getattr(importlib.import_module(module), attribute)(analyzer))
 
 
 def find_pairs(
     texts: Sequence[str],
     min_similarity: float,
     *,
+    analyzer: Analyzer = "word",
     weights: Weights = "tfidf",
     vocabulary: FrozenVocabulary | None = None,
     memory_mb: int | None = None,
@@ -143,17 +145,22 @@ def find_pairs(
 ) -> Pairs:
     """Find every pair of texts whose cosine is at least `min_similarity`.
 
+    `analyzer` is what the texts are split into: words and pairs of them, or runs of three and four characters.
     `weights="tf"` makes similarities independent of the corpus; a `vocabulary` makes them those of the corpus that it
     was frozen with. `memory_mb` bounds vectors, index and result by using temporary files and working in blocks; the
     texts themselves and 36 to 72 bytes a different feature come on top. `margin` (t - s above) changes the time only.
 
     Raises:
-        UserError: a threshold outside 0..1, an unknown backend, or more pairs than the memory holds.
+        UserError: a threshold outside 0..1, an unknown backend, a vocabulary of the other analyzer, or more pairs than
+            the memory holds.
     """
     check_similarity(min_similarity)
+    if vocabulary and vocabulary.analyzer != analyzer:
+        what = f"the vocabulary was counted with the analyzer {vocabulary.analyzer!r}, not {analyzer!r}"
+        raise UserError(what, fix="count it anew")
     from safetyqc.dedup.vectors import vectorise
 
-    worker = choose_backend(backend, sum(map(len, texts)))
+    worker = choose_backend(backend, sum(map(len, texts)), analyzer)
     limit = memory_mb * 1e6 if memory_mb else float("inf")
     vectors = vectorise(texts, worker, weights=weights, vocabulary=vocabulary, limit_bytes=limit)
     found = join(vectors.rows, vectors.groups, worker, min_similarity, limit_bytes=limit, margin=margin)

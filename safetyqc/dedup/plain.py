@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import chain, pairwise
 
 import numpy as np
 
 from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Tails, bounds_of, places_of
-from safetyqc.dedup.tokens import features, pair_hash, tokens, word_hash
+from safetyqc.dedup.tokens import MIX_1, MIX_2, PAIR, Analyzer, tokens, word_hash
 
 
 class Table:
@@ -71,8 +72,9 @@ class Plain:
 
     workers = 1
 
-    def __init__(self) -> None:
-        self._hashes: dict[str, int] = {}
+    def __init__(self, analyzer: Analyzer = "word") -> None:
+        self.analyzer = analyzer
+        self._hashes = _Hashes()
 
     def table(self) -> Table:
         """A fresh table of features."""
@@ -80,19 +82,21 @@ class Plain:
 
     def count(self, texts: Sequence[str]) -> Counted:
         """Tokenise texts and count their features."""
-        hashes: list[int] = []
-        counts: list[int] = []
-        lengths = np.zeros(len(texts), np.int64)
-        fingerprints = np.zeros((len(texts), 2), np.uint64)
-        for place, text in enumerate(texts):
-            counted = features(text)
-            if counted:
-                digest = hashlib.blake2b(" ".join(tokens(text)).encode("utf-8", "surrogatepass"), digest_size=16)
-                fingerprints[place] = np.frombuffer(digest.digest(), np.uint64)
-            hashes += [self._hash(feature) for feature in counted]
-            counts += counted.values()
-            lengths[place] = len(counted)
-        return Counted(bounds_of(lengths), np.array(hashes, np.uint64), np.array(counts, np.int32), fingerprints)
+        found = [tokens(text, self.analyzer) for text in texts]
+        bounds = bounds_of(np.fromiter(map(len, found), np.int64, len(found)))
+        hashes = np.fromiter(map(self._hashes.__getitem__, chain.from_iterable(found)), np.uint64, bounds[-1])
+        owners = np.repeat(np.arange(len(found)), np.diff(bounds))
+        within = np.flatnonzero(owners[1:] == owners[:-1])
+        pairs = _mixed(hashes[within] * np.uint64(PAIR) + hashes[within + 1])
+        all_owners, all_hashes = np.concatenate([owners, owners[within]]), np.concatenate([hashes, pairs])
+        order = np.lexsort((all_hashes, all_owners))
+        all_owners, all_hashes = all_owners[order], all_hashes[order]
+        fresh = np.ones(len(order), bool)
+        fresh[1:] = (all_hashes[1:] != all_hashes[:-1]) | (all_owners[1:] != all_owners[:-1])
+        starts = np.flatnonzero(fresh)
+        counts = np.diff(starts, append=len(order)).astype(np.int32)
+        different = bounds_of(np.bincount(all_owners[starts], minlength=len(found)))
+        return Counted(different, all_hashes[starts], counts, _fingerprints(hashes, bounds))
 
     def weigh(self, counted: Counted, features: Array, indexed: int, out: Rows, first: int) -> None:
         """Write the unit rows of numbered texts to `out`, from row `first` on, without ranks from `indexed` on."""
@@ -178,11 +182,31 @@ class Plain:
         products = np.abs(lists.weights[entries]) * np.repeat(weights, stops - starts)
         return np.bincount(owners[owners < limit], products[owners < limit], limit)
 
-    def _hash(self, feature: str) -> int:
-        if feature not in self._hashes:
-            first, _, second = feature.partition(" ")
-            self._hashes[feature] = pair_hash(self._hash(first), self._hash(second)) if second else word_hash(first)
-        return self._hashes[feature]
+
+class _Hashes(dict[str, int]):
+    """Remembers the hash of each word."""
+
+    def __missing__(self, word: str) -> int:
+        value = self[word] = word_hash(word)
+        return value
+
+
+def _mixed(values: Array) -> Array:
+    """Do to many values what `tokens._mixed` does to one."""
+    values = (values ^ (values >> np.uint64(33))) * np.uint64(MIX_1)
+    values = (values ^ (values >> np.uint64(33))) * np.uint64(MIX_2)
+    out: Array = np.maximum(values ^ (values >> np.uint64(33)), np.uint64(1))
+    return out
+
+
+def _fingerprints(hashes: Array, bounds: Array) -> Array:
+    """128 bits of the words of each text in their order, all zero where it has none."""
+    out = np.zeros((len(bounds) - 1, 2), np.uint64)
+    for place, (start, stop) in enumerate(pairwise(bounds.tolist())):
+        if stop > start:
+            digest = hashlib.blake2b(hashes[start:stop].tobytes(), digest_size=16).digest()
+            out[place] = np.frombuffer(digest, np.uint64)
+    return out
 
 
 def compact_lists(tails: Tails, first: int, last: int) -> Lists:

@@ -26,6 +26,7 @@ from safetyqc.dedup.rows import Array, Found, Rows
 from safetyqc.errors import UserError
 
 if TYPE_CHECKING:
+    from safetyqc.dedup.tokens import Analyzer
     from safetyqc.dedup.vectors import Vectors, Weights
     from safetyqc.dedup.vocabulary import FrozenVocabulary
 
@@ -111,6 +112,7 @@ def search(
     min_similarity: float,
     *,
     found_from: float = FOUND_FROM,
+    analyzer: Analyzer = "word",
     weights: Weights = "tfidf",
     vocabulary: FrozenVocabulary | None = None,
     memory_mb: int | None = None,
@@ -124,8 +126,9 @@ def search(
 
     def find(similarity: float) -> Pairs:
         return find_pairs(
-            texts, similarity, weights=weights, vocabulary=vocabulary, memory_mb=memory_mb, backend=backend
-        )
+            texts, similarity, analyzer=analyzer, weights=weights, vocabulary=vocabulary, memory_mb=memory_mb,
+            backend=backend,
+        )  # fmt: skip
 
     low = found_from if len(texts) <= MOST_FROM_BELOW else min_similarity
     return Search(tuple(names), _from_low(find, low, min_similarity))
@@ -153,8 +156,8 @@ def extend(
     old = [name for name in before.names if name in place]
     order = old + before.lacks(names)
     ordered = [texts[place[name]] for name in order]
-    worker, limit = choose_backend(backend, sum(map(len, texts))), memory_mb * 1e6 if memory_mb else float("inf")
-    known = before.among(old)
+    known, limit = before.among(old), memory_mb * 1e6 if memory_mb else float("inf")
+    worker = choose_backend(backend, sum(map(len, texts)), known.vocabulary.analyzer)
     vectors = vectorise(ordered, worker, weights=known.weights, vocabulary=known.vocabulary, limit_bytes=limit)
     rows, apart = vectors.rows, int(vectors.texts.searchsorted(len(old)))
     parts = []

@@ -1,8 +1,10 @@
-"""Turns text into the features that similarity is measured on: words and pairs of neighbouring words.
+"""Turns text into the features that similarity is measured on: words and pairs of them, or runs of characters.
 
 A word is a run of letters, digits, combining marks and underscores of the normalised text; where a script is written
 without spaces (Chinese, Japanese, Korean, Thai, Lao, Burmese, Khmer) every character is a word of its own, so that one
-corpus of mixed languages is comparable and no segmenter has to agree with itself on an edited sentence.
+corpus of mixed languages is comparable and no segmenter has to agree with itself on an edited sentence. The analyzer
+`char` takes every run of three characters for a word instead, and two neighbouring ones, which share two characters,
+make a run of four; all that follows the splitting is the same for both.
 
 It deliberately has no stop words and no stemming: the inverse document frequency does that work. The surprising thing:
 `feature_hash` must give the same 64 bits as the compiled twin in `kernels.py`; a test holds the two together. With 64
@@ -15,8 +17,16 @@ import unicodedata
 from bisect import bisect_right
 from collections import Counter
 from itertools import pairwise
+from typing import Literal
 
 from safetyqc.text import normalise
+
+Analyzer = Literal["word", "char"]
+ANALYZERS: tuple[Analyzer, ...] = ("word", "char")
+"""What a text is split into; the names are those of scikit-learn's `TfidfVectorizer`."""
+
+GRAM = 3
+"""Characters in the runs of the analyzer `char`; pairs of neighbouring runs have one more."""
 
 SEPARATOR, WORD, LONE, REMOVED = range(4)
 """What a character does: ends a word, belongs to one, is one by itself, or is as good as not there."""
@@ -56,31 +66,49 @@ def character_class(code: int) -> int:
 
 
 class _Spacing(dict[int, str]):
-    """A translation table that fills itself: separators become a space, lone characters get one on either side."""
+    """A translation table that fills itself: separators become a space, lone characters what `lone` makes of them."""
+
+    def __init__(self, lone: str) -> None:
+        super().__init__()
+        self._lone = lone
 
     def __missing__(self, code: int) -> str:
-        spaced = {SEPARATOR: " ", WORD: chr(code), LONE: f" {chr(code)} ", REMOVED: ""}[character_class(code)]
+        lone = self._lone.format(chr(code))
+        spaced = {SEPARATOR: " ", WORD: chr(code), LONE: lone, REMOVED: ""}[character_class(code)]
         self[code] = spaced
         return spaced
 
 
-_SPACING = _Spacing()
+_SPACED, _CLOSE = _Spacing(" {} "), _Spacing("{}")
 
 
-def tokens(text: str) -> list[str]:
-    """Split text into normalised words, in order; text without a letter or digit has none."""
-    return normalise(text).translate(_SPACING).split()
+def tokens(text: str, analyzer: Analyzer = "word") -> list[str]:
+    """Split text into normalised words (or runs of three characters), in order.
+
+    Text without a letter or digit has none; by characters, neither has one shorter than three of them.
+    """
+    if analyzer == "word":
+        return normalise(text).translate(_SPACED).split()
+    said = characters(text)
+    return [said[start : start + GRAM] for start in range(len(said) - GRAM + 1)]
 
 
-def word_pairs(words: list[str]) -> list[str]:
-    """Name the pairs of neighbouring words, in order."""
-    return [f"{a} {b}" for a, b in pairwise(words)]
+def characters(text: str) -> str:
+    """What the analyzer `char` sees of a text: letters, digits and single spaces."""
+    return " ".join(normalise(text).translate(_CLOSE).split())
 
 
-def features(text: str) -> Counter[str]:
-    """Count the words and word pairs of one text."""
-    words = tokens(text)
-    return Counter(words + word_pairs(words))
+def token_pairs(found: list[str], analyzer: Analyzer = "word") -> list[str]:
+    """Name the pairs of neighbouring tokens, in order."""
+    if analyzer == "word":
+        return [f"{a} {b}" for a, b in pairwise(found)]
+    return [a + b[-1] for a, b in pairwise(found)]
+
+
+def features(text: str, analyzer: Analyzer = "word") -> Counter[str]:
+    """Count the tokens of one text and the pairs of them."""
+    found = tokens(text, analyzer)
+    return Counter(found + token_pairs(found, analyzer))
 
 
 def foldable(text: str) -> str:
@@ -101,9 +129,12 @@ def pair_hash(first: int, second: int) -> int:
     return _mixed((first * PAIR + second) & MASK)
 
 
-def feature_hash(feature: str) -> int:
-    """Hash a word or a pair as `features` names them."""
-    first, _, second = feature.partition(" ")
+def feature_hash(feature: str, analyzer: Analyzer = "word") -> int:
+    """Hash a token or a pair as `features` names them."""
+    if analyzer == "char":
+        first, second = feature[:GRAM], feature[1:] if len(feature) > GRAM else ""
+    else:
+        first, _, second = feature.partition(" ")
     return pair_hash(word_hash(first), word_hash(second)) if second else word_hash(first)
 
 

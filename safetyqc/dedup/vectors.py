@@ -1,9 +1,9 @@
 """Turns texts into unit TF-IDF vectors, the same as scikit-learn's to 1e-6.
 
 The measure is `TfidfVectorizer(tokenizer=tokens, ngram_range=(1, 2), sublinear_tf=True)` with its defaults (smooth idf,
-l2 norm); `weights="tf"` leaves the idf out, so that a similarity does not depend on the other texts. Not scikit-learn
-itself, because vectorising is most of the time up to 100,000 texts, and its vocabulary of Python strings most of the
-memory.
+l2 norm), or `TfidfVectorizer(analyzer="char", ngram_range=(3, 4), sublinear_tf=True)` of `tokens.characters`;
+`weights="tf"` leaves the idf out, so that a similarity does not depend on the other texts. Not scikit-learn itself,
+because vectorising is most of the time up to 100,000 texts, and its vocabulary of Python strings most of the memory.
 
 The surprising thing: a feature that stands in one text only counts in that text's norm and is then left out. It cannot
 be in any product, and such features are most of a vocabulary. Loads numpy: import it late.
@@ -20,6 +20,7 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 
 from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Spool, Tails, bounds_of, room_for
+from safetyqc.dedup.tokens import Analyzer
 from safetyqc.dedup.vocabulary import FrozenVocabulary, smooth_idf
 from safetyqc.text import normalise
 
@@ -61,6 +62,7 @@ class Backend(Protocol):
     """One way to do the work; all give the same result. `plain.py` and `compiled.py` hold the two there are."""
 
     workers: int
+    analyzer: Analyzer
 
     def table(self) -> Table:
         """A fresh table of features."""
@@ -130,7 +132,7 @@ def vectorise(
         done += size
     leaders = _equal_words(texts, firsts, np.concatenate(prints), apart)
     kept = leaders == np.arange(len(firsts))
-    own = _frozen(table, len(texts))
+    own = _frozen(table, len(texts), backend.analyzer)
     rows, hashes, groups = _weigh(
         backend, spool, ~kept, table, weights, vocabulary, (vocabulary or own).texts, limit_bytes
     )
@@ -187,12 +189,12 @@ def _equal_words(texts: Sequence[str], firsts: Array, prints: Array, apart: int)
     return leaders
 
 
-def _frozen(table: Table, texts: int) -> FrozenVocabulary:
+def _frozen(table: Table, texts: int, analyzer: Analyzer) -> FrozenVocabulary:
     frequencies = table.frequencies()
     often = np.flatnonzero(frequencies > 1)
     hashes = table.hashes()[often]
     order = np.argsort(hashes)
-    return FrozenVocabulary(texts, hashes[order], frequencies[often][order].astype(np.int32))
+    return FrozenVocabulary(texts, hashes[order], frequencies[often][order].astype(np.int32), analyzer)
 
 
 def _weigh(

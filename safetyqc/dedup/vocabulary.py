@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safetyqc.dedup.tokens import feature_hash
+from safetyqc.dedup.tokens import ANALYZERS, Analyzer, feature_hash
 from safetyqc.errors import UserError
 
 _FORMAT = 1
@@ -32,6 +32,7 @@ class FrozenVocabulary:
     texts: int
     hashes: NDArray[np.uint64]
     frequencies: NDArray[np.int32]
+    analyzer: Analyzer = "word"
 
     def frequencies_of(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Look up many features; what the vocabulary does not hold counts as standing in one text."""
@@ -44,14 +45,15 @@ class FrozenVocabulary:
 
     def idf(self, feature: str) -> float:
         """Inverse document frequency of one feature as `tokens.features` names it."""
-        frequency = self.frequencies_of(np.array([feature_hash(feature)], np.uint64))[0]
+        frequency = self.frequencies_of(np.array([feature_hash(feature, self.analyzer)], np.uint64))[0]
         return float(smooth_idf(np.array([frequency]), self.texts)[0])
 
     def to_bytes(self) -> bytes:
         """Pack into compressed bytes, to be stored with a run."""
         buffer = io.BytesIO()
         arrays: dict[str, Any] = {"hashes": self.hashes, "frequencies": self.frequencies}
-        np.savez_compressed(buffer, head=np.array([_FORMAT, self.texts], np.int64), **arrays)
+        head = np.array([_FORMAT, self.texts, ANALYZERS.index(self.analyzer)], np.int64)
+        np.savez_compressed(buffer, head=head, **arrays)
         return buffer.getvalue()
 
     @classmethod
@@ -63,13 +65,13 @@ class FrozenVocabulary:
         """
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-                version, texts = (int(value) for value in stored["head"])
+                version, texts, *kind = (int(value) for value in stored["head"])
                 hashes, frequencies = stored["hashes"], stored["frequencies"]
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"not a stored vocabulary ({error})", fix="run dedup again without it") from error
         if version != _FORMAT:
             raise UserError(f"vocabulary of format {version}, this version reads {_FORMAT}", fix="run dedup again")
-        return cls(texts, hashes, frequencies)
+        return cls(texts, hashes, frequencies, ANALYZERS[kind[0] if kind else 0])
 
 
 def smooth_idf(frequencies: NDArray[Any], texts: int) -> NDArray[np.float64]:

@@ -141,6 +141,7 @@ def _deduplicate(
         conversations=len(left),
         pairs=len(result.pairs.at_least(settings.min_similarity)),
         on=settings.on,
+        analyzer=settings.analyzer,
         weights=settings.weights,
         linkage=settings.linkage,
         within_category=settings.within_category,
@@ -198,6 +199,7 @@ def _search(
         names,
         texts,
         settings.min_similarity,
+        analyzer=settings.analyzer,
         weights=settings.weights,
         vocabulary=vocabulary,
         memory_mb=settings.memory_mb,
@@ -213,7 +215,10 @@ def _compared(settings: DedupSettings, conversations: Sequence[Conversation]) ->
 def _known_groups(store: Store, settings: DedupSettings) -> list[DuplicateGroup]:
     """Groups of the last dedup, if similarity was measured then as it is now."""
     last = store.meta(DEDUP_FACTS)
-    same = last and (last["on"], last["weights"]) == (settings.on, settings.weights) and not settings.refit
+    if not last or settings.refit:
+        return []
+    facts = DedupFacts.model_validate(last)
+    same = (facts.on, facts.analyzer, facts.weights) == (settings.on, settings.analyzer, settings.weights)
     return store.duplicate_groups() if same else []
 
 
@@ -257,11 +262,15 @@ def _stored_search(store: Store, settings: DedupSettings, vocabulary: FrozenVoca
 
 
 def _count_name(settings: DedupSettings) -> str:
-    return f"vocabulary {settings.on}"
+    return f"vocabulary {_compared_as(settings)}"
 
 
 def _search_name(settings: DedupSettings) -> str:
-    return f"pairs {settings.on} {settings.weights}"
+    return f"pairs {_compared_as(settings)} {settings.weights}"
+
+
+def _compared_as(settings: DedupSettings) -> str:
+    return settings.on if settings.analyzer == "word" else f"{settings.on} {settings.analyzer}"
 
 
 def _remember(store: Store, settings: DedupSettings, found: Search, *, fresh: bool) -> None:

@@ -124,4 +124,4 @@ def _pair(drop: Duplicate, kept: str, texts: dict[str, Conversation], unmask: bo
 
 def _shared(terms: Sequence[str], unmask: bool) -> RenderableType:
     """The rare terms that two texts share: parts of them, and masked like them."""
-    return say("shared: ", FAINT).append_text(masked(", ".join(terms), unmask=unmask))
+    return say("shared:", FAINT).append(" ").append_text(masked(", ".join(terms), unmask=unmask))

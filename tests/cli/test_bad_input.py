@@ -49,6 +49,7 @@ MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     ("augment --run r -m openai/x --more drugs=1", ("'drugs'",)),
     ("dedup good.jsonl --on request", ("--on", "did you mean 'requests'?")),
     ("dedup good.jsonl --weights tf-idf", ("--weights", "did you mean 'tfidf'?")),
+    ("dedup good.jsonl --analyzer chars", ("--analyzer", "did you mean 'char'?")),
     ("dedup good.jsonl --linkage foo", ("--linkage", "complete, single")),
     ("dedup good.jsonl --min-similarity 85", ("--min-similarity",)),
     ("dedup good.jsonl --memory 4", ("--memory", "4GB or 500MB", "'4'")),

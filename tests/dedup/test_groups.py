@@ -5,6 +5,7 @@ import pytest
 from safetyqc.dedup import DEFAULT_MIN_SIMILARITY, find_pairs, group_duplicates, group_pairs
 from safetyqc.dedup.evidence import cosine, shared_terms
 from safetyqc.dedup.groups import LINKAGES, compared_text
+from safetyqc.dedup.tokens import ANALYZERS
 from safetyqc.errors import UserError
 from safetyqc.records import Conversation, Message
 
@@ -63,10 +64,11 @@ EDITS = {
 
 @pytest.mark.parametrize("edit", EDITS)
 @pytest.mark.parametrize("originals", [ENGLISH, CHINESE], ids=["en", "zh"])
-def test_planted_edits_are_found_in_both_languages(originals, edit):
+@pytest.mark.parametrize("analyzer", ANALYZERS)
+def test_planted_edits_are_found_in_both_languages(originals, edit, analyzer):
     rng = random.Random(1)
     texts = ENGLISH + CHINESE + [EDITS[edit](text, rng) for text in originals]
-    result = group_duplicates([conversation(f"c{place}", text) for place, text in enumerate(texts)])
+    result = group_duplicates([conversation(f"c{place}", text) for place, text in enumerate(texts)], analyzer=analyzer)
     base = (ENGLISH + CHINESE).index(originals[0])
     expected = {f"c{6 + place}": f"c{base + place}" for place in range(3)}
     assert {name: kept for name, (kept, _) in result.dropped.items()} == expected
@@ -250,3 +252,21 @@ def test_evidence_of_an_earlier_grouping_is_taken_for_drops_that_are_still_the_s
     other = group_pairs(items, first.pairs, min_similarity=0.8, known=[told], rank=lambda c: c.id)
     assert other.groups[0].kept == "1"
     assert "told" not in other.groups[0].dropped[0].terms
+
+
+def test_by_characters_a_drop_names_runs_that_do_not_overlap():
+    texts = [*ENGLISH, ENGLISH[0].replace("tonight", "tonigth")]
+    pairs = find_pairs(texts, 0.3, analyzer="char")
+    terms = shared_terms(pairs.vocabulary)(texts[0], texts[-1])
+    assert len(terms) == 5
+    assert all(run in " ".join(texts[0].lower().split()) for run in terms)
+    for place, one in enumerate(terms):
+        shared = {one[at : at + 2] for at in range(len(one) - 1)}
+        assert not any(pair in other for pair in shared for other in terms[place + 1 :])
+
+
+def test_by_characters_a_misspelt_copy_is_nearer_than_by_words():
+    misspelt = ENGLISH[0].replace("tonight", "tonigth").replace("crisis", "crissis").replace("safe", "saef")
+    texts = [*ENGLISH, misspelt]
+    words, runs = (find_pairs(texts, 0.3, analyzer=analyzer).similarity[0] for analyzer in ANALYZERS)
+    assert runs > words

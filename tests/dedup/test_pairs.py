@@ -3,29 +3,28 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import safetyqc.dedup.pairs as pairs_module
 from safetyqc.dedup import find_pairs
 from safetyqc.dedup.pairs import BACKENDS
-from safetyqc.dedup.tokens import tokens
+from safetyqc.dedup.tokens import ANALYZERS, Analyzer, characters, tokens
 from safetyqc.errors import UserError
 
 
-def brute_force(texts: list[str]) -> np.ndarray:
+def brute_force(texts: list[str], analyzer: Analyzer = "word") -> np.ndarray:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectorizer = TfidfVectorizer(
-        tokenizer=tokens, lowercase=False, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True
-    )
-    vectors = vectorizer.fit_transform(texts)
+    words = {"tokenizer": tokens, "lowercase": False, "token_pattern": None, "ngram_range": (1, 2)}
+    runs = {"preprocessor": characters, "analyzer": "char", "ngram_range": (3, 4)}
+    vectors = TfidfVectorizer(sublinear_tf=True, **(words if analyzer == "word" else runs)).fit_transform(texts)
     return (vectors @ vectors.T).toarray()
 
 
-def assert_exact(texts: list[str], min_similarity: float, **options) -> None:
-    found = find_pairs(texts, min_similarity, **options)
-    cosines = brute_force(texts)
+def assert_exact(texts: list[str], min_similarity: float, analyzer: Analyzer = "word", **options) -> None:
+    found = find_pairs(texts, min_similarity, analyzer=analyzer, **options)
+    cosines = brute_force(texts, analyzer)
     firsts = {place for place, first in enumerate(found.same_as.tolist()) if place == first}
     stored = dict(zip(zip(found.left.tolist(), found.right.tolist(), strict=True), found.similarity, strict=True))
     assert list(stored) == sorted(stored)
@@ -36,7 +35,7 @@ def assert_exact(texts: list[str], min_similarity: float, **options) -> None:
     for (left, right), similarity in stored.items():
         assert similarity == pytest.approx(cosines[left, right], abs=2e-6)
     for place, first in enumerate(found.same_as.tolist()):
-        assert place == first or tokens(texts[place]) == tokens(texts[first])
+        assert place == first or tokens(texts[place], analyzer) == tokens(texts[first], analyzer)
 
 
 def recombined(count: int, seed: int) -> list[str]:
@@ -68,9 +67,23 @@ def test_compiled_backend_finds_exactly_the_pairs_of_brute_force(items, min_simi
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("analyzer", ANALYZERS)
 @pytest.mark.parametrize("min_similarity", [0.3, 0.7, 0.85, 0.95])
-def test_pairs_of_recombined_texts_are_exact(backend, min_similarity):
-    assert_exact(recombined(250, seed=3), min_similarity, backend=backend)
+def test_pairs_of_recombined_texts_are_exact(backend, analyzer, min_similarity):
+    assert_exact(recombined(250, seed=3), min_similarity, analyzer, backend=backend)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text("ab 安!", max_size=12), min_size=1, max_size=12), thresholds, st.sampled_from(list(BACKENDS)))
+def test_by_characters_both_backends_find_exactly_the_pairs_of_brute_force(items, min_similarity, backend):
+    assume(any(tokens(item, "char") for item in items))
+    assert_exact(items, min_similarity, "char", backend=backend)
+
+
+def test_a_vocabulary_of_the_other_analyzer_is_refused():
+    vocabulary = find_pairs(["a b c", "a b"], 0.5).vocabulary
+    with pytest.raises(UserError, match="counted with the analyzer 'word', not 'char'"):
+        find_pairs(["a b c"], 0.5, analyzer="char", vocabulary=vocabulary)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -5,11 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safetyqc.dedup.tokens import (
+    ANALYZERS,
     LONE,
     REMOVED,
     SEPARATOR,
     WORD,
     character_class,
+    characters,
     feature_hash,
     features,
     foldable,
@@ -49,6 +51,31 @@ def test_thai_splits_into_characters_because_it_has_no_spaces():
 )
 def test_typography_does_not_change_the_words(variant):
     assert tokens(variant) == tokens("don't do that")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("I can't!", "i can t"),
+        ("  你好，世界… 🙂 ok ", "你好 世界 ok"),
+        ("in\u200bvisible", "invisible"),
+        ("🙂", ""),
+    ],
+)
+def test_characters_are_letters_digits_and_single_spaces(text, expected):
+    assert characters(text) == expected
+
+
+def test_by_characters_features_are_runs_of_three_and_four_with_counts():
+    assert features("Papapa", "char") == {"pap": 2, "apa": 2, "papa": 2, "apap": 1}
+    assert features("是!否", "char") == {"是 否": 1}
+    assert features("ab", "char") == {}
+
+
+@given(st.text(max_size=30), st.sampled_from(ANALYZERS))
+def test_different_features_have_different_hashes(text, analyzer):
+    counted = features(text, analyzer)
+    assert len({feature_hash(name, analyzer) for name in counted}) == len(counted)
 
 
 def test_features_are_words_and_pairs_with_counts():

@@ -1,4 +1,5 @@
 import random
+from itertools import product
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from safetyqc.dedup.pairs import BACKENDS, choose_backend
 from safetyqc.dedup.rows import cuts_of
-from safetyqc.dedup.tokens import feature_hash, features, tokens
+from safetyqc.dedup.tokens import ANALYZERS, characters, feature_hash, features, tokens
 from safetyqc.dedup.vectors import in_order, vectorise
 
 WORDS = ["i", "can", "not", "help", "with", "that", "pipe", "bomb", "安", "全", "fire", "drill", "école", "2024"]
@@ -26,18 +27,31 @@ def as_dictionaries(vectors):
     ]
 
 
+SCIKIT_LEARN = {
+    "word": {"tokenizer": tokens, "lowercase": False, "token_pattern": None, "ngram_range": (1, 2)},
+    "char": {"preprocessor": characters, "analyzer": "char", "ngram_range": (3, 4)},
+}
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_vectors_equal_those_of_scikit_learn(backend):
+@pytest.mark.parametrize("analyzer", ANALYZERS)
+def test_vectors_equal_those_of_scikit_learn(backend, analyzer):
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    texts = [*some_texts(200), "bomb " * 2000, "", "Only here Once 唯一", some_texts(1)[0]]
-    vectorizer = TfidfVectorizer(
-        tokenizer=tokens, lowercase=False, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True
-    )
+    texts = [
+        *some_texts(200),
+        "bomb " * 2000,
+        "",
+        "Only here Once 唯一",
+        some_texts(1)[0],
+        "no",
+        "Naïve\u200b ﬁre—安 全!",
+    ]
+    vectorizer = TfidfVectorizer(sublinear_tf=True, **SCIKIT_LEARN[analyzer])
     expected = vectorizer.fit_transform(texts).tocsr()
     frequencies = np.bincount(expected.indices, minlength=expected.shape[1])
-    hashes = [feature_hash(name) for name in vectorizer.get_feature_names_out()]
-    vectors = vectorise(texts, choose_backend(backend, 0))
+    hashes = [feature_hash(name, analyzer) for name in vectorizer.get_feature_names_out()]
+    vectors = vectorise(texts, choose_backend(backend, 0, analyzer))
     for text, row in zip(vectors.texts, as_dictionaries(vectors), strict=True):
         start, stop = expected.indptr[text : text + 2]
         columns = [
@@ -78,12 +92,13 @@ def test_compiled_tokeniser_folds_every_character_as_python_does(text):
 
 
 def assert_counted_alike(texts):
-    compiled, plain = (choose_backend(name, 0).count(texts) for name in ("compiled", "plain"))
-    assert compiled.bounds.tolist() == plain.bounds.tolist()
-    for place, text in enumerate(texts):
-        span = slice(compiled.bounds[place], compiled.bounds[place + 1])
-        counted = dict(zip(compiled.features[span].tolist(), compiled.counts[span].tolist(), strict=True))
-        assert counted == {feature_hash(name): count for name, count in features(text).items()}
+    for backend, analyzer in product(BACKENDS, ANALYZERS):
+        found = choose_backend(backend, 0, analyzer).count(texts)
+        for place, text in enumerate(texts):
+            span = slice(found.bounds[place], found.bounds[place + 1])
+            counted = dict(zip(found.features[span].tolist(), found.counts[span].tolist(), strict=True))
+            assert counted == {feature_hash(name, analyzer): n for name, n in features(text, analyzer).items()}
+            assert found.fingerprints[place].any() == bool(counted)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

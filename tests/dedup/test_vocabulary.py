@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from safetyqc.dedup import FrozenVocabulary, find_pairs
-from safetyqc.dedup.tokens import feature_hash
+from safetyqc.dedup.tokens import ANALYZERS, feature_hash
 from safetyqc.errors import UserError
 
 
@@ -22,8 +22,11 @@ def test_idf_is_that_of_scikit_learn(vocabulary):
     assert vocabulary.idf("b") == pytest.approx(np.log(5 / 3) + 1)
 
 
-def test_it_survives_storing(vocabulary):
+@pytest.mark.parametrize("analyzer", ANALYZERS)
+def test_it_survives_storing(analyzer):
+    vocabulary = find_pairs(["a b c d", "a b c e"], 0.5, analyzer=analyzer).vocabulary
     again = FrozenVocabulary.from_bytes(vocabulary.to_bytes())
+    assert again.analyzer == analyzer
     assert again.texts == vocabulary.texts
     assert np.array_equal(again.hashes, vocabulary.hashes)
     assert np.array_equal(again.frequencies, vocabulary.frequencies)

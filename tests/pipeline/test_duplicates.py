@@ -102,7 +102,7 @@ def test_a_lower_threshold_than_was_searched_searches_anew(run: Run) -> None:
     assert run.dedup(min_similarity=0.6).told[0].startswith("reused")
 
 
-@pytest.mark.parametrize("changed", [{"on": "answers"}, {"weights": "tf"}, {"refit": True}])
+@pytest.mark.parametrize("changed", [{"on": "answers"}, {"weights": "tf"}, {"analyzer": "char"}, {"refit": True}])
 def test_pairs_of_another_comparison_are_not_taken_but_kept(changed: dict[str, Any], run: Run) -> None:
     run.store.add_conversations(EVERYTHING)
     run.dedup()
