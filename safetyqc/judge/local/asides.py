@@ -62,4 +62,9 @@ def without_asides(content: str, sentences: Iterable[str]) -> tuple[str, ...]:
     hints = _HINTS if low.isascii() else _HINTS + _HINTS_ZH
     if not any(hint in low for hint in hints):
         return tuple(once)
-    return tuple([sentence for sentence in once if not _NOTE.search(sentence)])
+    return tuple([sentence for sentence in once if not _is_note(sentence, hints)])
+
+
+def _is_note(sentence: str, hints: Iterable[str]) -> bool:
+    low = sentence.lower()
+    return any(hint in low for hint in hints) and _NOTE.search(sentence) is not None

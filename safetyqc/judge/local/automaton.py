@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress, count
 from typing import Literal
 
 BREAK = "."
@@ -68,22 +69,18 @@ class Automaton:
             words: of all sentences, each sentence led by a BREAK; one more BREAK and an empty word stand last.
         """
         found: dict[str, list[int]] = {}
-        kind_of_word = self._kind_of_word
-        kinds = [kind_of_word[word] for word in words]
+        kinds = list(map(self._kind_of_word.__getitem__, words))
         starts, ends, sentence = self._starts, self._break, -1
-        for place, kind in enumerate(kinds):
-            if kind not in starts:
-                continue
+        for place in compress(count(), map(starts.__contains__, kinds)):
+            kind = kinds[place]
             if kind == ends:
                 sentence += 1
             step: _Step | None = starts[kind]
             while step is not None:
                 state, cues = step
-                for cue in cues:
-                    if cue in found:
-                        found[cue].append(sentence)
-                    else:
-                        found[cue] = [sentence]
+                if cues:
+                    for cue in cues:
+                        found.setdefault(cue, []).append(sentence)
                 if state is None:
                     break
                 place += 1

@@ -49,8 +49,8 @@ TAKEN_OUT = '""'
 
 _QUOTED = re.compile(r"[\"“][^\"“”\n]{25,}[\"”]|「[^」\n]{8,}」")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
-_NUMBERED = re.compile(r"^\s*(?:\d{1,2}[.)、:]|step \d|第[一二三四五六七八九十]步)", re.MULTILINE | re.IGNORECASE)
-_BULLET = re.compile(r"^\s*[-*•]\s", re.MULTILINE)
+_NUMBERED = re.compile(r"\n\s*(?:\d{1,2}[.)、:]|step \d|第[一二三四五六七八九十]步)", re.IGNORECASE)
+_BULLET = re.compile(r"\n\s*[-*•](?=\s)")
 _NEGATIONS = frozenset({"isnot", "shouldnot", "not", "cannot", "donot", "never", "didnot"})
 _STOP_WORDS = """
     a an the i you he she it we they me my your his her its our their is are was were be been do does did to of in on at
@@ -205,15 +205,16 @@ def _names(cue: str) -> tuple[str, str, str, str]:
 
 
 def _shape(raw: str, answer: Text, count: int) -> Features:
-    length = len(answer.words) / 6 + len(answer.chinese) / 2
+    length = (sum(map(len, answer.line)) + len(answer.line) - 1) / 6 + len(answer.chinese) / 2
     out = {"length": math.log2(1 + length) / 8}
     if length < 25:
         out["short"] = 1.0
     elif length > 150:
         out["long"] = 1.0
     if "\n" in raw:
-        out["numbered"] = min(len(_NUMBERED.findall(raw)), 6) / 6
-        out["bullets"] = min(len(_BULLET.findall(raw)), 6) / 6
+        lines = f"\n{raw}"
+        out["numbered"] = min(len(_NUMBERED.findall(lines)), 6) / 6
+        out["bullets"] = min(len(_BULLET.findall(lines)), 6) / 6
     if "```" in raw:
         out["code"] = 1.0
     if raw.rstrip().endswith(("?", "？")):

@@ -7,6 +7,7 @@ only when the conversation carries none, from the user's turns alone: an answer 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from safetyqc.judge.local.criteria import CRITERIA, Reading
@@ -102,7 +103,7 @@ class LocalJudge:
         name = criterion.id
         applicability = self._applicability(criterion, category, intent)
         if applicability == "never" or (applicability == "conditional" and not case.meets_condition(name)):
-            return Score(criterion=name, outcome="na", reason=f"does not apply to {intent}")
+            return _not_applicable(name, intent)
         model = self.weights.criteria.get(name)
         if model is None or not case.turns:
             reason = "the local judge has no model for this criterion" if case.turns else "no assistant turn"
@@ -138,6 +139,11 @@ class LocalJudge:
             turn=turn,
             unscored_reason=unscored,
         )
+
+
+@lru_cache
+def _not_applicable(criterion: str, intent: Intent | None) -> Score:
+    return Score(criterion=criterion, outcome="na", reason=f"does not apply to {intent}")
 
 
 def _only_level(criterion: Criterion, outcome: Outcome) -> Level | None:

@@ -13,7 +13,7 @@ from functools import cached_property
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Generic, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -43,6 +43,7 @@ MAX_WORDING, WORDING_SCALE, FAMILIARITY_POWER, LEAST_FAMILIARITY = 1.5, 3.0, 6, 
 """How far the wording of a request that training has seen may move a turn's log odds, and how fast that fades."""
 SAMPLE = 16
 SHIPPED = "weights.json"
+T = TypeVar("T", bound=str)
 
 
 class Linear(Record):
@@ -67,6 +68,24 @@ class Linear(Record):
         if buckets and self.buckets:
             out += BUCKET_NORM / math.sqrt(len(buckets)) * sum(map(self.thousandths.__getitem__, buckets)) / 1000
         return out
+
+
+class _Rivals(Generic[T]):
+    """Models of which one is chosen: asked together, a feature at a time."""
+
+    def __init__(self, models: Mapping[T, Linear]) -> None:
+        self._names = list(models)
+        self._biases = [model.bias for model in models.values()]
+        names = {name for model in models.values() for name in model.weights}
+        self._columns = {name: [model.weights.get(name, 0.0) for model in models.values()] for name in names}
+
+    def likeliest(self, features: Features) -> T:
+        """The model with the highest logit, the first of several."""
+        logits = self._biases
+        for name, value in features.items():
+            if name in self._columns:
+                logits = [logit + value * weight for logit, weight in zip(logits, self._columns[name], strict=True)]
+        return self._names[logits.index(max(logits))]
 
 
 class Figures(Record):
@@ -167,12 +186,19 @@ class Weights(Record):
             asked: from `features.together`.
             harms: probability of harm of every request.
         """
-        features = with_harm(asked, harms)
-        return max(INTENTS, key=lambda intent: self.intents[intent].logit(features))
+        return self._intents.likeliest(with_harm(asked, harms))
 
     def category(self, asked: Features) -> str:
         """The likeliest category of all requests of a conversation together."""
-        return max(self.categories, key=lambda name: self.categories[name].logit(asked))
+        return self._categories.likeliest(asked)
+
+    @cached_property
+    def _intents(self) -> _Rivals[Intent]:
+        return _Rivals({intent: self.intents[intent] for intent in INTENTS})
+
+    @cached_property
+    def _categories(self) -> _Rivals[str]:
+        return _Rivals(self.categories)
 
 
 def with_harm(asked: Features, harms: Iterable[float]) -> Features:

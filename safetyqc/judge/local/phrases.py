@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from safetyqc.judge.local.asides import without_asides, without_verdicts
-from safetyqc.judge.local.automaton import BREAK, Automaton, Item
+from safetyqc.judge.local.automaton import BREAK, MAX_WORDS, Automaton, Item
 from safetyqc.text import CJK, printable
 
 Cues = dict[str, list[int]]
@@ -26,8 +26,11 @@ Cues = dict[str, list[int]]
 _SENTENCE = re.compile(r"[^.!?\n。！？；]*(?:[.!?](?=\S)[^.!?\n。！？；]*)*[.!?。！？；\n]*[\"'”’)）」]*")
 _SPACED = bytes(code if chr(code) in "abcdefghijklmnopqrstuvwxyz0123456789'-\n" else 32 for code in range(256))
 """Turns bytes of a folded text into words with spaces between them; what is not ASCII counts as a space."""
-_LOOSE = re.compile(r"(?<![a-z0-9])['-]|['-](?![a-z0-9])")
-"""Apostrophes and hyphens that join nothing."""
+_LOOSE = {
+    "--": "  ", "''": "  ", "'-": "  ", "-'": "  ", " '": "  ", "' ": "  ", " -": "  ", "- ": "  ",
+    "\n'": "\n ", "'\n": " \n", "\n-": "\n ", "-\n": " \n",
+}  # fmt: skip
+"""Apostrophes and hyphens that join nothing and what is left of them; those of two first."""
 _APOSTROPHES = str.maketrans("‘’‛`´＇", "''''''")
 _QUOTES = "\"'“”"
 _Match = Callable[[str, int], re.Match[str] | None]
@@ -39,15 +42,10 @@ class Text:
     """One turn, cut and folded: sentences as written, their folded words, their folded Chinese."""
 
     sentences: tuple[str, ...]
-    words: str
-    """All sentences' words in one line, each with a space after it, every sentence between breaks: `". no help . "`."""
+    line: list[str]
+    """All sentences' folded words, every sentence led by a BREAK; one more BREAK and an empty word stand last."""
     chinese: str
     """Sentences joined by newlines when any of them holds Chinese, else empty."""
-
-    @cached_property
-    def line(self) -> list[str]:
-        """All sentences' words, every sentence led by a BREAK; one more BREAK and an empty word stand last."""
-        return self.words.split(" ")
 
     @cached_property
     def tokens(self) -> list[str]:
@@ -160,29 +158,42 @@ class _Folds:
 
     def __init__(self, folds: dict[str, list[str]]) -> None:
         pairs = sorted(((old, new) for new, olds in folds.items() for old in olds), key=lambda p: -len(p[0].split()))
-        self._single = {old: new for old, new in pairs if " " not in old}
+        self._single = _Single({old: new for old, new in pairs if " " not in old})
         self._several = [(f" {old} ", f" {new} ") for old, new in _expanded(pairs, self._single)]
         self._by_word: dict[str, list[int]] = {}
         for number, (old, _) in enumerate(self._several):
             self._by_word.setdefault(max(old.split(), key=len), []).append(number)
-        self._telling = self._by_word.keys()
+        self._telling = frozenset(self._by_word) | {new for new in self._single.values() if " " in new}
 
-    def __call__(self, words: list[str]) -> str:
-        single = self._single
-        line = " ".join([single.get(word, word) for word in words]) + " "
-        for number in sorted([number for word in self._telling & line.split(" ") for number in self._by_word[word]]):
+    def __call__(self, words: list[str]) -> list[str]:
+        folded = [*map(self._single.__getitem__, words), ""]
+        telling = self._telling.intersection(folded)
+        if any(" " in word for word in telling):  # folded to several words
+            folded = " ".join(folded).split(" ")
+            telling = self._telling.intersection(folded)
+        before = line = " ".join(folded)
+        for number in sorted([number for word in telling for number in self._by_word[word]]):
             old, new = self._several[number]
             if old in line:
                 line = line.replace(old, new)
-        return line
+        return folded if line is before else line.split(" ")
 
 
-def _expanded(pairs: list[tuple[str, str]], single: dict[str, str]) -> list[tuple[str, str]]:
+class _Single(dict[str, str]):
+    """Words to what they are folded to; any other is itself, and remembered so."""
+
+    def __missing__(self, word: str) -> str:
+        if len(self) < MAX_WORDS:
+            self[word] = word
+        return word
+
+
+def _expanded(pairs: list[tuple[str, str]], single: _Single) -> list[tuple[str, str]]:
     """The forms of several words, as they read once the forms of one word are folded."""
     out = {}
     for old, new in pairs:
         if " " in old:
-            out[" ".join(single.get(word, word) for word in old.split())] = new
+            out[" ".join([single[word] for word in old.split()])] = new
     return sorted(out.items(), key=lambda pair: -len(pair[0].split()))
 
 
@@ -206,10 +217,11 @@ class Language:
 
 def _words(text: str) -> list[str]:
     """Words of a folded text: letters and digits, apostrophes and hyphens between them; a BREAK leads each sentence."""
-    plain = text.encode("ascii", "replace").translate(_SPACED).decode("ascii")
-    if "'" in plain or "-" in plain:
-        plain = _LOOSE.sub(" ", plain)
-    return f"\n{plain}\n".replace("\n", f" {BREAK} ").split()
+    plain = f"\n{text}\n".encode("ascii", "replace").translate(_SPACED).decode("ascii")
+    for loose, gap in _LOOSE.items():
+        if loose in plain:
+            plain = plain.replace(loose, gap)
+    return plain.replace("\n", f" {BREAK} ").split()
 
 
 def _fold_letters(text: str) -> str:

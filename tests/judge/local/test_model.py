@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from safetyqc.errors import ConfigError
 from safetyqc.judge.local.criteria import CRITERIA
 from safetyqc.judge.local.features import read_turns
-from safetyqc.judge.local.model import Linear, load_weights, sigmoid
+from safetyqc.judge.local.model import Linear, _Rivals, load_weights, sigmoid
 from safetyqc.judge.local.phrases import load_language
 from safetyqc.testing import conversation
 
@@ -79,3 +81,11 @@ def test_weights_of_another_format_are_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(load_weights().model_dump(mode="json") | {"format": 1}))
     with pytest.raises(ConfigError, match="format 1"):
         load_weights(path)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(-3, 3)), min_size=1, max_size=4), st.data())
+def test_of_rivals_the_one_with_the_highest_logit_is_chosen_and_the_first_of_several(models, data) -> None:
+    features = data.draw(st.dictionaries(st.sampled_from("abcd"), st.sampled_from([0.0, 0.5, 1.0, 2.0])))
+    rivals = {str(n): Linear(bias=n % 2, weights=weights) for n, weights in enumerate(models)}
+    chosen = max(rivals, key=lambda name: rivals[name].logit(features))
+    assert _Rivals(rivals).likeliest(features) == chosen

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
-import pytest
+import re
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from safetyqc.judge.local import phrases
+from safetyqc.judge.local.automaton import BREAK
 from safetyqc.judge.local.phrases import load_language
 
 
@@ -21,7 +27,7 @@ from safetyqc.judge.local.phrases import load_language
     ],
 )
 def test_forms_of_not_being_able_fold_into_one_word(form: str) -> None:
-    assert load_language().cut(form).words == ". i cannot help with that . "
+    assert load_language().cut(form).line == [".", "i", "cannot", "help", "with", "that", ".", ""]
 
 
 @pytest.mark.parametrize(
@@ -70,10 +76,22 @@ def test_sentences_are_kept_as_written() -> None:
 
 
 def test_zero_width_characters_cannot_hide_a_word() -> None:
-    assert " cannot " in load_language().cut("I can\u200bnot help.").words
+    assert "cannot" in load_language().cut("I can\u200bnot help.").line
 
 
 def test_yaml_words_that_mean_true_or_false_stay_words() -> None:
     language = load_language()
     assert "no" in language.assistant.cues
     assert "agree" in language.assistant.read(language.cut("Yes, of course."))
+
+
+@settings(max_examples=300)
+@given(st.text("ab '-\n.", max_size=14))
+def test_apostrophes_and_hyphens_stay_where_they_join_two_letters_only(text: str) -> None:
+    joining = re.sub(r"(?<![a-z0-9])['-]|['-](?![a-z0-9])", " ", text)
+    expected = [word for word in re.sub(r"[^a-z0-9'\n-]", " ", joining).split(" ") for word in word.split()]
+    assert [word for word in phrases._words(text) if word != BREAK] == expected
+
+
+def test_a_form_of_one_word_that_folds_to_several_is_several_words() -> None:
+    assert load_language().cut("What's up?").line == [".", "what", "is", "up", ".", ""]
