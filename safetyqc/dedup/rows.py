@@ -5,9 +5,10 @@ Loads numpy: import it only from modules of this folder that are themselves load
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 import numpy as np
@@ -149,45 +150,71 @@ def bounds_of(lengths: Array) -> Array:
 
 @dataclass
 class Spool:
-    """Counted texts waiting for their weights: in memory up to `limit_bytes`, then in a nameless temporary file."""
+    """Counted texts waiting for their weights: in memory up to `limit_bytes`, then in a nameless temporary file.
+
+    Most counts fit a byte. What waits in memory is mapped apart from everything else, so that the system gets it back
+    as soon as it is released: that is when the rows, which are as large, fill.
+    """
 
     limit_bytes: float
-    _waiting: list[Counted] = field(default_factory=list)
-    _on_disk: list[tuple[Array, int]] = field(default_factory=list)
+    _waiting: list[_Packed] = field(default_factory=list)
+    _on_disk: list[tuple[_Packed, int]] = field(default_factory=list)
     _file: IO[bytes] | None = None
     _used_bytes: int = 0
 
     def add(self, counted: Counted) -> None:
-        """Keep one block of texts."""
-        self._used_bytes += counted.features.nbytes + counted.counts.nbytes
+        """Keep one block of texts whose features are numbered."""
+        features = counted.features.astype(np.uint32, copy=False)
+        counts = counted.counts.astype(np.min_scalar_type(counted.counts.max(initial=0)), copy=False)
+        packed = _Packed(counted.bounds, counts.dtype, b"")
+        self._used_bytes += packed.size
         if self._used_bytes <= self.limit_bytes:
-            self._waiting.append(counted)
+            room = mmap.mmap(-1, max(packed.size, 1))
+            room.write(features.data)
+            room.write(counts.data)
+            self._waiting.append(replace(packed, data=room))
             return
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="safetyqc-")  # noqa: SIM115 - closed when all was read
-        self._on_disk.append((counted.bounds, self._file.tell()))
-        self._file.write(counted.features.tobytes() + counted.counts.tobytes())
+        self._on_disk.append((packed, self._file.tell()))
+        self._file.write(features.data)
+        self._file.write(counts.data)
 
     def blocks(self, *, release: bool = False) -> Iterator[Counted]:
-        """Yield the blocks in order; with `release`, forget each as soon as it was used."""
-        for place, block in enumerate(self._waiting):
+        """Yield the blocks in order, without fingerprints; with `release`, forget each as soon as it was used."""
+        for place, packed in enumerate(self._waiting):
             if release:
                 self._waiting[place] = _NOTHING
-            yield block
-        for bounds, offset in self._on_disk:
-            yield self._read(bounds, offset)
+            yield packed.counted()
+        for packed, offset in self._on_disk:
+            if self._file is None:
+                raise ValueError("nothing was written")
+            self._file.seek(offset)
+            yield replace(packed, data=bytearray(self._file.read(packed.size))).counted()
         if release and self._file:
             self._file.close()
 
-    def _read(self, bounds: Array, offset: int) -> Counted:
-        if self._file is None:
-            raise ValueError("nothing was written")
-        self._file.seek(offset)
-        data = np.frombuffer(bytearray(self._file.read(8 * int(bounds[-1]))), np.uint32).reshape(2, -1)
-        return Counted(bounds, data[0], data[1].view(np.int32), np.zeros((len(bounds) - 1, 2), np.uint64))
+
+@dataclass(frozen=True)
+class _Packed:
+    """Bytes of a block: the numbers of its features, and after them their counts."""
+
+    bounds: Array
+    kind: np.dtype[Any]
+    data: bytes | bytearray | mmap.mmap
+
+    @property
+    def size(self) -> int:
+        return int(self.bounds[-1]) * (4 + self.kind.itemsize)
+
+    def counted(self) -> Counted:
+        length = int(self.bounds[-1])
+        features = np.frombuffer(self.data, np.uint32, length)
+        counts = np.frombuffer(self.data, self.kind, length, 4 * length).astype(np.int32)
+        return Counted(self.bounds, features, counts, np.zeros((len(self.bounds) - 1, 2), np.uint64))
 
 
-_NOTHING = Counted(np.zeros(1, np.int64), np.empty(0), np.empty(0), np.empty((0, 2)))
+_NOTHING = _Packed(np.zeros(1, np.int64), np.dtype(np.uint8), b"")
 
 
 def room_for(size: int, dtype: type, limit_bytes: float) -> Array:
