@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
 
 from safetyqc.errors import ConfigError, UserError, choose_from
 from safetyqc.records import Record
@@ -188,6 +188,13 @@ class Config(Record):
     bars: dict[str, Share] = Field(default_factory=dict)
     """Smallest pass rates that `report --check` accepts, by criterion, or `overall`."""
 
+    _named: Path | None = PrivateAttr(default=None)
+
+    @property
+    def flags(self) -> str:
+        """`--run` and `--config`, with a space before each, as a follow-up command needs them."""
+        return run_flag(self.run) + (f" --config {shlex.quote(str(self._named))}" if self._named else "")
+
 
 def load_config(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:
     """Resolve the configuration.
@@ -199,6 +206,7 @@ def load_config(path: Path | None = None, flags: Mapping[str, Any] | None = None
     Raises:
         ConfigError: an unknown key or impossible value, in the file (with its line) or in a flag.
     """
+    named = path
     if path is None and Path(FILE_NAME).is_file():
         path = Path(FILE_NAME)
     config = read_yaml(path, Config) if path else Config()
@@ -208,9 +216,11 @@ def load_config(path: Path | None = None, flags: Mapping[str, Any] | None = None
         section, _, key = name.rpartition(".")
         (values.setdefault(section, {}) if section else values)[key] = value
     try:
-        return Config.model_validate(values)
+        resolved = Config.model_validate(values)
     except ValidationError as error:
         raise _flag_error(error) from error
+    resolved._named = named
+    return resolved
 
 
 _TYPES = frozenset(("int", "constrained-int", "literal['auto']"))

@@ -37,7 +37,7 @@ def replacing(path: str | Path, *, force: bool = True) -> Iterator[BinaryIO]:
     if not force and os.path.lexists(path):
         raise OutputError("is there already", where=str(path), fix="give another path, or --force to replace it")
     with _explained(path):
-        target = path.resolve()
+        target = _followed(path)
         special = target.exists() and not target.is_file()
         file, unfinished = (target.open("wb"), None) if special else _open_beside(target)
     try:
@@ -58,6 +58,16 @@ def replacing(path: str | Path, *, force: bool = True) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.filename is None and error.errno in _FAILED_WRITE:
             raise _explain(error, path) from error
         raise
+
+
+def _followed(path: Path) -> Path:
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            what = "is a link that leads back to itself"
+            raise OutputError(what, where=str(path), fix="give another path") from error
+    return path.resolve()
 
 
 def _open_beside(target: Path) -> tuple[BinaryIO, Path]:

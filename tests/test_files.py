@@ -113,6 +113,15 @@ def test_a_dangling_link_counts_as_existing_without_force(tmp_path: Path) -> Non
         write_text(tmp_path / "link", "new", force=False)
 
 
+def test_a_link_that_leads_back_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to(tmp_path / "other")
+    (tmp_path / "other").symlink_to(tmp_path / "one")
+    for path in (tmp_path / "one", tmp_path / "one" / "below"):
+        with pytest.raises(OutputError, match="leads back to itself"):
+            write_text(path, "new")
+    assert everything_in(tmp_path) == ["one", "other"]
+
+
 def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to(tmp_path / "real")

@@ -81,10 +81,8 @@ def say(tally: Tally) -> None:
 
 
 def in_run(config: Config) -> str:
-    """The `--run` flag that a follow-up command needs: nothing for the default run."""
-    from safetyqc.config import run_flag
-
-    return run_flag(config.run)
+    """The flags that a follow-up command needs to mean the same run and settings: none for the default ones."""
+    return config.flags
 
 
 def typed_flags(given: Mapping[str, object]) -> str:

@@ -141,8 +141,8 @@ def tell_collected(found: Collected) -> str:
 
 def _status(batch: Batch, provider: str) -> str:
     words = {
-        "prepared": "not submitted yet (the same command, or `safetyqc batch collect`, does it)",
-        "submitting": "perhaps submitted (`safetyqc batch collect` looks for it)",
+        "prepared": "not submitted yet (the same command, or `batch collect`, does it)",
+        "submitting": "perhaps submitted (`batch collect` looks for it)",
         "given_up": "given up",
     }
     return words.get(batch.status) or provider or batch.status

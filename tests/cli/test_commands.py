@@ -178,6 +178,12 @@ def test_models_check_says_how_to_go_on_with_the_same_server(cli: Cli, serve: Se
     assert f"next:  safetyqc generate -n 18 -m openai/test --api-base {url} --lane direct\n" in ended.err
 
 
+def test_the_next_step_keeps_the_run_and_the_settings_that_were_named(cli: Cli, folder: Path) -> None:
+    (folder / "my settings.yaml").write_text("run: r\n", encoding="utf-8")
+    ended = cli("filter", "--config", "my settings.yaml")
+    assert "safetyqc report --run r --config 'my settings.yaml' --section filters" in ended.err
+
+
 # What is typed, and the commands that are suggested after it, the first of which works when pasted
 SAME_AGAIN = {
     "compare judged.jsonl --partial fail --shared-only": "compare judged.jsonl --partial fail --shared-only --show 10",
