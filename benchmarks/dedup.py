@@ -6,9 +6,11 @@
     python benchmarks/dedup.py speed --size 100000 --methods safetyqc,rensa
     python benchmarks/dedup.py speed --size 10000 --analyzer char --threshold 0.7
     python benchmarks/dedup.py add --size 100000           adding 1,000 to an index, against the full search
+    python benchmarks/dedup.py run --size 100000           `safetyqc dedup` on a run that grows, as it is typed
 
-DIR holds `hh_harmless_test.jsonl.gz`, `bilingual_conversations.jsonl` and `xstest_dev.jsonl`; without it `speed`
-and `add` make synthetic text. Corpora are recombined from real turns, and a tenth are near-copies of earlier ones.
+DIR holds `hh_harmless_test.jsonl.gz`, `bilingual_conversations.jsonl` and `xstest_dev.jsonl`; without it `speed`,
+`add` and `run` make synthetic text. Corpora are recombined from real turns, and a tenth are near-copies of earlier
+ones.
 Times are wall seconds; imports and compiling stand in a column of their own; memory is the peak of the process.
 """
 
@@ -24,6 +26,7 @@ import re
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import combinations, pairwise, product
@@ -465,9 +468,57 @@ def time_adding(size: int, threshold: float, data: Path | None) -> None:
         )
 
 
+# --- a run that grows ------------------------------------------------------------------------------------------------
+
+
+def write_conversations(path: Path, texts: list[str], first: int) -> None:
+    """Each text as a conversation: its first line asks, the rest answers."""
+    with path.open("w", encoding="utf-8") as file:
+        for number, text in enumerate(texts, first):
+            request, _, answer = text.partition("\n")
+            turns_ = [{"role": "user", "content": request or "-"}, {"role": "assistant", "content": answer or "-"}]
+            file.write(json.dumps({"id": f"c{number}", "messages": turns_}, ensure_ascii=False) + "\n")
+
+
+def typed(*arguments: str) -> tuple[float, float, str]:
+    """Run a safetyqc command; its CPU seconds, its peak GB, and what it told of how pairs were come by."""
+    command = [sys.executable, "-m", "safetyqc", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        told = process.stderr.read() if process.stderr else ""
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(told)
+    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1e6, told
+
+
+def table_of_a_run(size: int, data: Path | None, scratch: Path) -> None:
+    """What `safetyqc dedup` takes on a run of this size, and after 1,000 conversations more."""
+    run, texts = scratch / "run", corpus(size + 2_000, data)
+    batches = ((0, size), (size, size + 1_000), (size + 1_000, size + 2_000))
+    steps: list[tuple[str, tuple[int, int] | None, list[str]]] = [
+        ("the first", batches[0], []),
+        ("nothing new", None, []),
+        ("1,000 more", batches[1], []),
+        ("1,000 more", batches[2], []),
+        ("--min-similarity 0.9", None, ["--min-similarity", "0.9"]),
+        ("back to 0.75", None, []),
+        ("--refit", None, ["--refit"]),
+    ]
+    print("| `safetyqc dedup` | CPU seconds | peak GB | run.sqlite MB | index MB | |\n|---|---|---|---|---|---|")
+    for name, batch, flags in steps:
+        if batch:
+            write_conversations(scratch / "batch.jsonl", texts[slice(*batch)], batch[0])
+            typed("import", str(scratch / "batch.jsonl"), "--run", str(run))
+        cpu, gb, told = typed("dedup", "--run", str(run), *flags)
+        sizes = [sum(f.stat().st_size for f in run.glob(which)) / 1e6 for which in ("run.sqlite*", "dedup/*/*")]
+        how = next(line.strip() for line in told.splitlines() if "searched" in line or "reused" in line)
+        print(f"| {name} | {cpu:.1f} | {gb:.2f} | {sizes[0]:.0f} | {sizes[1]:.0f} | {how} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("edits", "against", "speed", "add", "one"))
+    parser.add_argument("what", choices=("edits", "against", "speed", "add", "run", "one"))
     parser.add_argument("--data", type=Path, default=None)
     parser.add_argument("--size", type=int, default=10_000)
     parser.add_argument("--threshold", type=float, default=0.85)
@@ -486,9 +537,10 @@ def main() -> None:
         run_one(given.methods, given.size, given.threshold, given.analyzer, given.data, given.out)
     elif given.what == "add":
         time_adding(given.size, given.threshold, given.data)
+    elif given.what == "run":
+        with tempfile.TemporaryDirectory() as scratch:
+            table_of_a_run(given.size, given.data, Path(scratch))
     else:
-        import tempfile
-
         chosen = given.methods.split(",") if given.methods else [
             name for name, (package, _, most) in METHODS.items()
             if importlib.util.find_spec(package) and given.size <= most

@@ -108,6 +108,15 @@ class CheckReport(Record):
     openings: Openings
 
 
+class Dropped(Record):
+    """What a dedup dropped of how many conversations; `exact` counts drops with the same text as the one kept."""
+
+    conversations: int
+    groups: int
+    dropped: int
+    exact: int
+
+
 class Bin(Record):
     """How many texts have their nearest neighbour at a similarity in [low, high); at 1, [1, 1] holds the copies."""
 

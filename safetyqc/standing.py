@@ -124,6 +124,14 @@ def deciding_judgments(store: Store, judge: str | None = None) -> list[Judgment]
     return list(store.judgments(*chosen)) if chosen else []
 
 
+def replaced(rewrites: Iterable[Rewrite]) -> set[str]:
+    """Ids that are out because of rewrites: superseded by one that was kept, or one that was not kept itself."""
+    attempts = [rewrite for rewrite in rewrites if rewrite.child_id]
+    results = {rewrite.child_id: rewrite for rewrite in attempts if rewrite.child_id}
+    discarded = {child for child, rewrite in results.items() if not rewrite.kept}
+    return discarded | {rewrite.parent_id for rewrite in attempts if rewrite.kept}
+
+
 def classified(conversation: Conversation, verdict: Judgment | None) -> Conversation:
     """A conversation with the plan's or the file's category and intent, else those that its judge saw."""
     if verdict is None or (conversation.category and conversation.intent):

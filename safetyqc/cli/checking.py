@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -225,28 +225,34 @@ def dedup(
     config = load_config(config_file, flags)
     refuse_overwriting({"--jsonl": jsonl}, file, config_file, config=config)
     from safetyqc.pipeline.duplicates import dedup_conversations, dedup_run
-    from safetyqc.reports.duplicates import render_duplicates
+    from safetyqc.reports.duplicates import MATCHES, render_duplicates
 
-    async def work(session: Session) -> tuple[Deduplicated, Sequence[Conversation]]:
+    def show_all(found: Deduplicated, read_everything: Callable[[], Iterable[Conversation]]) -> None:
+        if jsonl:
+            everything = list(read_everything())
+            places = indices(everything, of_file=file is not None)
+            index = {c.id: place for c, place in zip(everything, places, strict=True)}
+            write_jsonl(jsonl, map(json.dumps, _lines(found, index)), "line")
+        if str(jsonl) != "-":
+            drops = found.read_nearest(show_pairs) if show_pairs else ()
+            wanted = {name for kept, drop in drops for name in (kept, drop.conversation_id)}
+            texts = {c.id: c for c in found.read_conversations(wanted)}
+            most = max(show_pairs, MATCHES)
+            show(render_duplicates(found.counts, found.facts, drops, texts, found.matches, most=most, unmask=unmask))
+
+    async def work(session: Session) -> None:
         found = dedup_run(session)
         say(found.tally)
-        return found, list(session.store.conversations()) if jsonl else []
+        show_all(found, session.store.conversations)  # while the run is open: only what is shown is read
 
     if file is not None:
-        everything: Sequence[Conversation] = read(file, skip_bad_lines=skip_bad_lines).conversations
-        found = dedup_conversations(config.dedup, everything)
+        read_in = read(file, skip_bad_lines=skip_bad_lines).conversations
+        found = dedup_conversations(config.dedup, read_in)
         for line in found.told:
             note(line)
+        show_all(found, lambda: read_in)
     else:
-        found, everything = in_session(config, work)
-    if jsonl:
-        places = indices(everything, of_file=file is not None)
-        index = {c.id: place for c, place in zip(everything, places, strict=True)}
-        write_jsonl(jsonl, map(json.dumps, _lines(found, index)), "line")
-    if str(jsonl) != "-":
-        show(
-            render_duplicates(found.groups, found.conversations, found.facts, found.matches, show_pairs, unmask=unmask)
-        )
+        in_session(config, work)
     same = f"{typed(file or '')}{' --skip-bad-lines' if skip_bad_lines else ''}"
     next_step(f"safetyqc report{in_run(config)}" if file is None else f"safetyqc judge {same}")
 

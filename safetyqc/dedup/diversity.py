@@ -8,7 +8,6 @@ spaces.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -16,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from safetyqc.dedup.groups import compared_text
 from safetyqc.dedup.tokens import tokens
-from safetyqc.findings import Bin, CategoryDiversity, Diversity
+from safetyqc.findings import Bin, CategoryDiversity, Diversity, Nearness
 from safetyqc.records import Conversation
 from safetyqc.text import first_words
 
 if TYPE_CHECKING:
     from safetyqc.dedup.pairs import Pairs
+    from safetyqc.dedup.rows import Array
 
 OPENING_WORDS = 6
 INTENT_SIMILARITY = 0.3
@@ -127,16 +127,42 @@ def _effective_number(pairs: Pairs, where: Sequence[int]) -> float:
     return float(np.exp(-np.log(total[pairs.same_as] / len(where)).mean()))
 
 
-def nearest_bins(nearest: Sequence[float], *, found_from: float, min_similarity: float) -> list[Bin]:
+def nearest_bins(nearest: Sequence[float] | Array, *, found_from: float, min_similarity: float) -> list[Bin]:
     """Count nearest-neighbour similarities in steps of 0.05, cut at the threshold too; copies stand in the last bin.
 
     The first bin, [0, `found_from`), holds all below: there the nearest neighbour is not known.
     """
     edges = _edges(found_from, min_similarity)
-    counts = [0] * len(edges)
-    for value in nearest:
-        counts[bisect_right(edges, value) - 1] += 1
+    (counts,) = _bin_counts(nearest, [0] * len(nearest), 1, edges)
     return [Bin(low=a, high=b, count=n) for a, b, n in zip(edges, [*edges[1:], 1.0], counts, strict=True)]
+
+
+def measure_nearness(
+    pairs: Pairs, min_similarity: float, names: Sequence[str], categories: Sequence[int] | Array
+) -> Nearness:
+    """Count how near each text of the pairs is to its nearest; `categories` gives the place in `names` of each."""
+    nearest, edges = pairs.nearest(), {"found_from": pairs.min_similarity, "min_similarity": min_similarity}
+    rows = _bin_counts(nearest, categories, len(names), _edges(**edges))
+    by_name: dict[str, list[int]] = {}
+    for name, counts in zip(names, rows, strict=True):
+        by_name[name] = [a + b for a, b in zip(by_name.get(name, [0] * len(counts)), counts, strict=True)]
+    return Nearness(
+        **edges,
+        bins=tuple(nearest_bins(nearest, **edges)),
+        categories={name: tuple(counts) for name, counts in sorted(by_name.items()) if any(counts)},
+    )
+
+
+def _bin_counts(
+    nearest: Sequence[float] | Array, owners: Sequence[int] | Array, size: int, edges: Sequence[float]
+) -> list[list[int]]:
+    """How many values of each owner lie in each bin."""
+    import numpy as np
+
+    bins = np.searchsorted(edges, np.asarray(nearest, np.float64), side="right") - 1
+    cells = np.asarray(owners, np.int64) * len(edges) + bins
+    counts: list[list[int]] = np.bincount(cells, minlength=size * len(edges)).reshape(size, len(edges)).tolist()
+    return counts
 
 
 def _edges(found_from: float, min_similarity: float) -> list[float]:

@@ -25,6 +25,7 @@ from safetyqc.records import Conversation, Duplicate, DuplicateGroup
 from safetyqc.text import normalise
 
 if TYPE_CHECKING:
+    from safetyqc.dedup.rows import Array
     from safetyqc.dedup.tokens import Analyzer
     from safetyqc.dedup.vectors import Weights
     from safetyqc.dedup.vocabulary import FrozenVocabulary
@@ -136,24 +137,85 @@ def group_pairs(
             f"{len(pairs.same_as)} texts were compared, {len(conversations)} conversations given",
             fix="find pairs again",
         )
+    ids = tuple(c.id for c in conversations)
+    members = Members(
+        ids,
+        lambda places: [compared_text(conversations[place], on) for place in places],
+        (lambda place: rank(conversations[place])) if rank else None,
+        [c.category for c in conversations] if within_category else None,
+    )
+    groups = group_members(members, pairs, min_similarity=min_similarity, linkage=linkage, terms=terms, known=known)
+    return DedupResult(groups, pairs, min_similarity, ids)
+
+
+@dataclass(frozen=True)
+class Members:
+    """What grouping asks about the texts of some pairs, by their places there.
+
+    `texts` is only asked for those whose evidence is to be written; `rank` gives what is highest for the best, None
+    where the first is; `categories` are given where no group may cross them.
+    """
+
+    ids: Sequence[str]
+    texts: Callable[[Sequence[int]], Sequence[str]]
+    rank: Callable[[int], Any] | None = None
+    categories: Sequence[str | None] | None = None
+
+
+def group_members(
+    members: Members,
+    pairs: Pairs,
+    *,
+    min_similarity: float,
+    linkage: Linkage = "single",
+    terms: int = 5,
+    known: Iterable[DuplicateGroup] = (),
+) -> tuple[DuplicateGroup, ...]:
+    """Do what `group_pairs` does, with no more of the conversations than it needs.
+
+    Raises:
+        UserError: a threshold below that of the pairs, unknown linkage.
+    """
     if linkage not in _LINKAGES:
         raise UserError(f"no linkage {linkage!r}", fix=choose_from(linkage, _LINKAGES))
     near = pairs.at_least(min_similarity)
-    members = _members(conversations, near, within_category)
-    edges = list(_edges(near, members))
-    clusters = _LINKAGES[linkage](edges)
+    nodes = _nodes(near, members.categories)
+    clusters = _LINKAGES[linkage](list(_edges(near, nodes)))
     linked = {node for cluster in clusters for node in cluster}
-    clusters += [[node] for node, copies in members.items() if len(copies) > 1 and node not in linked]
-    places = [sorted(i for node in cluster for i in members[node]) for cluster in clusters]
-    kept = [_best(group, conversations, rank) for group in places]
+    clusters += [[node] for node, copies in nodes.items() if len(copies) > 1 and node not in linked]
+    places = [sorted(i for node in cluster for i in nodes[node]) for cluster in clusters]
+    kept = [max(group, key=members.rank) if members.rank else group[0] for group in places]  # max takes the earliest
     drops = {best: [place for place in group if place != best] for best, group in zip(kept, places, strict=True)}
-    describe = _Describer(conversations, on, pairs, terms, known)
-    describe.measure((best, place) for best, dropped in drops.items() for place in dropped)
-    groups = [
-        DuplicateGroup(kept=conversations[best].id, dropped=tuple(describe(best, place) for place in drops[best]))
+    describe = _Describer(members, pairs, terms, known)
+    describe.prepare([(best, place) for best, dropped in drops.items() for place in dropped])
+    return tuple(
+        DuplicateGroup(kept=members.ids[best], dropped=tuple(describe(best, place) for place in drops[best]))
         for best in sorted(drops)
-    ]
-    return DedupResult(tuple(groups), pairs, min_similarity, tuple(c.id for c in conversations))
+    )
+
+
+def connected_with(pairs: Pairs, places: Array) -> Array:
+    """All places that pairs and copies connect with some of these, and these themselves, ascending.
+
+    Whatever is grouped again with all of them is grouped as among everything.
+    """
+    import numpy as np
+
+    from safetyqc.dedup.rows import bounds_of, places_of
+
+    copies = np.flatnonzero(pairs.same_as != np.arange(len(pairs.same_as)))
+    one = np.concatenate([pairs.left, copies])
+    other = np.concatenate([pairs.right, pairs.same_as[copies]])
+    ends, others = np.concatenate([one, other]), np.concatenate([other, one])
+    others = others[np.argsort(ends, kind="stable")]
+    bounds = bounds_of(np.bincount(ends, minlength=len(pairs.same_as)))
+    met, edge = np.zeros(len(pairs.same_as), np.bool_), np.unique(places)
+    while len(edge):
+        met[edge] = True
+        further = others[places_of(bounds[edge], bounds[edge + 1])]
+        edge = np.unique(further[~met[further]])
+    found: Array = np.flatnonzero(met)
+    return found
 
 
 Node = tuple[int, str | None]
@@ -161,11 +223,16 @@ Node = tuple[int, str | None]
 Edge = tuple[Node, Node, float]
 
 
-def _members(conversations: Sequence[Conversation], pairs: Pairs, within_category: bool) -> dict[Node, list[int]]:
-    members: dict[Node, list[int]] = defaultdict(list)
-    for place, first in enumerate(pairs.same_as.tolist()):
-        members[first, conversations[place].category if within_category else None].append(place)
-    return dict(members)
+def _nodes(pairs: Pairs, categories: Sequence[str | None] | None) -> dict[Node, list[int]]:
+    """The places of each node that has a near one or copies; all others are in no group."""
+    import numpy as np
+
+    met = np.bincount(pairs.same_as, minlength=len(pairs.same_as)) > 1
+    met[pairs.left] = met[pairs.right] = True
+    nodes: dict[Node, list[int]] = defaultdict(list)
+    for place in np.flatnonzero(met[pairs.same_as]).tolist():
+        nodes[int(pairs.same_as[place]), categories[place] if categories else None].append(place)
+    return dict(nodes)
 
 
 def _edges(pairs: Pairs, members: dict[Node, list[int]]) -> Iterable[Edge]:
@@ -230,33 +297,26 @@ _LINKAGES: dict[str, Callable[[list[Edge]], list[list[Node]]]] = {"single": _con
 LINKAGES: tuple[str, ...] = tuple(_LINKAGES)
 
 
-def _best(places: Sequence[int], conversations: Sequence[Conversation], rank: Rank | None) -> int:
-    return max(places, key=lambda place: rank(conversations[place])) if rank else places[0]  # max takes the earliest
-
-
 class _Describer:
     """Writes the evidence of one drop."""
 
-    def __init__(
-        self,
-        conversations: Sequence[Conversation],
-        on: On,
-        pairs: Pairs,
-        terms: int,
-        known: Iterable[DuplicateGroup] = (),
-    ) -> None:
-        self._conversations, self._on, self._pairs = conversations, on, pairs
+    def __init__(self, members: Members, pairs: Pairs, terms: int, known: Iterable[DuplicateGroup]) -> None:
+        self._members, self._pairs, self._same_as = members, pairs, pairs.same_as
         self._known = {(group.kept, drop.conversation_id): drop for group in known for drop in group.dropped}
         self._terms = shared_terms(pairs.vocabulary, terms) if terms else None
         self._keys = pairs.left * len(pairs.same_as) + pairs.right
-        self._same_as = pairs.same_as
+        self._texts: dict[int, str] = {}
         self._measured: dict[tuple[int, int], float] = {}
         self._shared = lru_cache(maxsize=16)(self._compare)  # the copies of one text come one after another
 
-    def measure(self, drops: Iterable[tuple[int, int]]) -> None:
-        """Compute the similarities of those (kept, dropped) that are in one group but no pair, all at once."""
-        missing = [drop for drop in drops if self._ids(*drop) not in self._known and self._similarity(*drop) is None]
-        texts = ((self._text(kept), self._text(dropped)) for kept, dropped in missing)
+    def prepare(self, drops: Sequence[tuple[int, int]]) -> None:
+        """Read the texts of those (kept, dropped) that are not known, all at once; and compute the similarities of
+        those that are in one group but no pair."""
+        fresh = [drop for drop in drops if self._ids(*drop) not in self._known]
+        missing = [drop for drop in fresh if self._similarity(*drop) is None]
+        wanted = sorted({place for drop in (fresh if self._terms else missing) for place in drop})
+        self._texts = dict(zip(wanted, self._members.texts(wanted), strict=True))
+        texts = ((self._texts[kept], self._texts[dropped]) for kept, dropped in missing)
         measured = cosines(texts, self._pairs.vocabulary, self._pairs.weights)
         self._measured = dict(zip(missing, measured, strict=True))
 
@@ -267,17 +327,14 @@ class _Describer:
         similarity = self._similarity(kept, dropped)
         if similarity is None:
             similarity = self._measured[kept, dropped]
-        name = self._conversations[dropped].id
+        name = self._members.ids[dropped]
         if not self._terms:
             return Duplicate(conversation_id=name, similarity=similarity)
-        exact, terms = self._shared(self._text(kept), self._text(dropped), similarity)
+        exact, terms = self._shared(self._texts[kept], self._texts[dropped], similarity)
         return Duplicate(conversation_id=name, similarity=similarity, exact=exact, terms=terms)
 
     def _ids(self, kept: int, dropped: int) -> tuple[str, str]:
-        return self._conversations[kept].id, self._conversations[dropped].id
-
-    def _text(self, place: int) -> str:
-        return compared_text(self._conversations[place], self._on)
+        return self._members.ids[kept], self._members.ids[dropped]
 
     def _compare(self, a: str, b: str, similarity: float) -> tuple[bool, tuple[str, ...]]:
         """Whether two texts are the same but for typography, and the rare terms that both have."""

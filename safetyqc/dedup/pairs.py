@@ -122,10 +122,15 @@ def check_similarity(min_similarity: float) -> None:
         raise UserError(f"min_similarity is {min_similarity:g}", fix="choose a number above 0 and at most 1, as 0.85")
 
 
+def would_compile(characters: float = float("inf")) -> bool:
+    """Whether `auto` takes the compiled backend for so many; without a number, whether it is there at all."""
+    return characters > _PLAIN_CHARACTERS and importlib.util.find_spec("numba") is not None
+
+
 def choose_backend(name: str, characters: int, analyzer: Analyzer = "word") -> Backend:
     """Load a backend; `auto` takes the compiled one when the texts are long enough to repay loading it."""
     if name == "auto":
-        name = "compiled" if characters > _PLAIN_CHARACTERS and importlib.util.find_spec("numba") else "plain"
+        name = "compiled" if would_compile(characters) else "plain"
     if name not in BACKENDS:
         raise UserError(f"no backend {name!r}", fix=choose_from(name, ["auto", *BACKENDS]))
     module, attribute = BACKENDS[name]
@@ -188,7 +193,7 @@ def join(
     least = min_similarity - 5e-7  # so that what rounds to the threshold at six decimals is in
     high = max(least - _SLACK, 0.0)
     tails = worker.tails(rows, groups, cuts_of(rows, groups, max(high - margin, 0.0)), high)
-    most = int(min(limit_bytes / 4 / 24, _MOST_PAIRS))
+    most = most_pairs(limit_bytes)
     parts, total = [], 0
     for base, size in _index_blocks(tails.bounds, apart or len(rows), limit_bytes / 4):
         lists = worker.lists(tails, base, base + size)
@@ -201,11 +206,21 @@ def join(
             parts.append(part)
             total += len(part.left)
             if total > most:
-                raise UserError(
-                    f"more than {most:,} pairs reach a similarity of {min_similarity:g}",
-                    fix="raise min_similarity, allow more memory, or remove a template that most texts share",
-                )
+                raise too_many_pairs(most, min_similarity)
     return Found.joined(parts)
+
+
+def most_pairs(limit_bytes: float) -> int:
+    """How many pairs a search may find."""
+    return int(min(limit_bytes / 4 / 24, _MOST_PAIRS))
+
+
+def too_many_pairs(most: int, min_similarity: float) -> UserError:
+    """Say that there are more."""
+    return UserError(
+        f"more than {most:,} pairs reach a similarity of {min_similarity:g}",
+        fix="raise min_similarity, allow more memory, or remove a template that most texts share",
+    )
 
 
 def _index_blocks(bounds: Array, size: int, limit_bytes: float) -> Iterator[tuple[int, int]]:

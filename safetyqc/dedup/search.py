@@ -1,4 +1,4 @@
-"""Pairs that were found once, with the names of what was compared, so that they need not be found again.
+"""Pairs that were found once, with the numbers of what was compared, so that they need not be found again.
 
 A raised threshold, another linkage and conversations that went out reuse them; conversations that came in are searched
 against the old ones and each other, while the old pairs keep their similarity to the last bit: they are not computed
@@ -11,7 +11,6 @@ thresholds can be tried at no cost; of very many texts, and where memory does no
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import zipfile
@@ -23,52 +22,67 @@ import numpy as np
 
 from safetyqc.dedup.pairs import BackendName, Pairs, choose_backend, find_pairs, join
 from safetyqc.dedup.rows import Array, Found, Rows
+from safetyqc.dedup.vocabulary import vocabulary_hash
 from safetyqc.errors import UserError
 
 if TYPE_CHECKING:
     from safetyqc.dedup.tokens import Analyzer
-    from safetyqc.dedup.vectors import Vectors, Weights
+    from safetyqc.dedup.vectors import Weights
     from safetyqc.dedup.vocabulary import FrozenVocabulary
 
 FOUND_FROM = 0.6
 MOST_FROM_BELOW = 50_000
 """Of more texts only the pairs asked for are found: of 100,000 those from 0.6 on take twice the time of 0.75."""
-_FORMAT = 1
+_FORMAT = 2
 _MICRO = 1_000_000  # similarities have six decimals
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Search:
-    """Pairs and what they are pairs of: `names[i]` is the conversation of text i."""
+    """Pairs and what they are pairs of: `numbers[i]` is that of text i, whatever the caller numbers.
 
-    names: tuple[str, ...]
+    `index` is the token of the index that holds the same texts by their places, where one is kept
+    (`stored_index.py`).
+    """
+
+    numbers: Array
     pairs: Pairs
+    index: str | None = None
 
-    def among(self, names: Sequence[str]) -> Pairs:
-        """Pairs of these conversations alone, numbered in this order; each must have been searched."""
-        places = {name: place for place, name in enumerate(self.names)}
-        return restrict(self.pairs, np.array([places[name] for name in names], np.int64))
+    def among(self, numbers: Array) -> Pairs:
+        """Pairs of these texts alone, numbered in this order.
 
-    def lacks(self, names: Sequence[str]) -> list[str]:
+        Raises:
+            ValueError: one of them was not searched.
+        """
+        if np.array_equal(numbers, self.numbers):
+            return self.pairs
+        if len(lacking := self.lacks(numbers)):
+            raise ValueError(f"{len(lacking)} texts were not searched, such as {lacking[0]}")
+        order = np.argsort(self.numbers)
+        return restrict(self.pairs, order[np.searchsorted(self.numbers, numbers, sorter=order)])
+
+    def lacks(self, numbers: Array) -> Array:
         """Which of these were not searched, in their order."""
-        known = set(self.names)
-        return [name for name in names if name not in known]
+        lacking: Array = numbers[~np.isin(numbers, self.numbers)]
+        return lacking
 
     def to_bytes(self) -> bytes:
         """Pack everything but the vocabulary, which is named by its hash, to be stored with a run."""
         pairs = self.pairs
         head = {
             "format": _FORMAT,
-            "names": self.names,
             "min_similarity": pairs.min_similarity,
             "weights": pairs.weights,
             "vocabulary": vocabulary_hash(pairs.vocabulary),
+            "index": self.index,
         }
         buffer = io.BytesIO()
         np.savez(
             buffer,
             head=np.frombuffer(json.dumps(head).encode(), np.uint8),
+            numbers=np.asarray(self.numbers, np.int64),
             same_as=pairs.same_as.astype(np.int32),
             left=pairs.left.astype(np.int32),
             right=pairs.right.astype(np.int32),
@@ -86,28 +100,25 @@ class Search:
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as stored:
                 head = json.loads(stored["head"].tobytes())
-                same_as, left, right, millionths = (stored[k] for k in ("same_as", "left", "right", "millionths"))
+                if head["format"] != _FORMAT or head["vocabulary"] != vocabulary_hash(vocabulary):
+                    return None
+                numbers, same_as, left, right, millionths = (stored[name] for name in _COLUMNS)
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"no stored pairs ({error})", fix="`safetyqc dedup --refit` finds them anew") from error
-        if head["format"] != _FORMAT or head["vocabulary"] != vocabulary_hash(vocabulary):
-            return None
         pairs = Pairs(
             same_as.astype(np.int64), left.astype(np.int64), right.astype(np.int64), millionths / _MICRO,
             head["min_similarity"], vocabulary, head["weights"],
         )  # fmt: skip
-        return cls(tuple(head["names"]), pairs)
+        return cls(numbers, pairs, head["index"])
 
-
-def vocabulary_hash(vocabulary: FrozenVocabulary) -> str:
-    """Name a vocabulary by what it holds."""
-    digest = hashlib.blake2b(str(vocabulary.texts).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(vocabulary.hashes).tobytes())
-    digest.update(np.ascontiguousarray(vocabulary.frequencies).tobytes())
-    return digest.hexdigest()
+    def with_more(self, numbers: Array, same_as: Array, near: Found, index: str | None) -> Search:
+        """Put further texts and what is near them behind these; `same_as` and `near` name places."""
+        pairs = _beside(self.pairs, np.concatenate([self.pairs.same_as, same_as]), near)
+        return Search(np.concatenate([self.numbers, numbers]), pairs, index)
 
 
 def search(
-    names: Sequence[str],
+    numbers: Array,
     texts: Sequence[str],
     min_similarity: float,
     *,
@@ -131,31 +142,32 @@ def search(
         )  # fmt: skip
 
     low = found_from if len(texts) <= MOST_FROM_BELOW else min_similarity
-    return Search(tuple(names), _from_low(find, low, min_similarity))
+    return Search(np.asarray(numbers, np.int64), _from_low(find, low, min_similarity))
 
 
 def extend(
     before: Search,
-    names: Sequence[str],
+    numbers: Array,
     texts: Sequence[str],
     *,
     memory_mb: int | None = None,
     backend: BackendName = "auto",
 ) -> Search:
-    """Search those of `names` that `before` lacks against each other and against the rest, which is not searched again.
+    """Search those of `numbers` that `before` lacks against each other and against the rest, which is not searched
+    again.
 
     All texts are given, because those compared with are weighed again; that is linear in their number. What `before`
-    holds and `names` does not is left out.
+    holds and `numbers` does not is left out.
 
     Raises:
         UserError: more pairs than memory allows.
     """
     from safetyqc.dedup.vectors import vectorise
 
-    place = {name: i for i, name in enumerate(names)}
-    old = [name for name in before.names if name in place]
-    order = old + before.lacks(names)
-    ordered = [texts[place[name]] for name in order]
+    place = {number: i for i, number in enumerate(np.asarray(numbers).tolist())}
+    old = before.numbers[np.isin(before.numbers, numbers)]
+    order = np.concatenate([old, before.lacks(np.asarray(numbers, np.int64))])
+    ordered = [texts[place[number]] for number in order.tolist()]
     known, limit = before.among(old), memory_mb * 1e6 if memory_mb else float("inf")
     worker = choose_backend(backend, sum(map(len, texts)), known.vocabulary.analyzer)
     vectors = vectorise(ordered, worker, weights=known.weights, vocabulary=known.vocabulary, limit_bytes=limit)
@@ -165,7 +177,9 @@ def extend(
         parts.append(join(rows, vectors.groups, worker, known.min_similarity, apart=apart, limit_bytes=limit))
     found = join(_rows_from(rows, apart), vectors.groups, worker, known.min_similarity, limit_bytes=limit)
     parts.append(replace(found, left=found.left + apart, right=found.right + apart))
-    return Search(tuple(order), _with(known, vectors, Found.joined(parts)))
+    near = Found.joined(parts)
+    near = replace(near, left=vectors.texts[near.left], right=vectors.texts[near.right])
+    return Search(order, _beside(known, vectors.same_as, near))
 
 
 def restrict(pairs: Pairs, places: Array) -> Pairs:
@@ -195,11 +209,11 @@ def _rows_from(rows: Rows, first: int) -> Rows:
     return Rows(rows.bounds[first:] - start, rows.ranks[start:], rows.weights[start:], rows.squares[first:])
 
 
-def _with(known: Pairs, vectors: Vectors, found: Found) -> Pairs:
-    """Put pairs of rows beside the known ones."""
+def _beside(known: Pairs, same_as: Array, found: Found) -> Pairs:
+    """Put pairs of texts beside the known ones."""
     similarity = np.minimum(np.round(found.cosine, 6), 1.0)
     near = similarity >= known.min_similarity - 1e-9
-    left, right = vectors.texts[found.left[near]], vectors.texts[found.right[near]]
+    left, right = found.left[near], found.right[near]
     columns = [
         np.concatenate([known.left, np.minimum(left, right)]),
         np.concatenate([known.right, np.maximum(left, right)]),
@@ -207,4 +221,7 @@ def _with(known: Pairs, vectors: Vectors, found: Found) -> Pairs:
     ]
     order = np.lexsort((columns[1], columns[0]))
     left, right, similarity = (column[order] for column in columns)
-    return replace(known, same_as=vectors.same_as, left=left, right=right, similarity=similarity)
+    return replace(known, same_as=same_as, left=left, right=right, similarity=similarity)
+
+
+_COLUMNS = ("numbers", "same_as", "left", "right", "millionths")

@@ -10,6 +10,7 @@ Loads numpy: import it only from modules of this folder that are themselves load
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import zipfile
@@ -72,6 +73,14 @@ class FrozenVocabulary:
         if version != _FORMAT:
             raise UserError(f"vocabulary of format {version}, this version reads {_FORMAT}", fix="run dedup again")
         return cls(texts, hashes, frequencies, ANALYZERS[kind[0] if kind else 0])
+
+
+def vocabulary_hash(vocabulary: FrozenVocabulary) -> str:
+    """Name a vocabulary by what it holds."""
+    digest = hashlib.blake2b(str(vocabulary.texts).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(vocabulary.hashes).tobytes())
+    digest.update(np.ascontiguousarray(vocabulary.frequencies).tobytes())
+    return digest.hexdigest()
 
 
 def smooth_idf(frequencies: NDArray[Any], texts: int) -> NDArray[np.float64]:

@@ -81,7 +81,7 @@ def import_conversations(session: Session, name: str, read: ReadResult) -> tuple
         What was new, and the conversations in input order as the run knows them: an id that the run already uses for
         another text is made unique.
     """
-    known = {c.id: c for c in session.store.conversations()}
+    known = {c.id: c for c in session.store.conversations({c.id for c in read.conversations})}
     conversations = [_distinct(c, known) for c in read.conversations]
     added = session.store.add_conversations(conversations)
     return Tally(f"import {name}", len(conversations) - added, added), conversations

@@ -6,7 +6,7 @@ ones that a person may see differently.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from safetyqc.reports.drawing import ACCENT, FAINT, WARN, Bar, block, masked, say, table
@@ -15,41 +15,39 @@ from safetyqc.reports.wording import bin_name, counted, number
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from safetyqc.findings import DedupFacts, Nearness, ReferenceSearch
-    from safetyqc.records import Conversation, Duplicate, DuplicateGroup, ReferenceMatch
+    from safetyqc.findings import DedupFacts, Dropped, Nearness, ReferenceSearch
+    from safetyqc.records import Conversation, Duplicate, ReferenceMatch
 
 _WIDTH = 90
-_MATCHES = 5
+MATCHES = 5
+"""How many matches with a reference set are shown when nobody asks for more."""
 
 
 def render_duplicates(
-    groups: Sequence[DuplicateGroup],
-    conversations: Sequence[Conversation],
+    counts: Dropped,
     facts: DedupFacts,
+    drops: Sequence[tuple[str, Duplicate]] = (),
+    texts: Mapping[str, Conversation] | None = None,
     matches: Sequence[ReferenceMatch] = (),
-    pairs: int = 0,
     *,
+    most: int = MATCHES,
     unmask: bool = False,
 ) -> RenderableType:
-    """Draw the sum, how near everything is, `pairs` drops nearest to the threshold, and as many matches (or five)."""
+    """Draw the sum, how near everything is, some drops with their texts (by id), and `most` matches."""
     from rich.console import Group
     from rich.text import Text
 
-    dropped = sum(len(group.dropped) for group in groups)
-    exact = sum(drop.exact for group in groups for drop in group.dropped)
     removed = sum(match.removed for match in matches)
     head = (
-        f"{counted(len(conversations), 'conversation')}, {counted(len(groups), 'duplicate group')}: "
-        f"{len(conversations) - dropped - removed:,} stay, {dropped:,} dropped ({exact:,} of them the same text)"
+        f"{counted(counts.conversations, 'conversation')}, {counted(counts.groups, 'duplicate group')}: "
+        f"{counts.conversations - counts.dropped - removed:,} stay, {counts.dropped:,} dropped "
+        f"({counts.exact:,} of them the same text)"
     )
     if removed:
         head += f"\n{removed:,} more removed as near a reference"
-    listed = sorted(((drop, group.kept) for group in groups for drop in group.dropped), key=lambda x: x[0].similarity)
-    texts = {c.id: c for c in conversations} if pairs else {}
-    drawn = [_pair(drop, kept, texts, unmask) for drop, kept in listed[:pairs]]
+    drawn = [_pair(drop, kept, texts or {}, unmask) for kept, drop in drops]
     nearest = sorted(matches, key=lambda match: -match.similarity)
-    shown = max(pairs, _MATCHES)
-    near = render_matches(nearest, len(matches), facts.against, shown, unmask=unmask) if facts.against else None
+    near = render_matches(nearest, len(matches), facts.against, most, unmask=unmask) if facts.against else None
     masks = not unmask and bool(drawn or matches)
     hint = [Text("\ntexts are masked: --unmask shows them", style=FAINT)] if masks else []
     return Group(Text(head), *_present(render_nearness(facts.nearness)), *drawn, *_present(near), *hint)
@@ -111,7 +109,7 @@ def _matches(matches: Sequence[ReferenceMatch], unmask: bool) -> Iterator[Render
         )
 
 
-def _pair(drop: Duplicate, kept: str, texts: dict[str, Conversation], unmask: bool) -> RenderableType:
+def _pair(drop: Duplicate, kept: str, texts: Mapping[str, Conversation], unmask: bool) -> RenderableType:
     return block(
         f"{drop.similarity:.3f}  {drop.conversation_id} dropped for {kept}",
         *(

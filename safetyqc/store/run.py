@@ -34,6 +34,7 @@ from safetyqc.records import (
 )
 from safetyqc.store.batches import Batch, BatchAnswer
 from safetyqc.store.file import FILE_NAME, FORMAT, connect, existing, explain, lock_run, make_file
+from safetyqc.store.numbered import Numbered, duplicate_row
 from safetyqc.store.writer import Writer
 
 R = TypeVar("R", bound=Record)
@@ -198,8 +199,10 @@ class Store:
             )
             for j in judgments
         ]
-        sql = "INSERT OR REPLACE INTO judgments (conversation_id, judge, rubric_hash, version, unscored, body) VALUES "
-        return self._write(sql + "(?, ?, ?, ?, ?, ?)", rows)
+        # A number that was never used: of what it replaces it could be given again, and nobody would see the change
+        number = "(SELECT coalesce(max(seq), 0) + 1 FROM judgments)"
+        columns = "seq, conversation_id, judge, rubric_hash, version, unscored, body"
+        return self._write(f"INSERT OR REPLACE INTO judgments ({columns}) VALUES ({number}, ?, ?, ?, ?, ?, ?)", rows)
 
     def add_failures(self, failures: Iterable[Failure]) -> Future[int]:
         """Add failures; the same record may fail more than once."""
@@ -225,6 +228,24 @@ class Store:
         rows = [(d.conversation_id, g.kept, d.model_dump_json()) for g in groups for d in g.dropped]
         self._write("INSERT OR REPLACE INTO duplicates VALUES (?, ?, ?)", rows).result()
 
+    def change_duplicates(
+        self,
+        gone: Iterable[str] | None,
+        drops: Iterable[tuple[str, int, Duplicate, int]],
+        packed: Mapping[str, bytes],
+    ) -> None:
+        """Take away the drops of these ids (None for all), put these in, and remember packed arrays, all together.
+
+        A drop comes as the id and the number of the one kept, the drop, and its number.
+        """
+        delete = "DELETE FROM duplicates" if gone is None else "DELETE FROM duplicates WHERE dropped_id = ?"
+        rows = [duplicate_row(*drop) for drop in drops]
+        insert = "INSERT OR REPLACE INTO duplicates (rowid, dropped_id, kept_id, body) VALUES (?, ?, ?, ?)"
+        statements = [(delete, [()] if gone is None else [(name,) for name in gone]), (insert, rows)]
+        for name, body in packed.items():
+            statements += _packed_rows(name, body)
+        self._open_writer().put_all(statements).result()
+
     def replace_matches(self, matches: Iterable[ReferenceMatch]) -> None:
         """Replace all matches with reference sets by these, one a conversation."""
         self._write("DELETE FROM matches", [()])
@@ -233,10 +254,7 @@ class Store:
 
     def put_packed(self, name: str, body: bytes) -> None:
         """Remember packed arrays under a name, in place of what was there; all of them or nothing."""
-        parts = [body[start : start + _PART_BYTES] for start in range(0, len(body), _PART_BYTES)] or [b""]
-        rows = [(name, part, len(parts), chunk) for part, chunk in enumerate(parts)]
-        self._write("INSERT OR REPLACE INTO arrays VALUES (?, ?, ?, ?)", rows).result()
-        self._write("DELETE FROM arrays WHERE name = ? AND part >= ?", [(name, len(parts))]).result()
+        self._open_writer().put_all(_packed_rows(name, body)).result()
 
     def put_rewrite(self, rewrite: Rewrite) -> None:
         """Remember that a rewrite was tried, and whether it was kept."""
@@ -370,9 +388,12 @@ class Store:
         if only is None:
             yield from self._bodies("SELECT body FROM conversations ORDER BY seq", Conversation)
         elif only:
-            for name, body in self._reader.execute("SELECT id, body FROM conversations ORDER BY seq"):
-                if name in only:
-                    yield Conversation.model_validate_json(body)
+            yield from (found for _, found in self.numbered.conversations(list(self.numbered.numbers(only).values())))
+
+    @property
+    def numbered(self) -> Numbered:
+        """Conversations and verdicts by their numbers: to read only what came since."""
+        return Numbered(self._reader)
 
     def conversation_ids(self) -> set[str]:
         """Ids of all conversations: found without reading one."""
@@ -501,6 +522,13 @@ class Store:
     def _bodies(self, sql: str, kind: type[R], parameters: tuple[Any, ...] = ()) -> Iterator[R]:
         for (body,) in self._reader.execute(sql, parameters):
             yield kind.model_validate_json(body)
+
+
+def _packed_rows(name: str, body: bytes) -> list[tuple[str, list[tuple[Any, ...]]]]:
+    parts = [body[start : start + _PART_BYTES] for start in range(0, len(body), _PART_BYTES)] or [b""]
+    rows = [(name, part, len(parts), chunk) for part, chunk in enumerate(parts)]
+    delete = "DELETE FROM arrays WHERE name = ?"
+    return [(delete, [(name,)]), ("INSERT INTO arrays VALUES (?, ?, ?, ?)", rows)]
 
 
 def _batch_row(batch: Batch) -> tuple[str, list[tuple[Any, ...]]]:

@@ -62,14 +62,18 @@ class Run:
 
     def dedup(self, **settings: Any) -> Deduplicated:
         config = Config(run=self.store.folder, dedup=DedupSettings(**settings))
-        return dedup_run(Session(config, self.store, Progress(quiet=True)))
+        found = dedup_run(Session(config, self.store, Progress(quiet=True)))
+        assert len(found.groups) == found.counts.groups  # read now, before another dedup changes them
+        return found
 
     def pairs(self) -> dict[tuple[str, str], float]:
         """Every pair that the run remembers, by ids."""
         vocabulary = FrozenVocabulary.from_bytes(self.store.packed("vocabulary all") or b"")
         found = Search.from_bytes(self.store.packed("pairs all tfidf") or b"", vocabulary)
         assert found
-        return {(found.names[a], found.names[b]): similarity for a, b, similarity in found.pairs.links()}
+        names = self.store.numbered.names(found.numbers.tolist())
+        of = [names[number] for number in found.numbers.tolist()]
+        return {(of[a], of[b]): similarity for a, b, similarity in found.pairs.links()}
 
     def statuses(self) -> dict[str, str]:
         return {name: found.status for name, found in read_standings(self.store).items()}
