@@ -8,7 +8,7 @@ a rubric on its own examples is no open-book exam.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from safetyqc.llm.client import Schema
@@ -67,11 +67,15 @@ class Question:
             return tuple(f"if the intent is {intent}: {text}" for intent, text in pairs if text)
         return ()
 
+    @cached_property
+    def _asked(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Criteria and conditions, by which questions differ: the schema and the messages are kept under them."""
+        return tuple((c.id, self.conditions(c)) for c in self.criteria)
+
     @property
     def schema(self) -> Schema:
         """JSON schema of the answer: facts first, then for every criterion its reason, quote, turn and level."""
-        asked = tuple((c.id, self.conditions(c)) for c in self.criteria)
-        key = (self.rubric_set.hash, asked, self.classify, len(self.shown), self.max_reason_chars)
+        key = (self.rubric_set.hash, self._asked, self.classify, len(self.shown), self.max_reason_chars)
         return _schema(_Keyed(key, self))
 
     def make_schema(self) -> Schema:
@@ -107,13 +111,12 @@ class Question:
 
     def _wording_key(self) -> tuple[Hashable, ...]:
         """All that the system message depends on: hardly any two conversations of a run differ in it."""
-        asked = tuple((c.id, self.conditions(c)) for c in self.criteria)
+        key = (self.rubric_set.hash, self._asked, self.classify)
         if not self.with_examples:
-            return (self.rubric_set.hash, asked, self.classify)
+            return key
         texts = tuple(m.content for m in self.conversation.messages)
-        is_example = any(e.texts == texts for c in self.criteria for e in c.examples)
-        language = guess_language(" ".join(texts))
-        return (self.rubric_set.hash, asked, self.classify, self.with_examples, language, texts if is_example else None)
+        is_example = any(texts in c.example_texts for c in self.criteria)
+        return (*key, guess_language(" ".join(texts)), texts if is_example else None)
 
     def system_message(self) -> str:
         """Word the questions; milliseconds for a long rubric, so `messages` keeps what it made."""
