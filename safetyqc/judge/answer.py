@@ -99,10 +99,12 @@ def _facts(answer: Mapping[str, Any], question: Question) -> tuple[str | None, I
 
 def _is_refusal(entries: Mapping[str, object], conversation: Conversation) -> bool:
     """Whether every reason refuses and nothing is quoted; weak judges give the assistant's own words as reasons."""
-    given = [e for e in entries.values() if isinstance(e, dict) and _REFUSES_TO_JUDGE.match(str(e.get("reason", "")))]
-    if not entries or len(given) < len(entries):
+    given = [entry for entry in entries.values() if isinstance(entry, dict)]
+    if not given or len(given) < len(entries):
         return False
-    quotes = [str(e.get("quote") or "") for e in given]
+    if not all(_REFUSES_TO_JUDGE.match(str(entry.get("reason", ""))) for entry in given):
+        return False
+    quotes = [str(entry.get("quote") or "") for entry in given]
     return not any(stands_in(quote, text) for quote in quotes for text in conversation.assistant_turns)
 
 
