@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -34,3 +35,10 @@ def test_a_key_is_the_one_under_which_earlier_versions_paid(request_: Request, k
 
 def test_a_shared_schema_has_the_key_of_a_plain_one() -> None:
     assert replace(FULL, schema=Schema(FULL.schema or {})).key == FULL.key
+
+
+def test_a_schema_reaches_another_process_once_and_unchanged() -> None:
+    schema = Schema({"type": "object", "properties": {"b": {"enum": ["ü", 1.5]}, "a": {"type": "string"}}})
+    one, other = (pickle.loads(pickle.dumps(schema)) for _ in range(2))
+    assert one is other
+    assert (dict(one), one.as_json, one.digest) == (dict(schema), schema.as_json, schema.digest)
