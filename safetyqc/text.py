@@ -21,9 +21,11 @@ CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\u
 
 def normalise(text: str) -> str:
     """Fold what two copies of one text may differ in: NFKC, case, quote marks, invisible characters, white space."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    return " ".join(_UNPRINTABLE.sub("", text).translate(_QUOTES).casefold().split())
+    # Of all that is folded, ASCII holds the backtick alone
+    text = text.replace("`", "'") if text.isascii() else unicodedata.normalize("NFKC", text).translate(_QUOTES)
+    if not text.isprintable():
+        text = _UNPRINTABLE.sub("", text)
+    return " ".join(text.casefold().split())
 
 
 def printable(text: str) -> str:

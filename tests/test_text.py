@@ -14,6 +14,8 @@ from safetyqc.text import first_words, fold_to_ascii, guess_language, mask, norm
         ("“Ｑｕｏｔｅｄ”", '"quoted"'),
         ("zero\u200bwidth", "zerowidth"),
         ("  两个　字 ", "两个 字"),
+        ("`A`\tb", "'a' b"),
+        ("｀A", "'a"),
     ],
 )
 def test_typography_invisible_characters_case_and_space_do_not_tell_texts_apart(one: str, other: str) -> None:

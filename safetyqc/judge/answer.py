@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from safetyqc.rubrics import Criterion, Level
 
 _REFUSES_TO_JUDGE = re.compile(
-    r"^\s*(?:i['’]?m sorry,?|sorry,?|i apologi[sz]e,?)?\s*(?:but\s+)?(?:as an ai[^,.]*,?\s*)?"
+    r"\s*(?:i['’]?m sorry,?|sorry,?|i apologi[sz]e,?)?\s*(?:but\s+)?(?:as an ai[^,.]*,?\s*)?"
     r"(?:i (?:can['’]?t|cannot|can not|won['’]?t|am unable to|am not able to)|i['’]m (?:unable|not able) to)\s+"
     r"(?:assist|help|evaluate|judge|rate|score|comply|continue|provide|engage|process|fulfil)"
-    r"|^\s*(?:抱歉|很抱歉|对不起)?[，,\s]*我(?:无法|不能)(?:协助|帮助|评估|评判|评价|判断|处理|提供|满足)",
+    r"|\s*(?:抱歉|很抱歉|对不起)?[，,\s]*我(?:无法|不能)(?:协助|帮助|评估|评判|评价|判断|处理|提供|满足)",
     re.IGNORECASE,
 )
 _SHORTEST_QUOTE = 4
@@ -71,7 +71,7 @@ def read_answer(answer: Mapping[str, Any], question: Question) -> Reading:
     """
     entries = {c.id: answer.get(c.id) for c in question.criteria}
     if _is_refusal(entries, question.conversation):
-        first = next(str(e["reason"]) for e in entries.values() if isinstance(e, Mapping))
+        first = next(str(e["reason"]) for e in entries.values() if isinstance(e, dict))
         raise ModelError("refused_by_model", shorten(first, 200))
     category, intent = _facts(answer, question)
     told = question.conversation
@@ -99,15 +99,17 @@ def _facts(answer: Mapping[str, Any], question: Question) -> tuple[str | None, I
 
 def _is_refusal(entries: Mapping[str, object], conversation: Conversation) -> bool:
     """Whether every reason refuses and nothing is quoted; weak judges give the assistant's own words as reasons."""
-    reasons = [str(e.get("reason", "")) if isinstance(e, Mapping) else "" for e in entries.values()]
-    if not reasons or not all(_REFUSES_TO_JUDGE.search(reason) for reason in reasons):
+    given = [entry for entry in entries.values() if isinstance(entry, dict)]
+    if not given or len(given) < len(entries):
         return False
-    quotes = [str(e.get("quote") or "") for e in entries.values() if isinstance(e, Mapping)]
+    if not all(_REFUSES_TO_JUDGE.match(str(entry.get("reason", ""))) for entry in given):
+        return False
+    quotes = [str(entry.get("quote") or "") for entry in given]
     return not any(stands_in(quote, text) for quote in quotes for text in conversation.assistant_turns)
 
 
 def _score(criterion: Criterion, entry: object, conversation: Conversation) -> Score:
-    if not isinstance(entry, Mapping):
+    if not isinstance(entry, dict):
         raise ModelError("bad_json", f"no object for {criterion.id!r} in the answer")
     reason = printable(str(entry.get("reason") or "")).strip()
     # Only where the plan leaves a condition open: elsewhere "applies": false would be an exit
@@ -164,8 +166,9 @@ def _turn(conversation: Conversation, turn: object, unit: str) -> str | None:
 
 def stands_in(quote: str, text: str) -> bool:
     """Whether a quote stands in a text, but for white space, case, quote marks and ellipses that join its parts."""
-    whole, parts = _normalised(text), [normalise(part) for part in _GAP.split(quote.strip("\"'“”‘’「」 "))]
-    parts = [part.strip("\"' ") for part in parts if part.strip("\"' ")]
+    whole, quote = _normalised(text), quote.strip("\"'“”‘’「」 ")
+    pieces = _GAP.split(quote) if "..." in quote or "…" in quote else [quote]
+    parts = [part for piece in pieces if (part := normalise(piece).strip("\"' "))]
     if not parts or (len("".join(parts)) < _shortest(quote) and parts != [whole]):
         return False
     place = 0
@@ -182,4 +185,4 @@ _normalised = lru_cache(maxsize=16)(normalise)
 
 
 def _shortest(quote: str) -> int:
-    return 2 if CJK.search(quote) else _SHORTEST_QUOTE
+    return 2 if not quote.isascii() and CJK.search(quote) else _SHORTEST_QUOTE

@@ -8,7 +8,7 @@ a rubric on its own examples is no open-book exam.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from safetyqc.llm.client import Schema
@@ -70,12 +70,39 @@ class Question:
     @property
     def schema(self) -> Schema:
         """JSON schema of the answer: facts first, then for every criterion its reason, quote, turn and level."""
+        return self._wording.schema
+
+    @cached_property
+    def _wording(self) -> _Wording:
+        """Found under what can change it; a category that the rubric does not know is any other such one."""
+        told, known = self.conversation, self.rubric_set.categories
+        category = told.category if told.category is None or told.category in known else ""
+        about = (tuple(c.id for c in self.criteria), category, told.intent, self.classify, len(self.shown))
+        key = (self.rubric_set.hash, about, self.max_reason_chars, self._shown_examples())
+        return _wording(_Keyed(key, self))
+
+    def make_wording(self) -> _Wording:
+        """Word all but the conversation itself; the long system message is the same for many kinds."""
         asked = tuple((c.id, self.conditions(c)) for c in self.criteria)
-        key = (self.rubric_set.hash, asked, self.classify, len(self.shown), self.max_reason_chars)
-        return _schema(_Keyed(key, self))
+        key = (self.rubric_set.hash, asked, self.classify)
+        before, after = self._words_around()
+        return _Wording(
+            _system_message(_Keyed((*key, self._shown_examples()), self)),
+            before,
+            after,
+            _schema(_Keyed((*key, len(self.shown), self.max_reason_chars), self)),
+        )
+
+    def _shown_examples(self) -> Hashable:
+        """What the choice of examples depends on: hardly any two conversations of a run differ in it."""
+        if not self.with_examples:
+            return None
+        texts = tuple(m.content for m in self.conversation.messages)
+        is_example = any(texts in c.example_texts for c in self.criteria)
+        return guess_language(" ".join(texts)), texts if is_example else None
 
     def make_schema(self) -> Schema:
-        """Derive the schema; a quarter of a millisecond, so `schema` keeps what it made."""
+        """Derive the schema from the rubric; `schema` keeps what it made."""
         properties: dict[str, Any] = {}
         for fact in self.classify:
             words = self.rubric_set.categories if fact == "category" else self.rubric_set.intents
@@ -102,21 +129,14 @@ class Question:
 
     def messages(self) -> tuple[dict[str, str], ...]:
         """The prompt: what does not change between conversations first, so that servers can reuse it."""
-        system = _system_message(_Keyed(self._wording_key(), self))
-        return ({"role": "system", "content": system}, {"role": "user", "content": self._user_message()})
-
-    def _wording_key(self) -> tuple[Hashable, ...]:
-        """All that the system message depends on: hardly any two conversations of a run differ in it."""
-        asked = tuple((c.id, self.conditions(c)) for c in self.criteria)
-        if not self.with_examples:
-            return (self.rubric_set.hash, asked, self.classify)
-        texts = tuple(m.content for m in self.conversation.messages)
-        is_example = any(e.texts == texts for c in self.criteria for e in c.examples)
-        language = guess_language(" ".join(texts))
-        return (self.rubric_set.hash, asked, self.classify, self.with_examples, language, texts if is_example else None)
+        wording = self._wording
+        # The marker's salt is the rubric's hash: a text can know neither it nor, before it is written, its own hash
+        marker, fenced = fence(number_turns(self.shown), salt=self.rubric_set.hash)
+        user = f"{wording.before.replace(_MARKER, marker)}{fenced}{wording.after}"
+        return ({"role": "system", "content": wording.system}, {"role": "user", "content": user})
 
     def system_message(self) -> str:
-        """Word the questions; milliseconds for a long rubric, so `messages` keeps what it made."""
+        """Word the questions; milliseconds for a long rubric, so what was made is kept."""
         asked = [Asked(c, self.conditions(c), self._examples(c)) for c in self.criteria]
         return render(
             "judge_system",
@@ -127,29 +147,21 @@ class Question:
             conditional=any(a.conditions for a in asked),
         )
 
-    def _user_message(self) -> str:
-        # The marker's salt is the rubric's hash: a text can know neither it nor, before it is written, its own hash
-        marker, fenced = fence(number_turns(self.shown), salt=self.rubric_set.hash)
-        # A category that the rubric does not know came from a file and may itself be hostile
-        category = self.conversation.category if self.conversation.category in self.rubric_set.categories else None
-        wanted = ", ".join([*self.classify, *(c.id for c in self.criteria)])
-        key = (self.rubric_set.hash, category, self.conversation.intent, len(self.shown), wanted)
-        before, after = _around(_Keyed(key, self))
-        return f"{before.replace(_MARKER, marker)}{fenced}{after}"
-
-    def words_around(self, category: str | None, turns: int, wanted: str) -> tuple[str, str]:
+    def _words_around(self) -> tuple[str, str]:
         """Word what stands before and after the fenced conversation, with `_MARKER` where its marker is named."""
         intent, told = self.conversation.intent, self.rubric_set
+        # A category that the rubric does not know came from a file and may itself be hostile
+        category = self.conversation.category if self.conversation.category in told.categories else None
         before, _, after = render(
             "judge_user",
             intent=intent,
             intent_meaning=told.intents.get(intent, "") if intent else "",
             category=category,
             category_meaning=told.categories.get(category, "") if category else "",
-            turns=turns,
+            turns=len(self.shown),
             marker=_MARKER,
             fenced=_FENCED,
-            wanted=wanted,
+            wanted=", ".join([*self.classify, *(c.id for c in self.criteria)]),
         ).partition(_FENCED)
         return before, after
 
@@ -175,15 +187,24 @@ class _Keyed:
     question: Question = field(compare=False)
 
 
+@dataclass(frozen=True)
+class _Wording:
+    """What questions have in common that differ in nothing but the conversation's text."""
+
+    system: str
+    before: str
+    after: str
+    schema: Schema
+
+
+@lru_cache(maxsize=512)
+def _wording(keyed: _Keyed) -> _Wording:
+    return keyed.question.make_wording()
+
+
 @lru_cache(maxsize=512)
 def _system_message(keyed: _Keyed) -> str:
     return keyed.question.system_message()
-
-
-@lru_cache(maxsize=512)
-def _around(keyed: _Keyed) -> tuple[str, str]:
-    _, category, _, turns, wanted = keyed.key
-    return keyed.question.words_around(category, turns, wanted)
 
 
 @lru_cache(maxsize=512)

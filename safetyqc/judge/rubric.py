@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.errors import Deferred, FatalModelError, ModelError
@@ -23,7 +24,7 @@ from safetyqc.records import AGAIN, Judgment, Score
 
 if TYPE_CHECKING:
     from safetyqc.llm import Client, Reply
-    from safetyqc.records import Conversation
+    from safetyqc.records import Conversation, Intent
     from safetyqc.rubrics import Criterion, RubricSet
 
 TOKENS_PER_CRITERION = 200
@@ -207,7 +208,7 @@ class RubricJudge:
     def _score(self, case: _Case, criterion: Criterion) -> Score:
         told = case.conversation
         if criterion.applicability(told.category, told.intent) == "never":
-            return Score(criterion=criterion.id, outcome="na", reason=f"does not apply to {told.intent} conversations")
+            return _not_applicable(criterion.id, told.intent)
         if score := case.scores.get(criterion.id):
             return score
         problem = case.problems.get(criterion.id) or case.unclassified()
@@ -222,6 +223,12 @@ class RubricJudge:
         if case.fallback_for:
             settings["fallback"] = {"model": self.fallback_model, "because": case.fallback_for}
         return settings
+
+
+@lru_cache(maxsize=256)
+def _not_applicable(criterion: str, intent: Intent | None) -> Score:
+    """The same for all conversations of an intent, so it is made once."""
+    return Score(criterion=criterion, outcome="na", reason=f"does not apply to {intent} conversations")
 
 
 @dataclass

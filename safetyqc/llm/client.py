@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Literal, Protocol
@@ -38,6 +38,15 @@ class Schema(dict[str, Any]):
     def of(cls, schema: Mapping[str, Any]) -> Schema:
         """Take any JSON schema; one of this class as it is."""
         return schema if isinstance(schema, cls) else cls(schema)
+
+    def __reduce__(self) -> tuple[Callable[[bytes], Schema], tuple[bytes]]:
+        """Go to another process as text, which is read there only once."""
+        return _read_schema, (self.as_json,)
+
+
+@lru_cache(maxsize=256)
+def _read_schema(as_json: bytes) -> Schema:
+    return Schema(json.loads(as_json))
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from pydantic_core import from_json
 from yarl import URL
 
 from safetyqc.errors import FatalModelError, ModelError
-from safetyqc.llm.client import Reply, Request, fast_json
+from safetyqc.llm.client import Reply, Request
 from safetyqc.llm.hosts import base_of, key_of
-from safetyqc.llm.wire import body_of, explain_error, read_allowance, read_reply, redact
+from safetyqc.llm.wire import encode_body, explain_error, read_allowance, read_reply, redact
 
 _LONGEST_BODY = 4_000_000
 
@@ -72,7 +73,7 @@ class DirectClient:
         started = time.monotonic()
         try:
             async with self._open().post(
-                to.url, data=fast_json(body_of(request)), headers=to.headers, proxy=to.proxy, allow_redirects=False
+                to.url, data=encode_body(request), headers=to.headers, proxy=to.proxy, allow_redirects=False
             ) as response:
                 raw = await _read_body(response)
         except TimeoutError as error:
@@ -129,6 +130,10 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _parse(raw: bytes) -> Any:
+    try:
+        return from_json(raw)
+    except ValueError:
+        pass  # half a surrogate pair, or another encoding, which the json module takes; or no JSON
     try:
         return json.loads(raw)
     except (ValueError, RecursionError):

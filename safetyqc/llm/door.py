@@ -160,10 +160,10 @@ class Door:
 
     def place(self, request: Request) -> Request:
         """The request with the base URL that it will be sent to."""
-        base = own_base(request.model, self.settings.api_base)
-        if base is None or request.api_base is not None:
+        if self.settings.api_base is None or request.api_base is not None:
             return request
-        return replace(request, api_base=base)
+        base = own_base(request.model, self.settings.api_base)
+        return request if base is None else replace(request, api_base=base)
 
     def _recall(self, request: Request) -> Reply | None:
         if self._store is None or self.settings.fresh:
@@ -220,7 +220,7 @@ class Door:
         try:
             reply, history = await self._persist(route, request)
             spent = route.price.of(reply.usage) if route.price else None
-            reply = replace(reply, cost_usd=spent)
+            reply = reply if reply.cost_usd == spent else replace(reply, cost_usd=spent)
             self._count(reply)
             if self._store is not None:
                 await self._store.record_call(request, reply, good=is_good(reply), history=history)
@@ -389,22 +389,23 @@ class _Remembered(Capabilities):
 
     def __init__(self, store: Store | None, place: Callable[[Request], Request]) -> None:
         self._store, self._place = store, place
-        self._looked_up: set[str] = set()
+        self._names: dict[tuple[str, str | None], str] = {}
         super().__init__(store.meta(_CAPABILITIES, {}) if store else {})
 
-    def format_for(self, request: Request) -> Format:
+    def name_of(self, request: Request) -> str:
         """See Capabilities; what litellm's list knows counts until a server said otherwise."""
-        request = self._place(request)
-        name = self._name(request)
-        if name not in self._looked_up:
-            self._looked_up.add(name)
-            if not is_local(request.model) and base_of(request.model, request.api_base) is None:
-                self._formats.setdefault(name, known_format(request.model) or LADDER[0])
-        return super().format_for(request)
+        known = self._names.get((request.model, request.api_base))
+        if known is not None:
+            return known
+        placed = self._place(request)
+        name = self._names[request.model, request.api_base] = super().name_of(placed)
+        if not is_local(placed.model) and base_of(placed.model, placed.api_base) is None:
+            self._formats.setdefault(name, known_format(placed.model) or LADDER[0])
+        return name
 
     def learn(self, request: Request, best: Format) -> None:
         """See Capabilities."""
-        super().learn(self._place(request), best)
+        super().learn(request, best)
         if self._store is not None:
             self._store.set_meta(_CAPABILITIES, self.as_dict())
 

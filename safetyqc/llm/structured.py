@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
+from pydantic_core import from_json
+
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm.client import Client, Format, FormatRefused, Reply, Request, Schema, check_finish
 from safetyqc.prompts import render
@@ -62,17 +64,17 @@ class Capabilities:
     def __init__(self, known: Mapping[str, Format] | None = None) -> None:
         self._formats: dict[str, Format] = dict(known or {})
 
-    @staticmethod
-    def _name(request: Request) -> str:
+    def name_of(self, request: Request) -> str:
+        """What is learnt from this request counts for all of this name."""
         return f"{request.model} {request.api_base or ''}".strip()
 
     def format_for(self, request: Request) -> Format:
         """The strictest way to ask for a schema that this model has not refused."""
-        return self._formats.get(self._name(request), LADDER[0])
+        return self._formats.get(self.name_of(request), LADDER[0])
 
     def learn(self, request: Request, best: Format) -> None:
         """Remember the strictest way that works."""
-        self._formats[self._name(request)] = best
+        self._formats[self.name_of(request)] = best
 
     def as_dict(self) -> dict[str, Format]:
         """Everything known, ready for JSON."""
@@ -221,10 +223,10 @@ def find_object(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | NotFou
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
     """Every outermost JSON object of the text, in order; NaN and infinities are not JSON."""
-    whole = _decode(text.strip(), 0)
-    if whole is not None and whole[1] == len(text.strip()):
-        # Looked at first because strings inside may hold anything, think tags and fences included
-        yield whole[0]
+    # Looked at first because strings inside may hold anything, think tags and fences included
+    whole = _decode_whole(text.strip())
+    if whole is not None:
+        yield whole
         return
     text = _strip(text)
     start, tries = text.find("{"), 0
@@ -251,6 +253,18 @@ def _refuse_constant(name: str) -> None:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _decode_whole(text: str) -> dict[str, Any] | None:
+    """The object that a text is; nearly every answer is one, and the fast parser takes nearly every one."""
+    if not text.startswith("{"):
+        return None
+    try:
+        value: dict[str, Any] = from_json(text, allow_inf_nan=False)
+    except ValueError:  # half a surrogate pair, which the json module takes, or no JSON
+        decoded = _decode(text, 0)
+        return decoded[0] if decoded is not None and decoded[1] == len(text) else None
+    return value
 
 
 def _decode(text: str, start: int) -> tuple[dict[str, Any], int] | None:

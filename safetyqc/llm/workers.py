@@ -14,16 +14,19 @@ import os
 import pickle
 import signal
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm.client import Client, FormatRefused, Reply, Request
+from safetyqc.records import Usage
 
 _HEAD = 4
 _MOST_STARTS = 5
 _ERRORS: dict[str, type[ModelError]] = {e.__name__: e for e in (ModelError, FatalModelError, FormatRefused)}
 _CANCEL = "cancel"
+_REPLY = Reply.__name__
 
 
 def open_lane(name: str, *, api_key: str | None, timeout_s: float) -> Client:
@@ -51,6 +54,7 @@ class _Worker:
     """One process and the requests that it has not answered yet."""
 
     process: asyncio.subprocess.Process
+    outbox: _Outbox
     waiting: dict[int, asyncio.Future[Reply]] = field(default_factory=dict)
     reader: asyncio.Task[None] | None = None
 
@@ -81,10 +85,10 @@ class WorkerLane:
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         worker.waiting[number] = answer
         try:
-            _send(worker.process, (number, request))
+            worker.outbox.put((number, request))
             return await answer
         except asyncio.CancelledError:
-            _send(worker.process, (number, _CANCEL))
+            worker.outbox.put((number, _CANCEL))
             raise
         finally:
             worker.waiting.pop(number, None)
@@ -96,8 +100,9 @@ class WorkerLane:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", __name__, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
-        worker = _Worker(process)
-        _send(process, self._setup)
+        assert process.stdin is not None
+        worker = _Worker(process, _Outbox(process.stdin))
+        worker.outbox.put(self._setup)
         worker.reader = asyncio.create_task(self._read(worker))
         self._workers.append(worker)
         self._started.append(worker)
@@ -106,8 +111,7 @@ class WorkerLane:
         """Hand answers out until the worker ends; whoever still waits then may try again."""
         assert worker.process.stdout is not None
         try:
-            while (message := await _receive(worker.process.stdout)) is not None:
-                number, told = message
+            async for number, told in _hear(worker.process.stdout):
                 answer = worker.waiting.get(number)
                 if answer is not None and not answer.done():
                     _settle(answer, told)
@@ -135,34 +139,54 @@ class WorkerLane:
                 await worker.reader
 
 
-def _send(process: asyncio.subprocess.Process, message: Any) -> None:
-    if process.stdin is not None and not process.stdin.is_closing():
-        process.stdin.write(_pack(message))
+class _Outbox:
+    """Sends what one turn of the loop has to say as one message: it wakes the other process once, and what requests
+    share, such as a system message, is in it once."""
+
+    def __init__(self, pipe: asyncio.StreamWriter | asyncio.WriteTransport) -> None:
+        self._pipe = pipe
+        self._said: list[Any] = []
+
+    def put(self, said: Any) -> None:
+        """Say it in this turn; in vain when the other end is gone."""
+        if not self._said:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._said.append(said)
+
+    def _send(self) -> None:
+        said, self._said = self._said, []
+        if not self._pipe.is_closing():
+            body = pickle.dumps(said, protocol=pickle.HIGHEST_PROTOCOL)
+            self._pipe.write(len(body).to_bytes(_HEAD, "big") + body)
 
 
-def _settle(answer: asyncio.Future[Reply], told: Reply | dict[str, Any]) -> None:
-    if isinstance(told, Reply):
-        answer.set_result(told)
+async def _hear(stream: asyncio.StreamReader) -> AsyncIterator[Any]:
+    """What the other end says, one by one, until it ends.
+
+    Pickle is safe here: both ends are this program, on a pipe of its own.
+    """
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        while True:
+            length = int.from_bytes(await stream.readexactly(_HEAD), "big")
+            for said in pickle.loads(await stream.readexactly(length)):
+                yield said
+
+
+def _settle(answer: asyncio.Future[Reply], told: dict[str, Any]) -> None:
+    if told["type"] == _REPLY:
+        del told["type"]
+        prompt_tokens, completion_tokens = told.pop("usage")
+        answer.set_result(Reply(**told, usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)))
     else:
         answer.set_exception(_revive(told))
 
 
-def _pack(message: Any) -> bytes:
-    body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-    return len(body).to_bytes(_HEAD, "big") + body
-
-
-async def _receive(stream: asyncio.StreamReader) -> Any:
-    """The next message; None at the end. Pickle is safe here: both ends are this program, on a pipe of its own."""
-    try:
-        length = int.from_bytes(await stream.readexactly(_HEAD), "big")
-        return pickle.loads(await stream.readexactly(length))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None
-
-
-def _tell(error: ModelError) -> dict[str, Any]:
-    return {"type": type(error).__name__, **vars(error)}
+def _tell(outcome: Reply | ModelError) -> dict[str, Any]:
+    """An outcome as plain values, which are pickled five times as fast as records."""
+    told = {"type": type(outcome).__name__, **vars(outcome)}
+    if isinstance(outcome, Reply):
+        told["usage"] = (outcome.usage.prompt_tokens, outcome.usage.completion_tokens)
+    return told
 
 
 def _revive(told: dict[str, Any]) -> ModelError:
@@ -190,20 +214,22 @@ async def _work(out: int) -> None:
     stream = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(0, "rb"))
     answers, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(out, "wb"))
-    lane = open_lane(**await _receive(stream))
+    outbox, heard = _Outbox(answers), _hear(stream)
+    if (setup := await anext(heard, None)) is None:
+        return
+    lane = open_lane(**setup)
     tasks: dict[int, asyncio.Task[None]] = {}
 
     async def answer(number: int, request: Request) -> None:
         try:
-            told: Any = await lane.complete(request)
+            outcome: Reply | ModelError = await lane.complete(request)
         except ModelError as error:
-            told = _tell(error)
+            outcome = error
         finally:
             del tasks[number]
-        answers.write(_pack((number, told)))
+        outbox.put((number, _tell(outcome)))
 
-    while (message := await _receive(stream)) is not None:
-        number, asked = message
+    async for number, asked in heard:
         if asked == _CANCEL:
             if number in tasks:
                 tasks[number].cancel()

@@ -153,9 +153,18 @@ class Criterion(Record):
             what = f"turn {example.turn} is the user's, and evidence is an assistant turn"
             raise Misfit(what, at=("examples", position, "turn"), fix="quote an odd turn, or set `unit: conversation`")
 
+    @cached_property
+    def example_texts(self) -> frozenset[tuple[str, ...]]:
+        """The texts of all examples: a judge is not shown the one that it is to judge."""
+        return frozenset(example.texts for example in self.examples)
+
     def level(self, name: str) -> Level | None:
         """The level of this name, or None."""
-        return next((level for level in self.levels if level.name == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Level]:
+        return {level.name: level for level in self.levels}
 
     def evidence_for(self, level: Level) -> Evidence:
         """Whether a score of this level needs a quote."""

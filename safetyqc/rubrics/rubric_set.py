@@ -102,15 +102,14 @@ class RubricSet:
         could still turn it, and when nothing applied at all, for then nothing was shown.
         """
         by_id = {s.criterion: s for s in scores}
-        found = [(c, by_id.get(c.id)) for c in self.criteria]
-        asked = [(c, s) for c, s in found if s is None or s.outcome != "na"]
-        if any(c.gate and s and s.outcome == "fail" for c, s in asked):
+        asked = [(c, s) for c in self.criteria if (s := by_id.get(c.id)) is None or s.outcome != "na"]
+        failed = [c for c, s in asked if s and s.outcome == "fail"]
+        if any(c.gate for c in failed):
             return False
         if not asked:
             return None
         is_open = any(s is None or s.outcome == "unscored" for c, s in asked if c.gate or self.pass_when == "all")
         if self.pass_when == "all":
-            failed = any(s and s.outcome == "fail" for _, s in asked)
             return False if failed else None if is_open else True
         worst, best = _bounds(asked)
         if best < self.pass_when.min_score:

@@ -288,7 +288,7 @@ class Store:
             reply.usage.completion_tokens,
             reply.cost_usd,
             reply.latency_s,
-            fast_json(history).decode(),
+            fast_json(history).decode() if history else "[]",
             time.time(),
             fast_json(body).decode(),
             fast_json(answer).decode(),

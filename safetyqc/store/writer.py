@@ -20,7 +20,7 @@ from typing import Any
 from safetyqc.store.file import connect, explain
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Job:
     """Something to write, and who is told how it went: a thread that waits, or a coroutine."""
 

@@ -85,6 +85,19 @@ def test_what_is_no_object_of_the_schema_is_told(text: str, error: str) -> None:
     assert error in found.error
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (' {"a": "\\ud83d"}\n', "\ud83d"),
+        ('{"a": 123456789012345678901234567890}', 123456789012345678901234567890),
+        ('{"a": 1, "a": 2}', 2),
+        ('{"a": "</think> ```"}', "</think> ```"),
+    ],
+)
+def test_a_text_that_is_an_object_is_read_whole(text: str, value: object) -> None:
+    assert find_object(text, {"type": "object"}) == {"a": value}
+
+
 async def test_a_cut_off_answer_is_asked_again_with_twice_the_room() -> None:
     answered, client = await ask(Reply(text='{"level"', finish_reason="length"), '{"level": "pass"}')
     assert answered.value == "pass"

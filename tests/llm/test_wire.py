@@ -10,9 +10,10 @@ import pytest
 
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm import FormatRefused, Request
-from safetyqc.llm.client import Allowance
+from safetyqc.llm.client import Allowance, Format, Schema, fast_json
 from safetyqc.llm.wire import (
     body_of,
+    encode_body,
     explain_error,
     read_allowance,
     read_duration,
@@ -196,3 +197,15 @@ def test_a_body_says_what_the_request_asks() -> None:
     assert (body["model"], body["temperature"], body["max_tokens"], body["seed"]) == ("org/name", 0.5, 7, 3)
     assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
     assert "response_format" not in body_of(Request(model="m", messages=()))
+
+
+@pytest.mark.parametrize("schema", [None, {"b": ["ü"], "a": 1.5}, Schema({"type": "object"})])
+@pytest.mark.parametrize("form", ["text", "json_object", "json_schema"])
+@pytest.mark.parametrize("model", ["openai/m", 'a "messages":[] b'])
+def test_an_encoded_body_is_the_body_byte_for_byte(schema: Any, form: Format, model: str) -> None:
+    for content in ("plain", 'quote " \\ \n \x01 你好 “messages”:[]', "half \ud83d"):
+        messages = ({"role": "system", "content": content}, {"role": "user", "content": content[::-1]})
+        for seed in (None, 3):
+            request = Request(model, messages, 0.7, 100, seed, schema, form, "http://x/v1")
+            assert encode_body(request) == fast_json(body_of(request))
+    assert encode_body(Request(model, ())) == fast_json(body_of(Request(model, ())))
