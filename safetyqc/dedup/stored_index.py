@@ -19,6 +19,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -183,11 +184,16 @@ class StoredIndex:
         }  # fmt: skip
 
     def remove_others(self, token: str) -> None:
-        """Remove all files that do not belong to this token, once it is written down."""
-        own = {f"{token}.json", *(file.name for file, _ in self._segments)}
-        for path in self.folder.iterdir():
-            if path.name not in own:
-                path.unlink(missing_ok=True)
+        """Remove all files that do not belong to this token, once it is written down; without one, all files.
+
+        What cannot be removed, as a folder that some other program has made there, stays.
+        """
+        own = {f"{token}.json", *(file.name for file, _ in self._segments)} if token else set()
+        with suppress(OSError):  # there may be no folder yet
+            for path in self.folder.iterdir():
+                if path.name not in own:
+                    with suppress(OSError):
+                        path.unlink()
 
     # ---- adding -------------------------------------------------------------------------------------------------
 

@@ -80,7 +80,6 @@ def dedup_run(session: Session, *, refit: bool = False) -> Deduplicated:
 
     Raises:
         InputError, UserError: a reference set that cannot be read, or is gone.
-        OutputError: the index of texts cannot be written.
     """
     from safetyqc.pipeline.roster import read_roster
     from safetyqc.pipeline.searching import Texts

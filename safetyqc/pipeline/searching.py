@@ -19,6 +19,7 @@ import numpy as np
 from safetyqc.dedup import FrozenVocabulary, compared_text
 from safetyqc.dedup.pairs import would_compile
 from safetyqc.dedup.search import Search, extend, search
+from safetyqc.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,6 @@ def search_run(store: Store, settings: DedupSettings, numbers: Array, texts: Tex
 
     Raises:
         UserError: stored pairs that are none, or more pairs than memory allows.
-        OutputError: the index cannot be written.
     """
     vocabulary = None if settings.refit else _stored_vocabulary(store, settings)
     before = _stored_search(store, settings, vocabulary) if vocabulary else None
@@ -112,7 +112,8 @@ def _search_all(
         vocabulary=vocabulary,
         memory_mb=settings.memory_mb,
     )
-    return _remember_all(store, settings, found, texts, fresh=vocabulary is None), short
+    found, unkept = _remember_all(store, settings, found, texts, fresh=vocabulary is None)
+    return found, (*short, *unkept)
 
 
 def _extend(
@@ -126,45 +127,57 @@ def _extend(
     compared = texts.of(numbers)
     settings, short = within_memory(settings, compared)
     found = extend(before, numbers, compared, memory_mb=settings.memory_mb)
-    return _remember_all(store, settings, found, texts), short
+    found, unkept = _remember_all(store, settings, found, texts)
+    return found, (*short, *unkept)
 
 
 def _add_to_index(
     store: Store, settings: DedupSettings, before: Search, numbers: Array, texts: Texts
 ) -> tuple[Search, tuple[str, ...]]:
-    """Ask the index what is near the new texts, and add them to it."""
+    """Ask the index what is near the new texts, and add them to it; where it cannot be written, do without."""
     missing = before.lacks(numbers)
     compared = texts.of(missing)
-    settings, short = within_memory(settings, compared)
-    index, told = _open_index(store, settings, before), short
-    if index is None:
-        index, told = _make_index(store, settings, before, texts), (*short, _REBUILT.format(len(before.numbers)))
-    added = index.add(compared, len(before.numbers) + np.arange(len(missing)))
-    found = before.with_more(missing, added.same_as, added.near, index.save())
+    bounded, short = within_memory(settings, compared)
+    index, told = _open_index(store, bounded, before), short
+    try:
+        if index is None:
+            index, told = _make_index(store, bounded, before, texts), (*short, _REBUILT.format(len(before.numbers)))
+        added = index.add(compared, len(before.numbers) + np.arange(len(missing)))
+        token = index.save()
+    except OutputError:
+        return _extend(store, settings, before, numbers, texts)
+    found = before.with_more(missing, added.same_as, added.near, token)
     _remember(store, settings, found)
     index.remove_others(found.index or "")
     return found, told
 
 
 _REBUILT = "the index of {:,} old conversations was gone or damaged, and was made again"
+_UNKEPT = "no index of the conversations was kept, so the next dedup may read them all again: {}: {}"
 
 
 # ---- what the run remembers ------------------------------------------------------------------------------------------
 
 
-def _remember_all(store: Store, settings: DedupSettings, found: Search, texts: Texts, *, fresh: bool = False) -> Search:
-    """Remember a search, and then make the index: where the disk is too full for that, the pairs are not lost."""
+def _remember_all(
+    store: Store, settings: DedupSettings, found: Search, texts: Texts, *, fresh: bool = False
+) -> tuple[Search, tuple[str, ...]]:
+    """Remember a search, and then make the index; where it cannot be written, say so: only time is lost."""
     if not len(found.numbers):
-        return found  # a vocabulary of nothing would be frozen
+        return found, ()  # a vocabulary of nothing would be frozen
     if fresh:
         store.put_packed(_count_name(settings), found.pairs.vocabulary.to_bytes())
     _remember(store, settings, found)
     if would_compile(sum(map(len, texts.of(found.numbers)))):
-        index = _make_index(store, settings, found, texts)
-        found = replace(found, index=index.save())
+        try:
+            index = _make_index(store, settings, found, texts)
+            found = replace(found, index=index.save())
+        except OutputError as error:
+            _new_index(store, settings, found).remove_others("")  # on a full disk others need what is left
+            return found, (_UNKEPT.format(error.where, error.what),)
         _remember(store, settings, found)
         index.remove_others(found.index or "")
-    return found
+    return found, ()
 
 
 def _remember(store: Store, settings: DedupSettings, found: Search) -> None:
@@ -193,16 +206,19 @@ def _open_index(store: Store, settings: DedupSettings, before: Search) -> Stored
 
 
 def _make_index(store: Store, settings: DedupSettings, found: Search, texts: Texts) -> StoredIndex:
-    """Index one text of each that has other words."""
-    from safetyqc.dedup.stored_index import StoredIndex
-
-    pairs = found.pairs
-    index = StoredIndex(
-        _folder(store, settings), pairs.min_similarity, pairs.weights, pairs.vocabulary, _limit_bytes(settings)
-    )
-    firsts = np.flatnonzero(pairs.same_as == np.arange(len(pairs.same_as)))
+    """Index one text of each that has other words, in place of any index that was there."""
+    same_as, index = found.pairs.same_as, _new_index(store, settings, found)
+    index.remove_others("")
+    firsts = np.flatnonzero(same_as == np.arange(len(same_as)))
     index.add(texts.of(found.numbers[firsts]), firsts, search=False)
     return index
+
+
+def _new_index(store: Store, settings: DedupSettings, found: Search) -> StoredIndex:
+    from safetyqc.dedup.stored_index import StoredIndex
+
+    pairs, limit = found.pairs, _limit_bytes(settings)
+    return StoredIndex(_folder(store, settings), pairs.min_similarity, pairs.weights, pairs.vocabulary, limit)
 
 
 def _folder(store: Store, settings: DedupSettings) -> Path:

@@ -12,6 +12,7 @@ import pytest
 from safetyqc.config import Config, DedupSettings
 from safetyqc.dedup import FrozenVocabulary, compared_text, find_pairs, group_pairs
 from safetyqc.dedup.diversity import nearest_bins
+from safetyqc.errors import OutputError
 from safetyqc.pipeline.duplicates import Deduplicated, dedup_run
 from safetyqc.pipeline.roster import rank
 from safetyqc.pipeline.session import Session
@@ -393,3 +394,34 @@ def test_pairs_that_were_lost_are_found_again_among_what_is_left(run: Growing) -
     run.store.put_packed("pairs all tfidf", b"")
     run.reject(kept)
     run.dedup()
+
+
+def test_where_no_index_can_be_written_it_is_told_and_nothing_of_it_is_left(
+    indexed: Growing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = indexed.store.folder / "dedup" / "all-tfidf"
+
+    def full(path: Path, _: object) -> None:
+        path.write_bytes(b"half of it")
+        raise OutputError("the disk is full", where=str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("safetyqc.dedup.stored_index.write_arrays", full)
+        for _ in range(2):
+            indexed.add(20)
+            assert any("no index" in line and "the disk is full" in line for line in indexed.dedup().told)
+            assert not list(folder.iterdir())
+        assert not any("no index" in line for line in indexed.dedup().told)
+    indexed.add(20)
+    indexed.dedup()
+    assert list(folder.glob("*.segment"))
+    indexed.add(20)
+    assert not any("no index" in line or "gone" in line for line in indexed.dedup().told)
+
+
+def test_folders_that_others_make_beside_the_index_stay(indexed: Growing) -> None:
+    strange = indexed.store.folder / "dedup" / "all-tfidf" / "@eaDir"
+    strange.mkdir()
+    indexed.add(20)
+    indexed.dedup()
+    assert strange.is_dir()
