@@ -19,7 +19,7 @@ import numpy as np
 from safetyqc.dedup import FrozenVocabulary, compared_text
 from safetyqc.dedup.pairs import would_compile
 from safetyqc.dedup.search import Search, extend, search
-from safetyqc.errors import OutputError
+from safetyqc.errors import OutputError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,14 +68,19 @@ def search_run(store: Store, settings: DedupSettings, numbers: Array, texts: Tex
     if before and not len(missing):
         told = f"reused the pairs found before: {len(before.pairs):,} from a similarity of "
         return before, (told + f"{before.pairs.min_similarity:g} on", *_grown(before.pairs, len(numbers)))
+    if before:
+        add = _add_to_index if before.index and would_compile() else _extend
+        try:
+            found, more = add(store, settings, before, numbers, texts)
+            old = len(numbers) - len(missing)
+            told = f"searched {len(missing):,} new conversations, {old:,} old ones reuse the pairs found before"
+        except UserError:
+            if before.pairs.min_similarity >= settings.min_similarity:
+                raise
+            before = None  # so many pairs from there on: only those asked for are found
     if before is None:
         found, more = _search_all(store, settings, numbers, texts, vocabulary)
         told = f"searched {len(numbers):,} conversations from a similarity of {found.pairs.min_similarity:g} on"
-    else:
-        add = _add_to_index if before.index and would_compile() else _extend
-        found, more = add(store, settings, before, numbers, texts)
-        old = len(numbers) - len(missing)
-        told = f"searched {len(missing):,} new conversations, {old:,} old ones reuse the pairs found before"
     return found, (told, *more, *_grown(found.pairs, len(numbers)))
 
 
@@ -146,6 +151,10 @@ def _add_to_index(
         token = index.save()
     except OutputError:
         return _extend(store, settings, before, numbers, texts)
+    except UserError:
+        whole = _open_index(store, bounded, before)  # as it was; what was written before it failed is not left behind
+        (whole or _new_index(store, bounded, before)).remove_others((whole and before.index) or "")
+        raise
     found = before.with_more(missing, added.same_as, added.near, token)
     _remember(store, settings, found)
     index.remove_others(found.index or "")

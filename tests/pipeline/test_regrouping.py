@@ -12,7 +12,7 @@ import pytest
 from safetyqc.config import Config, DedupSettings
 from safetyqc.dedup import FrozenVocabulary, compared_text, find_pairs, group_pairs
 from safetyqc.dedup.diversity import nearest_bins
-from safetyqc.errors import OutputError
+from safetyqc.errors import OutputError, UserError
 from safetyqc.pipeline.duplicates import Deduplicated, dedup_run
 from safetyqc.pipeline.roster import rank
 from safetyqc.pipeline.session import Session
@@ -425,3 +425,19 @@ def test_folders_that_others_make_beside_the_index_stay(indexed: Growing) -> Non
     indexed.add(20)
     indexed.dedup()
     assert strange.is_dir()
+
+
+def test_too_many_pairs_from_below_leave_those_asked_for(run: Growing, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.add(60)
+    run.dedup()
+    template = " ".join(TEXTS[90:96])
+    run.store.add_conversations(conversations([f"{template} {n} n{n} a{n} b{n}" for n in range(30)], first=900))
+    monkeypatch.setattr("safetyqc.dedup.pairs._MOST_PAIRS", 200)
+    folder = run.store.folder / "dedup" / "all-tfidf"
+    before = sorted(folder.glob("*"))
+    for _ in range(2):
+        with pytest.raises(UserError, match="more than 200 pairs"):
+            only_dedup(run)
+        assert sorted(folder.glob("*")) == before
+    told = run.dedup(min_similarity=0.999).told
+    assert told[0].startswith("searched 90 conversations from a similarity of 0.999 on")
