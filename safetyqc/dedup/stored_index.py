@@ -36,8 +36,9 @@ from safetyqc.text import normalise
 
 _FORMAT = 1
 _LARGEST = 8_000_000
-"""Features of the texts of one segment; building it takes some 60 bytes for each."""
+"""Features of the texts of one segment; building it takes some 60 bytes for each, merging others into it 100."""
 _BUILT_BYTES = 60
+_MERGED_BYTES = 100
 _SMALL = 12
 """Segments of less than half the largest size; one more, and the smallest of them are merged."""
 _BLOCK_CHARACTERS = 1_000_000
@@ -167,7 +168,7 @@ class StoredIndex:
             if total > (most := most_pairs(self.limit_bytes)):
                 raise too_many_pairs(most, self.min_similarity)
             found.append(near)
-        self._merge()
+            self._merge()  # now and then, not at the end: each segment holds a file open
         return Added(leaders[first_of], Found.joined(found))
 
     def save(self) -> str:
@@ -303,12 +304,13 @@ class StoredIndex:
 
     def _merge(self) -> None:
         """Merge the smallest segments once there are many: each text is moved a few times in all."""
+        most = min(_LARGEST, self.limit_bytes / _MERGED_BYTES)
         by_size = sorted(self._segments, key=lambda item: len(item[1].rows.ranks))
-        small = [item for item in by_size if len(item[1].rows.ranks) < _LARGEST / 2]
+        small = [item for item in by_size if len(item[1].rows.ranks) < most / 2]
         if len(small) <= _SMALL:
             return
         sizes = np.cumsum([len(segment.rows.ranks) for _, segment in small])
-        merged = small[: max(2, int(np.searchsorted(sizes, _LARGEST, "right")))]
+        merged = small[: max(2, int(np.searchsorted(sizes, most, "right")))]
         gone = {file.name for file, _ in merged}
         self._segments = [(file, segment) for file, segment in self._segments if file.name not in gone]
         self._keep(self._merged([segment for _, segment in merged]))

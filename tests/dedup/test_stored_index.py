@@ -65,6 +65,24 @@ def test_segments_are_cut_where_they_would_take_too_much(tmp_path, monkeypatch):
     assert set(found) == set(zip(whole.left.tolist(), whole.right.tolist(), strict=True))
 
 
+def test_merging_keeps_to_the_memory_and_goes_on_while_adding(tmp_path, monkeypatch):
+    whole = find_pairs(TEXTS, 0.6, backend="compiled")
+    monkeypatch.setattr(stored_index_module, "_BLOCK_CHARACTERS", 500)
+    monkeypatch.setattr(stored_index_module, "_BUILT_BYTES", 1_000)
+    limit, most_open, keep = 800_000, 0, StoredIndex._keep
+
+    def counted(index, segment):
+        nonlocal most_open
+        keep(index, segment)
+        most_open = max(most_open, len(index._segments))
+
+    monkeypatch.setattr(StoredIndex, "_keep", counted)
+    found, _, index = added(fresh(tmp_path, "tfidf", whole.vocabulary, limit_bytes=limit), [304])
+    assert set(found) == set(zip(whole.left.tolist(), whole.right.tolist(), strict=True))
+    assert max(len(segment.rows.ranks) for _, segment in index._segments) * stored_index_module._MERGED_BYTES <= limit
+    assert len(index._segments) < most_open < len(list(index.folder.iterdir())) / 2  # files of merged ones are there
+
+
 def test_more_pairs_than_memory_allows_are_an_error(tmp_path):
     vocabulary = find_pairs(TEXTS, 0.6).vocabulary
     texts = [" ".join(f"same{i}" for i in range(20)) + f" other{n}" for n in range(200)]
