@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,10 @@ class Written:
             return found.st_mtime_ns == self.changed_ns or _checksum(folder / self.name) == self.checksum
         except OSError:
             return False
+
+    def seen_at(self, folder: Path) -> Written:
+        """The same, with the time of change that the file has now: of a copied one no checksum is asked again."""
+        return replace(self, changed_ns=(folder / self.name).stat().st_mtime_ns)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> Written:

@@ -140,7 +140,7 @@ class StoredIndex:
         files = [Written(**one) for one in found.pop("segments")]
         if found != index._made_for() or not all(file.is_still_at(folder) for file in files):
             return None
-        index._segments = [(file, Segment.restored(map_arrays(folder / file.name))) for file in files]
+        index._segments = [(file.seen_at(folder), Segment.restored(map_arrays(folder / file.name))) for file in files]
         return index
 
     def __len__(self) -> int:
