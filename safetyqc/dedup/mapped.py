@@ -1,8 +1,8 @@
 """Arrays in one file that is opened by mapping it: only what is used of it is ever read.
 
 A file is written whole or not at all and never changed. What is remembered of it elsewhere (`Written`) tells later
-whether it is still the same one: by size and time of change, and where only the time differs, as after copying a
-folder, by its checksum. Loads numpy: import it late.
+whether it is still the same one, by its checksum: compiled loops trust what they read there, and a flipped bit could
+send them anywhere. Loads numpy: import it late.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +29,15 @@ class Written:
 
     name: str
     size: int
-    changed_ns: int
     checksum: int
 
     def is_still_at(self, folder: Path) -> bool:
         """Whether the file is there and holds what was written."""
         try:
-            found = (folder / self.name).stat()
-            if found.st_size != self.size:
-                return False
-            return found.st_mtime_ns == self.changed_ns or _checksum(folder / self.name) == self.checksum
+            path = folder / self.name
+            return path.stat().st_size == self.size and _checksum(path) == self.checksum
         except OSError:
             return False
-
-    def seen_at(self, folder: Path) -> Written:
-        """The same, with the time of change that the file has now: of a copied one no checksum is asked again."""
-        return replace(self, changed_ns=(folder / self.name).stat().st_mtime_ns)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> Written:
@@ -58,8 +51,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> Written:
         for part in _parts(head, arrays):
             checksum = zlib.crc32(part, checksum)
             file.write(part)
-    found = path.stat()
-    return Written(path.name, found.st_size, found.st_mtime_ns, checksum)
+    return Written(path.name, path.stat().st_size, checksum)
 
 
 def map_arrays(path: Path) -> dict[str, Array]:

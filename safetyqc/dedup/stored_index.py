@@ -34,7 +34,7 @@ from safetyqc.dedup.vocabulary import FrozenVocabulary, smooth_idf, vocabulary_h
 from safetyqc.files import replacing
 from safetyqc.text import normalise
 
-_FORMAT = 1
+_FORMAT = 2
 _LARGEST = 8_000_000
 """Features of the texts of one segment; building it takes some 60 bytes for each, merging others into it 100."""
 _BUILT_BYTES = 60
@@ -137,10 +137,13 @@ class StoredIndex:
         if _token(head) != token:
             return None
         found = json.loads(head)
-        files = [Written(**one) for one in found.pop("segments")]
-        if found != index._made_for() or not all(file.is_still_at(folder) for file in files):
+        segments = found.pop("segments")
+        if found != index._made_for():
             return None
-        index._segments = [(file.seen_at(folder), Segment.restored(map_arrays(folder / file.name))) for file in files]
+        files = [Written(**one) for one in segments]
+        if not all(file.is_still_at(folder) for file in files):
+            return None
+        index._segments = [(file, Segment.restored(map_arrays(folder / file.name))) for file in files]
         return index
 
     def __len__(self) -> int:

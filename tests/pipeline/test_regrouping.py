@@ -322,14 +322,11 @@ def test_an_index_that_is_gone_or_damaged_is_made_again_and_told(indexed: Growin
     assert not any("gone or damaged" in line for line in indexed.dedup().told)
 
 
-def test_a_copied_run_keeps_its_index(indexed: Growing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copied_run_keeps_its_index(indexed: Growing) -> None:
     for path in (indexed.store.folder / "dedup" / "all-tfidf").iterdir():
         path.write_bytes(path.read_bytes())  # other times, the same content
     indexed.add(20)
     assert not any("gone or damaged" in line for line in indexed.dedup().told)
-    monkeypatch.setattr("safetyqc.dedup.mapped._checksum", None)  # read once, and not at each further dedup
-    indexed.add(20)
-    indexed.dedup()
 
 
 class Killed(BaseException):
