@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -22,7 +21,7 @@ import numpy as np
 
 from safetyqc.dedup.pairs import BackendName, Pairs, choose_backend, find_pairs, join
 from safetyqc.dedup.rows import Array, Found, Rows
-from safetyqc.dedup.vocabulary import vocabulary_hash
+from safetyqc.dedup.vocabulary import UNREADABLE, vocabulary_hash
 from safetyqc.errors import UserError
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ class Search:
                 if head["format"] != _FORMAT or head["vocabulary"] != vocabulary_hash(vocabulary):
                     return None
                 numbers, same_as, left, right, millionths = (stored[name] for name in _COLUMNS)
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise UserError(f"no stored pairs ({error})", fix="`safetyqc dedup --refit` finds them anew") from error
         pairs = Pairs(
             same_as.astype(np.int64), left.astype(np.int64), right.astype(np.int64), millionths / _MICRO,

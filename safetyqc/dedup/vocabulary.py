@@ -13,7 +13,9 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,11 @@ from safetyqc.dedup.tokens import ANALYZERS, Analyzer, feature_hash
 from safetyqc.errors import UserError
 
 _FORMAT = 1
+UNREADABLE = (
+    ValueError, KeyError, TypeError, OSError, EOFError, NotImplementedError,
+    zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+"""What reading packed arrays may raise where bytes are damaged."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class FrozenVocabulary:
             with np.load(io.BytesIO(data), allow_pickle=False) as stored:
                 version, texts, *kind = (int(value) for value in stored["head"])
                 hashes, frequencies = stored["hashes"], stored["frequencies"]
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise UserError(f"not a stored vocabulary ({error})", fix="run dedup again without it") from error
         if version != _FORMAT:
             raise UserError(f"vocabulary of format {version}, this version reads {_FORMAT}", fix="run dedup again")

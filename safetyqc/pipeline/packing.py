@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from safetyqc.dedup.vocabulary import UNREADABLE
 
 Array = NDArray[Any]
 
@@ -32,6 +33,6 @@ def unpack(data: bytes | None, format_: int) -> tuple[dict[str, Any], dict[str, 
         with np.load(io.BytesIO(data or b""), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
             head = json.loads(arrays.pop("head").tobytes())
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
+    except UNREADABLE:
         return None
     return (head, arrays) if head.get("format") == format_ else None

@@ -1,3 +1,5 @@
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
@@ -36,3 +38,12 @@ def test_it_survives_storing(analyzer):
 def test_other_bytes_are_refused(data):
     with pytest.raises(UserError, match="vocabulary"):
         FrozenVocabulary.from_bytes(data)
+
+
+def test_bytes_with_any_one_bit_flipped_are_read_or_refused_and_never_crash(vocabulary):
+    whole = vocabulary.to_bytes()
+    for place in range(0, len(whole), 3):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        with suppress(UserError):
+            FrozenVocabulary.from_bytes(bytes(damaged))
