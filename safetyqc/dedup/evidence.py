@@ -5,19 +5,77 @@ For showing, and for pairs that a search did not store, not for searching.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 from safetyqc.dedup.tokens import GRAM, LONE, character_class, features, tokens
+from safetyqc.records import Duplicate
+from safetyqc.text import normalise
 
 if TYPE_CHECKING:
+    from safetyqc.dedup.pairs import Pairs
     from safetyqc.dedup.rows import Array, Counted
     from safetyqc.dedup.vectors import Weights
     from safetyqc.dedup.vocabulary import FrozenVocabulary
 
 _AT_ONCE = 1_000
+
+
+def describe(
+    pairs: Pairs,
+    kept: Array,
+    dropped: Array,
+    names: Sequence[str],
+    texts: Callable[[Array], Sequence[str]],
+    *,
+    terms: int = 5,
+) -> Iterator[Duplicate]:
+    """Say of each of these why it is dropped for the one kept: `kept` and `dropped` are places in the pairs.
+
+    `names` are the ids of those dropped; drops for the same one should stand together. `texts` is asked once, for all
+    that are to be read: with `terms`, how many shared rare terms a drop names, all of them, and without only those that
+    are in one group but no pair.
+    """
+    import numpy as np
+
+    similarity = _stored_similarity(pairs, kept, dropped)
+    missing = np.flatnonzero(np.isnan(similarity))
+    chosen = np.arange(len(kept)) if terms else missing
+    places = np.unique(np.concatenate([kept[chosen], dropped[chosen]]))
+    text = dict(zip(places.tolist(), texts(places), strict=True))
+    couples = ((text[a], text[b]) for a, b in zip(kept[missing].tolist(), dropped[missing].tolist(), strict=True))
+    similarity[missing] = cosines(couples, pairs.vocabulary, pairs.weights)
+    if not terms:
+        for name, near in zip(names, similarity.tolist(), strict=True):
+            yield Duplicate(conversation_id=name, similarity=near)
+        return
+    share = shared_terms(pairs.vocabulary, terms)
+
+    @lru_cache(maxsize=16)
+    def compare(a: str, b: str, near: float) -> tuple[bool, tuple[str, ...]]:
+        return near == 1.0 and normalise(a) == normalise(b), share(a, b)
+
+    for one, other, name, near in zip(kept.tolist(), dropped.tolist(), names, similarity.tolist(), strict=True):
+        exact, shared = compare(text[one], text[other], near)  # the copies of one text come one after another
+        yield Duplicate(conversation_id=name, similarity=near, exact=exact, terms=shared)
+
+
+def _stored_similarity(pairs: Pairs, kept: Array, dropped: Array) -> Array:
+    """What the pairs say: 1 of the same words, NaN where two of a group are no pair."""
+    import numpy as np
+
+    size = len(pairs.same_as)
+    left, right = np.sort(np.stack([pairs.same_as[kept], pairs.same_as[dropped]]), axis=0)
+    keys, wanted = pairs.left * size + pairs.right, left * size + right
+    similarity = np.full(len(kept), np.nan)
+    if len(keys):
+        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        known = keys[at] == wanted
+        similarity[known] = pairs.similarity[at[known]]
+    similarity[left == right] = 1.0
+    return similarity
 
 
 def cosine(a: str, b: str, vocabulary: FrozenVocabulary, weights: Weights = "tfidf") -> float:

@@ -12,17 +12,14 @@ threshold.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from safetyqc.dedup.evidence import cosines, shared_terms
+from safetyqc.dedup.evidence import describe
 from safetyqc.dedup.pairs import BackendName, Pairs, find_pairs
 from safetyqc.errors import UserError, choose_from
 from safetyqc.records import Conversation, Duplicate, DuplicateGroup
-from safetyqc.text import normalise
 
 if TYPE_CHECKING:
     from safetyqc.dedup.rows import Array
@@ -120,78 +117,80 @@ def group_pairs(
     within_category: bool = False,
     linkage: Linkage = "single",
     terms: int = 5,
-    known: Iterable[DuplicateGroup] = (),
 ) -> DedupResult:
     """Group pairs that were found on the same conversations in the same order, and keep the best of each group.
 
     The best is the one with the highest `rank`, among equals the earliest in the input. `terms` is how many shared rare
-    terms each drop names; 0 saves reading the texts again. `known` are groups of an earlier call by the same measure,
-    whose evidence is taken for drops that are still the same.
+    terms each drop names; 0 saves reading the texts again.
 
     Raises:
         UserError: a threshold below that of the pairs, other conversations than the pairs were found on, unknown
         linkage.
     """
+    import numpy as np
+
     if len(conversations) != len(pairs.same_as):
         raise UserError(
             f"{len(pairs.same_as)} texts were compared, {len(conversations)} conversations given",
             fix="find pairs again",
         )
+    order = codes = None
+    if rank:  # a reversed sort leaves equals in their order too
+        best_first = sorted(range(len(conversations)), key=lambda place: rank(conversations[place]), reverse=True)
+        order = np.argsort(np.array(best_first, np.int64))
+    if within_category:
+        known: dict[str | None, int] = {}
+        codes = np.array([known.setdefault(c.category, len(known)) for c in conversations], np.int64)
+    kept_by = stay_of(pairs.at_least(min_similarity), linkage=linkage, order=order, categories=codes)
+    dropped = dropped_of(kept_by)
     ids = tuple(c.id for c in conversations)
-    members = Members(
-        ids,
-        lambda places: [compared_text(conversations[place], on) for place in places],
-        (lambda place: rank(conversations[place])) if rank else None,
-        [c.category for c in conversations] if within_category else None,
+    found = describe(
+        pairs,
+        kept_by[dropped],
+        dropped,
+        [ids[place] for place in dropped.tolist()],
+        lambda places: [compared_text(conversations[place], on) for place in places.tolist()],
+        terms=terms,
     )
-    groups = group_members(members, pairs, min_similarity=min_similarity, linkage=linkage, terms=terms, known=known)
+    members: dict[int, list[Duplicate]] = {}
+    for kept, drop in zip(kept_by[dropped].tolist(), found, strict=True):
+        members.setdefault(kept, []).append(drop)
+    groups = tuple(DuplicateGroup(kept=ids[kept], dropped=tuple(drops)) for kept, drops in members.items())
     return DedupResult(groups, pairs, min_similarity, ids)
 
 
-@dataclass(frozen=True)
-class Members:
-    """What grouping asks about the texts of some pairs, by their places there.
+def stay_of(
+    pairs: Pairs, *, linkage: Linkage = "single", order: Array | None = None, categories: Array | None = None
+) -> Array:
+    """For each text of the pairs the place of the one that stays for it: its own where it is not dropped.
 
-    `texts` is only asked for those whose evidence is to be written; `rank` gives what is highest for the best, None
-    where the first is; `categories` are given where no group may cross them.
-    """
-
-    ids: Sequence[str]
-    texts: Callable[[Sequence[int]], Sequence[str]]
-    rank: Callable[[int], Any] | None = None
-    categories: Sequence[str | None] | None = None
-
-
-def group_members(
-    members: Members,
-    pairs: Pairs,
-    *,
-    min_similarity: float,
-    linkage: Linkage = "single",
-    terms: int = 5,
-    known: Iterable[DuplicateGroup] = (),
-) -> tuple[DuplicateGroup, ...]:
-    """Do what `group_pairs` does, with no more of the conversations than it needs.
+    `order` says how good each text is, 0 for the best and no two alike (None: the first is); `categories` are codes,
+    given where no group may cross them.
 
     Raises:
-        UserError: a threshold below that of the pairs, unknown linkage.
+        UserError: unknown linkage.
     """
+    import numpy as np
+
     if linkage not in _LINKAGES:
         raise UserError(f"no linkage {linkage!r}", fix=choose_from(linkage, _LINKAGES))
-    near = pairs.at_least(min_similarity)
-    nodes = _nodes(near, members.categories)
-    clusters = _LINKAGES[linkage](list(_edges(near, nodes)))
-    linked = {node for cluster in clusters for node in cluster}
-    clusters += [[node] for node, copies in nodes.items() if len(copies) > 1 and node not in linked]
-    places = [sorted(i for node in cluster for i in nodes[node]) for cluster in clusters]
-    kept = [max(group, key=members.rank) if members.rank else group[0] for group in places]  # max takes the earliest
-    drops = {best: [place for place in group if place != best] for best, group in zip(kept, places, strict=True)}
-    describe = _Describer(members, pairs, terms, known)
-    describe.prepare([(best, place) for best, dropped in drops.items() for place in dropped])
-    return tuple(
-        DuplicateGroup(kept=members.ids[best], dropped=tuple(describe(best, place) for place in drops[best]))
-        for best in sorted(drops)
-    )
+    size = len(pairs.same_as)
+    nodes, edges = _nodes_and_edges(pairs, categories)
+    clusters = _LINKAGES[linkage](int(nodes.max(initial=-1)) + 1, edges)[nodes]
+    order = np.arange(size) if order is None else order
+    best = np.full(int(clusters.max(initial=-1)) + 1, size)
+    np.minimum.at(best, clusters, order)
+    stays: Array = np.argsort(order)[best[clusters]]
+    return stays
+
+
+def dropped_of(stays: Array) -> Array:
+    """Which places are dropped for others (see `stay_of`), in the order of those that they are dropped for."""
+    import numpy as np
+
+    dropped = np.flatnonzero(stays != np.arange(len(stays)))
+    ordered: Array = dropped[np.argsort(stays[dropped], kind="stable")]
+    return ordered
 
 
 def connected_with(pairs: Pairs, places: Array) -> Array:
@@ -201,152 +200,93 @@ def connected_with(pairs: Pairs, places: Array) -> Array:
     """
     import numpy as np
 
-    from safetyqc.dedup.rows import bounds_of, places_of
-
-    copies = np.flatnonzero(pairs.same_as != np.arange(len(pairs.same_as)))
-    one = np.concatenate([pairs.left, copies])
-    other = np.concatenate([pairs.right, pairs.same_as[copies]])
-    ends, others = np.concatenate([one, other]), np.concatenate([other, one])
-    others = others[np.argsort(ends, kind="stable")]
-    bounds = bounds_of(np.bincount(ends, minlength=len(pairs.same_as)))
-    met, edge = np.zeros(len(pairs.same_as), np.bool_), np.unique(places)
-    while len(edge):
-        met[edge] = True
-        further = others[places_of(bounds[edge], bounds[edge + 1])]
-        edge = np.unique(further[~met[further]])
-    found: Array = np.flatnonzero(met)
+    clusters = _connected(len(pairs.same_as), Edges(pairs.left, pairs.right, pairs.similarity))[pairs.same_as]
+    touched = np.zeros(len(clusters), np.bool_)
+    touched[clusters[places]] = True
+    found: Array = np.flatnonzero(touched[clusters])
     return found
 
 
-Node = tuple[int, str | None]
-"""Texts with the same words (the first of them), in one category where groups must not cross categories."""
-Edge = tuple[Node, Node, float]
+# ---- linkage ---------------------------------------------------------------------------------------------------------
 
 
-def _nodes(pairs: Pairs, categories: Sequence[str | None] | None) -> dict[Node, list[int]]:
-    """The places of each node that has a near one or copies; all others are in no group."""
+@dataclass(frozen=True)
+class Edges:
+    """Near nodes. A node stands for all texts with the same words, in one category where groups must not cross them."""
+
+    left: Array
+    right: Array
+    similarity: Array
+
+
+def _nodes_and_edges(pairs: Pairs, categories: Array | None) -> tuple[Array, Edges]:
+    """The node of each text, and the near nodes; a pair of texts links each category that both occur in."""
+    if categories is None:
+        return pairs.same_as, Edges(pairs.left, pairs.right, pairs.similarity)
     import numpy as np
 
-    met = np.bincount(pairs.same_as, minlength=len(pairs.same_as)) > 1
-    met[pairs.left] = met[pairs.right] = True
-    nodes: dict[Node, list[int]] = defaultdict(list)
-    for place in np.flatnonzero(met[pairs.same_as]).tolist():
-        nodes[int(pairs.same_as[place]), categories[place] if categories else None].append(place)
-    return dict(nodes)
+    from safetyqc.dedup.rows import places_of
+
+    span = int(categories.max(initial=0)) + 2  # a code may be -1
+    keys, nodes = np.unique(pairs.same_as * span + categories + 1, return_inverse=True)
+    firsts, ends = np.searchsorted(keys, pairs.left * span), np.searchsorted(keys, (pairs.left + 1) * span)
+    left = places_of(firsts, ends)
+    pair = np.repeat(np.arange(len(pairs)), ends - firsts)
+    wanted = pairs.right[pair] * span + keys[left] % span
+    right = np.searchsorted(keys, wanted)
+    both = np.flatnonzero(keys[np.minimum(right, len(keys) - 1)] == wanted)
+    return nodes, Edges(left[both], right[both], pairs.similarity[pair[both]])
 
 
-def _edges(pairs: Pairs, members: dict[Node, list[int]]) -> Iterable[Edge]:
-    """Link nodes of near texts; a pair of texts links each category that both occur in."""
-    categories: dict[int, list[str | None]] = defaultdict(list)
-    for first, category in members:
-        categories[first].append(category)
-    for left, right, similarity in zip(
-        pairs.left.tolist(), pairs.right.tolist(), pairs.similarity.tolist(), strict=True
-    ):
-        for category in categories[left]:
-            if (right, category) in members:
-                yield (left, category), (right, category), similarity
+def _connected(size: int, edges: Edges) -> Array:
+    """Single linkage: whatever is connected by a chain of pairs. Each node gets the first one of its cluster.
+
+    Every root is hooked to the lowest root beside it and all chains are cut short, until no edge joins two of them
+    (Shiloach and Vishkin, "An O(log n) parallel connectivity algorithm", 1982): a few passes over the edges.
+    """
+    import numpy as np
+
+    root = np.arange(size)
+    left, right = edges.left, edges.right
+    while True:
+        a, b = root[left], root[right]
+        apart = np.flatnonzero(a != b)
+        if not len(apart):
+            return root
+        left, right = left[apart], right[apart]
+        low, high = np.minimum(a[apart], b[apart]), np.maximum(a[apart], b[apart])
+        np.minimum.at(root, high, low)
+        while not np.array_equal(further := root[root], root):
+            root = further
 
 
-def _connected(edges: list[Edge]) -> list[list[Node]]:
-    """Single linkage: whatever is connected by a chain of pairs."""
-    parent: dict[Node, Node] = {}
-
-    def root(node: Node) -> Node:
-        parent.setdefault(node, node)
-        while parent[node] != node:
-            parent[node] = node = parent[parent[node]]
-        return node
-
-    for left, right, _ in edges:
-        parent[root(right)] = root(left)
-    clusters: dict[Node, list[Node]] = defaultdict(list)
-    for node in parent:
-        clusters[root(node)].append(node)
-    return list(clusters.values())
-
-
-def _tight(edges: list[Edge]) -> list[list[Node]]:
+def _tight(size: int, edges: Edges) -> Array:
     """Complete linkage: join the nearest first, and only where every pair across reaches the threshold."""
-    cluster_of: dict[Node, int] = {}
-    clusters: dict[int, list[Node]] = {}
-    links: dict[int, dict[int, int]] = {}
-    for node in dict.fromkeys(end for edge in edges for end in edge[:2]):
-        cluster_of[node], clusters[len(clusters)] = len(clusters), [node]
-        links[cluster_of[node]] = {}
-    for left, right, _ in edges:
-        a, b = cluster_of[left], cluster_of[right]
+    import numpy as np
+
+    cluster_of = np.arange(size)
+    ends = np.unique(np.concatenate([edges.left, edges.right])).tolist()
+    owner, members = {node: node for node in ends}, {node: [node] for node in ends}
+    links: dict[int, dict[int, int]] = {node: {} for node in ends}
+    for a, b in zip(edges.left.tolist(), edges.right.tolist(), strict=True):
         links[a][b] = links[b][a] = 1
-    for left, right, _ in sorted(edges, key=lambda edge: -edge[2]):
-        a, b = cluster_of[left], cluster_of[right]
-        if a == b or links[a].get(b, 0) < len(clusters[a]) * len(clusters[b]):
+    nearest = np.argsort(-edges.similarity, kind="stable")
+    for left, right in zip(edges.left[nearest].tolist(), edges.right[nearest].tolist(), strict=True):
+        a, b = owner[left], owner[right]
+        if a == b or links[a].get(b, 0) < len(members[a]) * len(members[b]):
             continue
         if len(links[a]) < len(links[b]):
             a, b = b, a
-        for node in clusters[b]:
-            cluster_of[node] = a
-        clusters[a] += clusters.pop(b)
+        for node in members[b]:
+            owner[node] = a
+        members[a] += members.pop(b)
         for other, count in links.pop(b).items():
             del links[other][b]
             if other != a:
                 links[a][other] = links[other][a] = links[a].get(other, 0) + count
-    return [cluster for cluster in clusters.values() if len(cluster) > 1]
+    cluster_of[ends] = [owner[node] for node in ends]
+    return cluster_of
 
 
-_LINKAGES: dict[str, Callable[[list[Edge]], list[list[Node]]]] = {"single": _connected, "complete": _tight}
+_LINKAGES: dict[str, Callable[[int, Edges], Array]] = {"single": _connected, "complete": _tight}
 LINKAGES: tuple[str, ...] = tuple(_LINKAGES)
-
-
-class _Describer:
-    """Writes the evidence of one drop."""
-
-    def __init__(self, members: Members, pairs: Pairs, terms: int, known: Iterable[DuplicateGroup]) -> None:
-        self._members, self._pairs, self._same_as = members, pairs, pairs.same_as
-        self._known = {(group.kept, drop.conversation_id): drop for group in known for drop in group.dropped}
-        self._terms = shared_terms(pairs.vocabulary, terms) if terms else None
-        self._keys = pairs.left * len(pairs.same_as) + pairs.right
-        self._texts: dict[int, str] = {}
-        self._measured: dict[tuple[int, int], float] = {}
-        self._shared = lru_cache(maxsize=16)(self._compare)  # the copies of one text come one after another
-
-    def prepare(self, drops: Sequence[tuple[int, int]]) -> None:
-        """Read the texts of those (kept, dropped) that are not known, all at once; and compute the similarities of
-        those that are in one group but no pair."""
-        fresh = [drop for drop in drops if self._ids(*drop) not in self._known]
-        missing = [drop for drop in fresh if self._similarity(*drop) is None]
-        wanted = sorted({place for drop in (fresh if self._terms else missing) for place in drop})
-        self._texts = dict(zip(wanted, self._members.texts(wanted), strict=True))
-        texts = ((self._texts[kept], self._texts[dropped]) for kept, dropped in missing)
-        measured = cosines(texts, self._pairs.vocabulary, self._pairs.weights)
-        self._measured = dict(zip(missing, measured, strict=True))
-
-    def __call__(self, kept: int, dropped: int) -> Duplicate:
-        """Describe why `dropped` is a duplicate of `kept`."""
-        if found := self._known.get(self._ids(kept, dropped)):
-            return found
-        similarity = self._similarity(kept, dropped)
-        if similarity is None:
-            similarity = self._measured[kept, dropped]
-        name = self._members.ids[dropped]
-        if not self._terms:
-            return Duplicate(conversation_id=name, similarity=similarity)
-        exact, terms = self._shared(self._texts[kept], self._texts[dropped], similarity)
-        return Duplicate(conversation_id=name, similarity=similarity, exact=exact, terms=terms)
-
-    def _ids(self, kept: int, dropped: int) -> tuple[str, str]:
-        return self._members.ids[kept], self._members.ids[dropped]
-
-    def _compare(self, a: str, b: str, similarity: float) -> tuple[bool, tuple[str, ...]]:
-        """Whether two texts are the same but for typography, and the rare terms that both have."""
-        exact = similarity == 1.0 and normalise(a) == normalise(b)
-        return exact, self._terms(a, b) if self._terms else ()
-
-    def _similarity(self, kept: int, dropped: int) -> float | None:
-        """The stored similarity; None where two of a group are no pair."""
-        left, right = sorted((int(self._same_as[kept]), int(self._same_as[dropped])))
-        if left == right:
-            return 1.0
-        key = left * len(self._same_as) + right
-        place = int(self._keys.searchsorted(key))
-        found = place < len(self._keys) and self._keys[place] == key
-        return float(self._pairs.similarity[place]) if found else None

@@ -57,10 +57,19 @@ class Search:
         """
         if np.array_equal(numbers, self.numbers):
             return self.pairs
+        return restrict(self.pairs, self.places(numbers))
+
+    def places(self, numbers: Array) -> Array:
+        """Where these texts stand.
+
+        Raises:
+            ValueError: one of them was not searched.
+        """
         if len(lacking := self.lacks(numbers)):
             raise ValueError(f"{len(lacking)} texts were not searched, such as {lacking[0]}")
-        order = np.argsort(self.numbers)
-        return restrict(self.pairs, order[np.searchsorted(self.numbers, numbers, sorter=order)])
+        order = np.argsort(self.numbers, kind="stable")  # most are in order already
+        found: Array = order[np.searchsorted(self.numbers, numbers, sorter=order)]
+        return found
 
     def lacks(self, numbers: Array) -> Array:
         """Which of these were not searched, in their order."""
@@ -186,11 +195,11 @@ def restrict(pairs: Pairs, places: Array) -> Pairs:
     classes, first, inverse = np.unique(pairs.same_as[places], return_index=True, return_inverse=True)
     position = np.full(len(pairs.same_as), -1)
     position[classes] = first
-    ends = np.sort(np.stack([position[pairs.left], position[pairs.right]]), axis=0)
-    kept = np.flatnonzero(ends[0] >= 0) if len(pairs) else np.empty(0, np.int64)
-    kept = kept[np.lexsort((ends[1][kept], ends[0][kept]))]
+    kept = np.flatnonzero((position[pairs.left] >= 0) & (position[pairs.right] >= 0))
+    low, high = np.sort(np.stack([position[pairs.left[kept]], position[pairs.right[kept]]]), axis=0)
+    order = np.lexsort((high, low))
     return replace(
-        pairs, same_as=first[inverse], left=ends[0][kept], right=ends[1][kept], similarity=pairs.similarity[kept]
+        pairs, same_as=first[inverse], left=low[order], right=high[order], similarity=pairs.similarity[kept[order]]
     )
 
 

@@ -117,11 +117,10 @@ def _deduplicate_run(
     left = inside[~np.isin(inside, np.array(list(removed.values()), np.int64))]
     found, told = search_run(store, settings, left, texts)
     # A group of an earlier dedup must not hide who would win now: only verdicts rank, not the old groups
-    Regrouping(store, settings, found, left, roster, texts).run()
+    counts = Regrouping(store, settings, found, left, roster, texts).run()
     pairs = found.among(left)
-    groups, dropped, exact = store.numbered.count_duplicates()
     return Deduplicated(
-        Dropped(conversations=len(inside), groups=groups, dropped=dropped, exact=exact),
+        counts.model_copy(update={"conversations": len(inside)}),
         tuple(matches),
         _facts(settings, pairs, measure_nearness(pairs, settings.min_similarity, *roster.categories(left)), against),
         tuple(dict.fromkeys((*told, *short))),

@@ -2,8 +2,8 @@
 
 A group depends on the conversations that pairs connect with its own, on their ranks, and on the settings. So where the
 settings are those of the last dedup, only what is connected with a conversation that came, went or changed its rank is
-grouped again; everything else is grouped as it was. What is written is the difference, in one transaction with what the
-next dedup compares with.
+grouped again; everything else is grouped as it was. Who stays for whom is an array of numbers, and what is read and
+written is the difference, in one transaction with what the next dedup compares with.
 
 The surprising thing: evidence of drops that another threshold or linkage undid is put aside and not thrown away, so
 that trying one and going back costs no second reading of the texts. Loads numpy: import it late.
@@ -11,18 +11,19 @@ that trying one and going back costs no second reading of the texts. Loads numpy
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safetyqc.dedup.groups import Members, connected_with, group_members
-from safetyqc.dedup.search import restrict
+from safetyqc.dedup.evidence import describe
+from safetyqc.dedup.groups import connected_with, dropped_of, stay_of
 from safetyqc.dedup.vocabulary import vocabulary_hash
+from safetyqc.findings import Dropped
 from safetyqc.pipeline.packing import pack, unpack
-from safetyqc.records import Duplicate, DuplicateGroup
+from safetyqc.store.numbered import drop_key, of_drop_key
 
 if TYPE_CHECKING:
     from safetyqc.config import DedupSettings
@@ -32,9 +33,15 @@ if TYPE_CHECKING:
     from safetyqc.pipeline.searching import Texts
     from safetyqc.store import Store
 
-_GROUPED, _ASIDE, _FORMAT = "grouped", "evidence", 1
-Drops = dict[str, tuple[str, Duplicate]]
-"""For each dropped id the one kept, and the evidence."""
+_GROUPED, _ASIDE, _FORMAT = "grouped", "evidence", 2
+
+
+@dataclass
+class _Evidence:
+    """What is written of drops, by their keys; `exact` are the keys of those that are the same text."""
+
+    bodies: dict[int, str]
+    exact: set[int]
 
 
 @dataclass(frozen=True)
@@ -48,55 +55,104 @@ class Regrouping:
     roster: Roster
     texts: Texts
 
-    def run(self) -> None:
-        """Group what has to be grouped again, and write what changed."""
-        if self._last is None:
-            self._write(None, self._drops(self.numbers, ()))
-        elif not self._is_same_measure:
-            self._write(self._all_drops(), self._drops(self.numbers, ()))
-        elif self._last[0]["policy"] == self._policy and not len(self.found.lacks(self._last[1]["numbers"])):
-            self._group_touched(self._last[1])
-        else:
-            self._group_all()
-
-    def _group_touched(self, before: Mapping[str, Array]) -> None:
-        """Group again what is connected with anything that changed, now or at the last dedup."""
-        changed = _changed(before, self._now)
-        if not len(changed):
-            return
-        everybody = np.union1d(self.numbers, before["numbers"])
-        pairs = self.found.among(everybody).at_least(self.settings.min_similarity)
-        touched = everybody[connected_with(pairs, np.searchsorted(everybody, changed))]
-        names = self.store.numbered.names(touched.tolist()).values()
-        old = _as_drops(self.store.numbered.duplicates(names))
-        self._write(old, self._drops(touched[np.isin(touched, self.numbers)], old.values()))
-
-    def _group_all(self) -> None:
-        """Group everything by another policy, with the evidence of the last one and of those before it."""
-        old, aside = self._all_drops(), self._put_aside()
-        new = self._drops(self.numbers, [*aside, *old.values()])
-        undone = [*(drop for drop in aside if new.get(drop[1].conversation_id) != drop),
-                  *(drop for name, drop in old.items() if new.get(name) != drop)]  # fmt: skip
-        self._write(old, new, {_ASIDE: self._pack_aside(undone)})
-
-    def _drops(self, numbers: Array, known: Iterable[tuple[str, Duplicate]]) -> Drops:
-        """Group these conversations; of those without a near one or a copy nothing is read."""
-        settings = self.settings
-        pairs = self.found.among(numbers).at_least(settings.min_similarity)
-        met = np.bincount(pairs.same_as, minlength=len(numbers)) > 1
-        met[pairs.left] = met[pairs.right] = True
-        places = np.flatnonzero(met[pairs.same_as])
-        pairs, numbers = restrict(pairs, places), numbers[places]
-        names = self.store.numbered.names(numbers.tolist())
-        members = Members(
-            [names[number] for number in numbers.tolist()],
-            lambda wanted: self.texts.of(numbers[np.array(wanted, np.int64)]),
-            self.roster.ranks(numbers).__getitem__,
-            self.roster.planned_categories(numbers) if settings.within_category else None,
+    def run(self) -> Dropped:
+        """Group what has to be grouped again, write what changed, and count what there is then."""
+        stays = self._stays()
+        dropped = dropped_of(np.searchsorted(self.numbers, stays))
+        now = drop_key(stays[dropped], self.numbers[dropped])
+        gone, fresh, exact = None, now, np.empty(0, np.int64)
+        if self._last and self._is_same_measure:
+            before = self._last[1]
+            was = np.flatnonzero(before["stays"] != before["numbers"])
+            then = drop_key(before["stays"][was], before["numbers"][was])
+            gone, fresh = np.setdiff1d(then, now, assume_unique=True), np.setdiff1d(now, then, assume_unique=True)
+            exact = np.setdiff1d(before["exact"], gone, assume_unique=True)
+        packed, aside = dict[str, bytes](), _Evidence({}, set())
+        if gone is not None and not self._is_same_policy:
+            aside = self._put_aside()
+            packed[_ASIDE] = self._pack_aside(aside, fresh, gone, before["exact"])
+        found = self._evidence(fresh, aside)
+        exact = np.union1d(exact, np.array(sorted(found.exact), np.int64))
+        head = {"format": _FORMAT, "measure": self._measure, "policy": self._policy, "drops": [len(now), _last(now)]}
+        packed[_GROUPED] = pack(head, {**self._now, "stays": stays, "exact": exact})
+        kept, own = of_drop_key(fresh)
+        names = self.store.numbered.names(np.union1d(kept, own).tolist())
+        self.store.change_duplicates(
+            None if gone is None else gone.tolist(),
+            (
+                (key, names[number], names[one], found.bodies[key])
+                for key, one, number in zip(fresh.tolist(), kept.tolist(), own.tolist(), strict=True)
+            ),
+            packed,
         )
-        similarity, linkage = settings.min_similarity, settings.linkage
-        groups = group_members(members, pairs, min_similarity=similarity, linkage=linkage, known=_as_groups(known))
-        return _as_drops((group.kept, drop) for group in groups for drop in group.dropped)
+        groups = len(np.unique(stays[dropped]))
+        return Dropped(conversations=len(self.numbers), groups=groups, dropped=len(now), exact=len(exact))
+
+    # ---- who stays ----------------------------------------------------------------------------------------------
+
+    def _stays(self) -> Array:
+        """For each conversation the number of the one that stays for it."""
+        if not self._last or not self._is_same_policy or len(self.found.lacks(self._last[1]["numbers"])):
+            return self._grouped(self.numbers)
+        before = self._last[1]
+        stays = self.numbers.copy()
+        _, then, here = np.intersect1d(before["numbers"], self.numbers, assume_unique=True, return_indices=True)
+        stays[here] = before["stays"][then]
+        changed = _changed(before, self._now)
+        if len(changed):
+            pairs = self.found.pairs.at_least(self.settings.min_similarity)
+            touched = self.found.numbers[connected_with(pairs, self.found.places(changed))]
+            touched = np.intersect1d(touched, self.numbers, assume_unique=True)
+            stays[np.searchsorted(self.numbers, touched)] = self._grouped(touched)
+        return stays
+
+    def _grouped(self, numbers: Array) -> Array:
+        """Group these conversations, whatever was before."""
+        pairs = self.found.among(numbers).at_least(self.settings.min_similarity)
+        places = self.roster.places(numbers)
+        best_first = np.lexsort((numbers, -self.roster.mean[places], -self.roster.verdict[places]))
+        order, categories = np.argsort(best_first), self.roster.category[places]
+        within = categories if self.settings.within_category else None
+        found: Array = numbers[stay_of(pairs, linkage=self.settings.linkage, order=order, categories=within)]
+        return found
+
+    # ---- why the others do not ----------------------------------------------------------------------------------
+
+    def _evidence(self, keys: Array, known: _Evidence) -> _Evidence:
+        """Evidence of these drops: what is known, and for all others what their texts say."""
+        found = _Evidence({key: known.bodies[key] for key in keys.tolist() if key in known.bodies}, set())
+        found.exact = known.exact & found.bodies.keys()
+        missing = keys[~np.isin(keys, np.array(list(found.bodies), np.int64))]
+        kept, own = (self.found.places(numbers) for numbers in of_drop_key(missing))
+        names = self.store.numbered.names(self.found.numbers[own].tolist())
+        drops = describe(
+            self.found.pairs, kept, own, [names[number] for number in self.found.numbers[own].tolist()],
+            lambda places: self.texts.of(self.found.numbers[places]),
+        )  # fmt: skip
+        for key, drop in zip(missing.tolist(), drops, strict=True):
+            found.bodies[key] = drop.model_dump_json()
+            if drop.exact:
+                found.exact.add(key)
+        return found
+
+    def _put_aside(self) -> _Evidence:
+        """Evidence that was put aside, by the same measure."""
+        head, arrays = unpack(self.store.packed(_ASIDE), _FORMAT) or ({}, {})
+        if head.get("measure") != self._measure:
+            return _Evidence({}, set())
+        bodies = dict(zip(arrays["keys"].tolist(), arrays["bodies"].tobytes().decode().splitlines(), strict=True))
+        return _Evidence(bodies, set(arrays["exact"].tolist()))
+
+    def _pack_aside(self, aside: _Evidence, fresh: Array, gone: Array, exact: Array) -> bytes:
+        """What is put aside once these drops are there and those are gone."""
+        bodies = {**aside.bodies, **self.store.numbered.drops(gone.tolist())}
+        for key in fresh.tolist():
+            bodies.pop(key, None)
+        keys = np.array(list(bodies), np.int64)
+        same = np.intersect1d(np.union1d(np.array(sorted(aside.exact), np.int64), exact), keys)
+        lines = np.frombuffer("\n".join(bodies.values()).encode(), np.uint8)
+        head = {"format": _FORMAT, "measure": self._measure}
+        return pack(head, {"keys": keys, "bodies": lines, "exact": same})
 
     # ---- what the last dedup left -------------------------------------------------------------------------------
 
@@ -104,11 +160,7 @@ class Regrouping:
     def _last(self) -> tuple[dict[str, Any], dict[str, Array]] | None:
         """What the last dedup grouped, and how; None where the stored groups are not those that it made."""
         found = unpack(self.store.packed(_GROUPED), _FORMAT)
-        return found if found and found[0]["dropped"] == self._stored_drops else None
-
-    @cached_property
-    def _stored_drops(self) -> int:
-        return self.store.numbered.count_duplicates()[1]
+        return found if found and found[0]["drops"] == list(self.store.numbered.count_drops()) else None
 
     @cached_property
     def _measure(self) -> list[Any]:
@@ -119,9 +171,13 @@ class Regrouping:
     def _policy(self) -> list[Any]:
         return [self.settings.min_similarity, self.settings.linkage, self.settings.within_category]
 
-    @property
+    @cached_property
     def _is_same_measure(self) -> bool:
         return self._last is not None and self._last[0]["measure"] == self._measure and not self.settings.refit
+
+    @property
+    def _is_same_policy(self) -> bool:
+        return self._last is not None and self._is_same_measure and self._last[0]["policy"] == self._policy
 
     @cached_property
     def _now(self) -> dict[str, Array]:
@@ -130,31 +186,9 @@ class Regrouping:
             "numbers": self.numbers, "verdict": self.roster.verdict[places], "mean": self.roster.mean[places],
         }  # fmt: skip
 
-    def _all_drops(self) -> Drops:
-        return _as_drops(self.store.numbered.duplicates())
 
-    def _put_aside(self) -> list[tuple[str, Duplicate]]:
-        """Evidence that was put aside, by the same measure."""
-        head, arrays = unpack(self.store.packed(_ASIDE), _FORMAT) or ({}, {})
-        if head.get("measure") != self._measure:
-            return []
-        groups = map(DuplicateGroup.model_validate_json, arrays["groups"].tobytes().splitlines())
-        return [(group.kept, drop) for group in groups for drop in group.dropped]
-
-    def _pack_aside(self, drops: Iterable[tuple[str, Duplicate]]) -> bytes:
-        lines = "\n".join(group.model_dump_json() for group in _as_groups(drops)).encode()
-        return pack({"format": _FORMAT, "measure": self._measure}, {"groups": np.frombuffer(lines, np.uint8)})
-
-    def _write(self, old: Drops | None, new: Drops, packed: Mapping[str, bytes] | None = None) -> None:
-        """Write the drops that are other than before, and take away those that are none any more (None: all)."""
-        before = old or {}
-        fresh = [drop for name, drop in new.items() if before.get(name) != drop]
-        number_of = self.store.numbered.numbers({name for kept, drop in fresh for name in (kept, drop.conversation_id)})
-        rows = [(kept, number_of[kept], drop, number_of[drop.conversation_id]) for kept, drop in fresh]
-        gone = None if old is None else [name for name, drop in before.items() if new.get(name) != drop]
-        untouched = 0 if old is None else self._stored_drops - len(old)
-        head = {"format": _FORMAT, "measure": self._measure, "policy": self._policy, "dropped": untouched + len(new)}
-        self.store.change_duplicates(gone, rows, {_GROUPED: pack(head, self._now), **(packed or {})})
+def _last(keys: Array) -> int:
+    return int(keys.max(initial=0))
 
 
 def _changed(before: Mapping[str, Array], now: Mapping[str, Array]) -> Array:
@@ -164,14 +198,3 @@ def _changed(before: Mapping[str, Array], now: Mapping[str, Array]) -> Array:
     other = (before["verdict"][then] != now["verdict"][there]) | (before["mean"][then] != now["mean"][there])
     changed: Array = np.union1d(moved, now["numbers"][there[other]])
     return changed
-
-
-def _as_drops(rows: Iterable[tuple[str, Duplicate]]) -> Drops:
-    return {drop.conversation_id: (kept, drop) for kept, drop in rows}
-
-
-def _as_groups(drops: Iterable[tuple[str, Duplicate]]) -> list[DuplicateGroup]:
-    members: dict[str, list[Duplicate]] = {}
-    for kept, drop in drops:
-        members.setdefault(kept, []).append(drop)
-    return [DuplicateGroup(kept=kept, dropped=tuple(dropped)) for kept, dropped in members.items()]

@@ -66,16 +66,6 @@ class Roster:
         chosen: Array = np.where(empty[own], seen, own) % len(names)
         return names, chosen
 
-    def planned_categories(self, numbers: Array) -> list[str | None]:
-        """The plan's or the file's category of each of these."""
-        names = (*self.names, None)
-        return [names[code] for code in self.category[self.places(numbers)].tolist()]
-
-    def ranks(self, numbers: Array) -> list[tuple[int, float]]:
-        """What `rank` says of each of these."""
-        places = self.places(numbers)
-        return list(zip(self.verdict[places].tolist(), self.mean[places].tolist(), strict=True))
-
     def inside(self, store: Store) -> Array:
         """Numbers of those that take part: neither planted nor rejected, replaced or turned down."""
         gone = [*store.numbered.rejected(), *store.numbered.numbers(replaced(store.rewrites())).values()]

@@ -15,7 +15,7 @@ from typing import Any
 from safetyqc.records import Conversation, Duplicate, Judgment
 
 _KEPT_BITS = 31
-"""A duplicate's place in its table is the number of the kept one, then its own: read in order, groups are in order."""
+"""Read in the order of their keys, drops stand in groups, and groups in the order of those that they keep."""
 _AT_ONCE = 900
 """Values in one statement; older SQLites take 999."""
 
@@ -74,21 +74,14 @@ class Numbered:
         for found, body in self._reader.execute(sql, (number, judge)):
             yield found, Judgment.model_validate_json(body)
 
-    def count_duplicates(self) -> tuple[int, int, int]:
-        """How many groups the last dedup made, how many it dropped, and how many of those are the same text."""
-        sql = (
-            "SELECT count(DISTINCT kept_id), count(*), coalesce(sum(json_extract(body, '$.exact')), 0) FROM duplicates"
-        )
-        groups, dropped, exact = self._reader.execute(sql).fetchone()
-        return groups, dropped, exact
+    def count_drops(self) -> tuple[int, int]:
+        """How many conversations the last dedup dropped, and the highest key of them (see `drop_key`)."""
+        count, last = self._reader.execute("SELECT count(*), coalesce(max(rowid), 0) FROM duplicates").fetchone()
+        return count, last
 
-    def duplicates(self, dropped: Iterable[str] | None = None) -> Iterator[tuple[str, Duplicate]]:
-        """Drops of the last dedup, each with the id kept: all in their order, or those of these dropped ids."""
-        sql = "SELECT kept_id, body FROM duplicates"
-        every = self._reader.execute(f"{sql} ORDER BY rowid") if dropped is None else ()
-        rows = every if dropped is None else self._each(f"{sql} WHERE dropped_id IN ({{}})", dropped)
-        for kept, body in rows:
-            yield kept, Duplicate.model_validate_json(body)
+    def drops(self, keys: Iterable[int]) -> dict[int, str]:
+        """What is stored of the drops with these keys, as JSON."""
+        return dict(self._each("SELECT rowid, body FROM duplicates WHERE rowid IN ({})", keys))
 
     def nearest_duplicates(self, count: int) -> list[tuple[str, Duplicate]]:
         """The least similar drops of the last dedup, each with the id kept."""
@@ -102,6 +95,11 @@ class Numbered:
             yield from self._reader.execute(sql.format(",".join("?" * len(part))), part)
 
 
-def duplicate_row(kept: str, kept_number: int, drop: Duplicate, number: int) -> tuple[int, str, str, str]:
-    """The row of one drop: its place in the table, its id, the id kept, and the evidence."""
-    return kept_number << _KEPT_BITS | number, drop.conversation_id, kept, drop.model_dump_json()
+def drop_key(kept: Any, number: Any) -> Any:
+    """The place of a drop in its table, by the number of the one kept, then by its own: integers, or arrays of them."""
+    return kept << _KEPT_BITS | number
+
+
+def of_drop_key(key: Any) -> tuple[Any, Any]:
+    """The number of the one kept, and that of the one dropped: of one key, or of an array of them."""
+    return key >> _KEPT_BITS, key & ((1 << _KEPT_BITS) - 1)

@@ -34,7 +34,7 @@ from safetyqc.records import (
 )
 from safetyqc.store.batches import Batch, BatchAnswer
 from safetyqc.store.file import FILE_NAME, FORMAT, connect, existing, explain, lock_run, make_file
-from safetyqc.store.numbered import Numbered, duplicate_row
+from safetyqc.store.numbered import Numbered
 from safetyqc.store.writer import Writer
 
 R = TypeVar("R", bound=Record)
@@ -230,18 +230,19 @@ class Store:
 
     def change_duplicates(
         self,
-        gone: Iterable[str] | None,
-        drops: Iterable[tuple[str, int, Duplicate, int]],
+        gone: Iterable[int] | None,
+        drops: Iterable[tuple[int, str, str, str]],
         packed: Mapping[str, bytes],
     ) -> None:
-        """Take away the drops of these ids (None for all), put these in, and remember packed arrays, all together.
+        """Take away the drops with these keys (None for all), put these in, and remember packed arrays, all together.
 
-        A drop comes as the id and the number of the one kept, the drop, and its number.
+        A drop comes as its key (`numbered.drop_key`), its id, the id of the one kept, and the `Duplicate` as JSON.
         """
-        delete = "DELETE FROM duplicates" if gone is None else "DELETE FROM duplicates WHERE dropped_id = ?"
-        rows = [duplicate_row(*drop) for drop in drops]
+        delete = "DELETE FROM duplicates" if gone is None else "DELETE FROM duplicates WHERE rowid = ?"
         insert = "INSERT OR REPLACE INTO duplicates (rowid, dropped_id, kept_id, body) VALUES (?, ?, ?, ?)"
-        statements = [(delete, [()] if gone is None else [(name,) for name in gone]), (insert, rows)]
+        statements: list[tuple[str, list[tuple[Any, ...]]]] = [
+            (delete, [()] if gone is None else [(key,) for key in gone]), (insert, list(drops)),
+        ]  # fmt: skip
         for name, body in packed.items():
             statements += _packed_rows(name, body)
         self._open_writer().put_all(statements).result()

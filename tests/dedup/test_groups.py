@@ -242,18 +242,6 @@ def test_default_threshold_lies_between_unrelated_and_edited_texts():
     assert 0.5 < DEFAULT_MIN_SIMILARITY < 0.9
 
 
-def test_evidence_of_an_earlier_grouping_is_taken_for_drops_that_are_still_the_same():
-    items = [conversation(str(n), text) for n, text in enumerate([ENGLISH[0], ENGLISH[0] + " Yes.", CHINESE[0]])]
-    first = group_duplicates(items)
-    (group,) = first.groups
-    told = group.model_copy(update={"dropped": (group.dropped[0].model_copy(update={"terms": ("told", "before")}),)})
-    again = group_pairs(items, first.pairs, min_similarity=0.8, known=[told])
-    assert again.groups == (told,)
-    other = group_pairs(items, first.pairs, min_similarity=0.8, known=[told], rank=lambda c: c.id)
-    assert other.groups[0].kept == "1"
-    assert "told" not in other.groups[0].dropped[0].terms
-
-
 def test_by_characters_a_drop_names_runs_that_do_not_overlap():
     texts = [*ENGLISH, ENGLISH[0].replace("tonight", "tonigth")]
     pairs = find_pairs(texts, 0.3, analyzer="char")

@@ -288,7 +288,7 @@ def test_drops_that_stay_are_not_written_again(indexed: Growing, monkeypatch: py
 
     def noted(gone: Any, drops: Any, packed: Any) -> None:
         drops = list(drops)
-        written.extend(drop.conversation_id for _, _, drop, _ in drops)
+        written.extend(dropped for _, dropped, _, _ in drops)
         change(gone, drops, packed)
 
     monkeypatch.setattr(indexed.store, "change_duplicates", noted)
