@@ -312,12 +312,18 @@ def run(way: str, base: str, options: argparse.Namespace) -> Figures:
     return Figures(**json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout))
 
 
+def _ways(text: str) -> list[str]:
+    if unknown := set(text.split(",")) - WAYS.keys():
+        raise argparse.ArgumentTypeError(f"no way {', '.join(sorted(unknown))}: some of {','.join(WAYS)}")
+    return text.split(",")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=2000)
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--latency", type=float, default=0.0)
-    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--ways", type=_ways, default=list(WAYS), help=f"some of {','.join(WAYS)}")
     parser.add_argument("--growth", type=int, default=0, metavar="STEP", help="print memory after every STEP calls")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--base", help=argparse.SUPPRESS)
@@ -342,7 +348,7 @@ def compare(options: argparse.Namespace) -> None:
         ideal = math.ceil(options.calls / options.in_flight) * options.latency
         print(f"{options.calls:,} calls, {options.in_flight} in flight, latency {options.latency:g} s")
         print(f"{'way':16}{'calls/s':>9}{'wall s':>9}{'wall/ideal':>12}{'CPU ms/call':>13}{'RSS MB':>8}")
-        for way in options.ways.split(","):
+        for way in options.ways:
             figures = run(way, base, options)
             share = f"{figures.wall_s / ideal:12.2f}" if ideal else f"{'-':>12}"
             print(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from safetyqc.dedup.vocabulary import FrozenVocabulary
 
 _AT_ONCE = 1_000
+_MOST_REMEMBERED = 500_000
 
 
 def describe(
@@ -125,14 +126,15 @@ def shared_terms(vocabulary: FrozenVocabulary, count: int = 5) -> Callable[[str,
     `char` it is a run of characters, and no two of them overlap.
     """
 
-    @lru_cache(maxsize=200_000)
-    def idf(term: str) -> float:
-        return vocabulary.idf(term)
-
+    rarity: dict[str, float] = {}
     terms_of = lru_cache(maxsize=64)(_words if vocabulary.analyzer == "word" else _runs)
 
     def name(a: str, b: str) -> tuple[str, ...]:
-        rarest = sorted(terms_of(a) & terms_of(b), key=lambda term: (-idf(term), term))
+        shared = terms_of(a) & terms_of(b)
+        if len(rarity) > _MOST_REMEMBERED:
+            rarity.clear()
+        rarity.update((term, -vocabulary.idf(term)) for term in shared if term not in rarity)
+        rarest = [term for _, term in sorted([(rarity[term], term) for term in shared])]
         if vocabulary.analyzer == "char":
             return tuple(islice(_apart(rarest), count))
         return tuple(term.replace(" ", "") for term in rarest[:count])
@@ -142,12 +144,9 @@ def shared_terms(vocabulary: FrozenVocabulary, count: int = 5) -> Callable[[str,
 
 def _words(text: str) -> frozenset[str]:
     words = tokens(text)
-    if text.isascii():
-        return frozenset(words)
-    lone = [_is_lone(word) for word in words]
-    names = {word for word, is_lone in zip(words, lone, strict=True) if not is_lone}
-    pairs = zip(pairwise(words), pairwise(lone), strict=True)
-    return frozenset(names | {f"{a} {b}" for (a, b), both in pairs if all(both)})
+    names = frozenset(words)
+    lone = frozenset() if text.isascii() else frozenset(filter(_is_lone, names))
+    return (names - lone).union([f"{a} {b}" for a, b in pairwise(words) if a in lone and b in lone]) if lone else names
 
 
 def _runs(text: str) -> frozenset[str]:
@@ -164,6 +163,5 @@ def _apart(runs: Iterable[str]) -> Iterator[str]:
         seen |= neighbours
 
 
-@lru_cache(maxsize=100_000)
 def _is_lone(word: str) -> bool:
     return len(word) == 1 and not word.isascii() and character_class(ord(word)) == LONE

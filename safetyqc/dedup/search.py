@@ -218,18 +218,16 @@ def _rows_from(rows: Rows, first: int) -> Rows:
 
 
 def _beside(known: Pairs, same_as: Array, found: Found) -> Pairs:
-    """Put pairs of texts beside the known ones."""
+    """Put pairs of texts between the known ones, which are in order already."""
     similarity = np.minimum(np.round(found.cosine, 6), 1.0)
-    near = similarity >= known.min_similarity - 1e-9
-    left, right = found.left[near], found.right[near]
-    columns = [
-        np.concatenate([known.left, np.minimum(left, right)]),
-        np.concatenate([known.right, np.maximum(left, right)]),
-        np.concatenate([known.similarity, similarity[near]]),
-    ]
-    order = np.lexsort((columns[1], columns[0]))
-    left, right, similarity = (column[order] for column in columns)
-    return replace(known, same_as=same_as, left=left, right=right, similarity=similarity)
+    near = np.flatnonzero(similarity >= known.min_similarity - 1e-9)
+    low, high = np.sort(np.stack([found.left[near], found.right[near]]), axis=0)
+    order = np.lexsort((high, low))
+    low, high, similarity, size = low[order], high[order], similarity[near[order]], len(same_as)
+    at = np.searchsorted(known.left * size + known.right, low * size + high)
+    columns = ((known.left, low), (known.right, high), (known.similarity, similarity))
+    left, right, together = (np.insert(old, at, new) for old, new in columns)
+    return replace(known, same_as=same_as, left=left, right=right, similarity=together)
 
 
 _COLUMNS = ("numbers", "same_as", "left", "right", "millionths")

@@ -141,7 +141,7 @@ class StoredIndex:
         if found != index._made_for():
             return None
         files = [Written(**one) for one in segments]
-        if not all(file.is_still_at(folder) for file in files):
+        if not all(in_order(index._worker.workers, lambda file: file.is_still_at(folder), files)):
             return None
         index._segments = [(file, Segment.restored(map_arrays(folder / file.name))) for file in files]
         return index

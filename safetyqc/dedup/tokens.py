@@ -87,8 +87,8 @@ def tokens(text: str, analyzer: Analyzer = "word") -> list[str]:
 
     Text without a letter or digit has none; by characters, neither has one shorter than three of them.
     """
-    if analyzer == "word":
-        return normalise(text).translate(_SPACED).split()
+    if analyzer == "word":  # quotes and white space, which `normalise` folds too, only end words
+        return (text.lower() if text.isascii() else foldable(text)).translate(_SPACED).split()
     said = characters(text)
     return [said[start : start + GRAM] for start in range(len(said) - GRAM + 1)]
 

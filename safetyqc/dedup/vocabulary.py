@@ -53,8 +53,10 @@ class FrozenVocabulary:
 
     def idf(self, feature: str) -> float:
         """Inverse document frequency of one feature as `tokens.features` names it."""
-        frequency = self.frequencies_of(np.array([feature_hash(feature, self.analyzer)], np.uint64))[0]
-        return float(smooth_idf(np.array([frequency]), self.texts)[0])
+        wanted = np.uint64(feature_hash(feature, self.analyzer))
+        place = int(self.hashes.searchsorted(wanted))
+        known = place < len(self.hashes) and self.hashes[place] == wanted
+        return math.log((1 + self.texts) / (1 + (int(self.frequencies[place]) if known else 1))) + 1
 
     def to_bytes(self) -> bytes:
         """Pack into compressed bytes, to be stored with a run."""
