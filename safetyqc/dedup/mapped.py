@@ -92,4 +92,5 @@ def _aligned(size: int) -> int:
 
 
 def _checksum(path: Path) -> int:
-    return zlib.crc32(memoryview(np.memmap(path, np.uint8, mode="r")))  # half the time of reading it in pieces
+    mapped: Any = np.memmap(path, np.uint8, mode="r")  # half the time of reading it in pieces
+    return zlib.crc32(mapped)
