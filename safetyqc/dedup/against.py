@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from safetyqc.dedup.evidence import shared_terms
 from safetyqc.dedup.groups import compared_text
-from safetyqc.dedup.pairs import BackendName, check_similarity, choose_backend, join
+from safetyqc.dedup.pairs import BackendName, characters_of, check_similarity, choose_backend, join
 from safetyqc.dedup.tokens import tokens
 from safetyqc.records import Conversation
 from safetyqc.references import Reference
@@ -118,7 +118,7 @@ def _near_units(
 
     units = theirs + ours
     texts = [unit.text for unit in units]
-    worker = choose_backend(backend, sum(map(len, texts)))
+    worker = choose_backend(backend, characters_of(texts))
     vectors = vectorise(texts, worker, weights=weights, apart=len(theirs), limit_bytes=limit_bytes)
     apart = int(vectors.texts.searchsorted(len(theirs)))
     found = join(vectors.rows, vectors.groups, worker, min_similarity, apart=apart, limit_bytes=limit_bytes)

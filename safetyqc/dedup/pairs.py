@@ -127,6 +127,16 @@ def would_compile(characters: float = float("inf")) -> bool:
     return characters > _PLAIN_CHARACTERS and importlib.util.find_spec("numba") is not None
 
 
+def characters_of(texts: Sequence[str]) -> int:
+    """How long texts are together, counted as far as the choice of a backend depends on it."""
+    total = 0
+    for text in texts:
+        total += len(text)
+        if total > _PLAIN_CHARACTERS:
+            break
+    return total
+
+
 def choose_backend(name: str, characters: int, analyzer: Analyzer = "word") -> Backend:
     """Load a backend; `auto` takes the compiled one when the texts are long enough to repay loading it."""
     if name == "auto":
@@ -153,7 +163,8 @@ def find_pairs(
     `analyzer` is what the texts are split into: words and pairs of them, or runs of three and four characters.
     `weights="tf"` makes similarities independent of the corpus; a `vocabulary` makes them those of the corpus that it
     was frozen with. `memory_mb` bounds vectors, index and result by using temporary files and working in blocks; the
-    texts themselves and 36 to 72 bytes a different feature come on top. `margin` (t - s above) changes the time only.
+    texts themselves, where they are a list, and 36 to 72 bytes a different feature come on top. `margin` (t - s above)
+    changes the time only.
 
     Raises:
         UserError: a threshold outside 0..1, an unknown backend, a vocabulary of the other analyzer, or more pairs than
@@ -165,7 +176,7 @@ def find_pairs(
         raise UserError(what, fix="count it anew")
     from safetyqc.dedup.vectors import vectorise
 
-    worker = choose_backend(backend, sum(map(len, texts)), analyzer)
+    worker = choose_backend(backend, characters_of(texts), analyzer)
     limit = memory_mb * 1e6 if memory_mb else float("inf")
     vectors = vectorise(texts, worker, weights=weights, vocabulary=vocabulary, limit_bytes=limit)
     found = join(vectors.rows, vectors.groups, worker, min_similarity, limit_bytes=limit, margin=margin)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from safetyqc.dedup.pairs import BackendName, Pairs, choose_backend, find_pairs, join
+from safetyqc.dedup.pairs import BackendName, Pairs, characters_of, choose_backend, find_pairs, join
 from safetyqc.dedup.rows import Array, Found, Rows
 from safetyqc.dedup.vocabulary import UNREADABLE, vocabulary_hash
 from safetyqc.errors import UserError
@@ -177,7 +177,7 @@ def extend(
     order = np.concatenate([old, before.lacks(np.asarray(numbers, np.int64))])
     ordered = [texts[place[number]] for number in order.tolist()]
     known, limit = before.among(old), memory_mb * 1e6 if memory_mb else float("inf")
-    worker = choose_backend(backend, sum(map(len, texts)), known.vocabulary.analyzer)
+    worker = choose_backend(backend, characters_of(texts), known.vocabulary.analyzer)
     vectors = vectorise(ordered, worker, weights=known.weights, vocabulary=known.vocabulary, limit_bytes=limit)
     rows, apart = vectors.rows, int(vectors.texts.searchsorted(len(old)))
     parts = []

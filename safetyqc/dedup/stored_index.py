@@ -29,7 +29,7 @@ import numpy as np
 from safetyqc.dedup.mapped import Written, map_arrays, write_arrays
 from safetyqc.dedup.pairs import MARGIN, choose_backend, most_pairs, too_many_pairs
 from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Tails, bounds_of, cuts_of
-from safetyqc.dedup.vectors import Backend, Weights, features_of, in_order
+from safetyqc.dedup.vectors import Backend, Weights, features_of, in_order, is_held, text_blocks
 from safetyqc.dedup.vocabulary import FrozenVocabulary, smooth_idf, vocabulary_hash
 from safetyqc.files import replacing
 from safetyqc.text import normalise
@@ -41,7 +41,6 @@ _BUILT_BYTES = 60
 _MERGED_BYTES = 100
 _SMALL = 12
 """Segments of less than half the largest size; one more, and the smallest of them are merged."""
-_BLOCK_CHARACTERS = 1_000_000
 _AT_ONCE = 2048
 
 
@@ -159,11 +158,11 @@ class StoredIndex:
             UserError: more pairs than memory allows.
             OutputError: a segment cannot be written.
         """
-        first_of = _first_equal(texts)
+        first_of = _first_equal(texts) if is_held(texts) else np.arange(len(texts))
         leaders = np.full(len(texts), -1, np.int64)
         found, total = [], 0
         for chunk, counted in self._counted(texts, np.flatnonzero(first_of == np.arange(len(texts)))):
-            counted = _with_prints(counted, [texts[place] for place in chunk])
+            counted = _with_prints(counted, chunk, texts)
             leaders[chunk] = same = self._leaders(counted.fingerprints, places[chunk])
             fresh = same == places[chunk]
             near = self._take(counted.without(~fresh), places[chunk][fresh], search=search)
@@ -204,16 +203,13 @@ class StoredIndex:
     def _counted(self, texts: Sequence[str], chosen: Array) -> Iterator[tuple[Array, Counted]]:
         """Count the chosen texts, as many at a time as one segment takes; each time with which ones they are."""
         most = min(_LARGEST, self.limit_bytes / 4 / _BUILT_BYTES)
-        blocks, waiting, done = list(_blocks(chosen, texts)), list[Counted](), 0
-        firsts = bounds_of(np.array([len(block) for block in blocks], np.int64))
-        count = self._worker.count
-        for number, counted in enumerate(
-            in_order(self._worker.workers, lambda block: count([texts[place] for place in block]), blocks), 1
-        ):
+        waiting, first, last = list[Counted](), 0, 0
+        for counted in in_order(self._worker.workers, self._worker.count, text_blocks(chosen, texts)):
             waiting.append(counted)
-            if number == len(blocks) or sum(len(part.features) for part in waiting) >= most:
-                yield chosen[done : firsts[number]], _joined(waiting)
-                waiting, done = [], int(firsts[number])
+            last += len(counted.bounds) - 1
+            if last == len(chosen) or sum(len(part.features) for part in waiting) >= most:
+                yield chosen[first:last], _joined(waiting)
+                waiting, first = [], last
 
     def _leaders(self, prints: Array, places: Array) -> Array:
         """For each text the first with the same words: an indexed one, or one of these."""
@@ -364,16 +360,13 @@ def _first_equal(texts: Sequence[str]) -> Array:
     return np.fromiter((seen.setdefault(text, place) for place, text in enumerate(texts)), np.int64, len(texts))
 
 
-def _blocks(chosen: Array, texts: Sequence[str]) -> Iterator[Array]:
-    ends = np.cumsum([len(texts[place]) for place in chosen]) // _BLOCK_CHARACTERS
-    yield from (part for part in np.split(chosen, np.flatnonzero(np.diff(ends)) + 1) if len(part))
-
-
-def _with_prints(counted: Counted, texts: list[str]) -> Counted:
+def _with_prints(counted: Counted, chosen: Array, texts: Sequence[str]) -> Counted:
     """Give texts without a word a print too: that of their normalised characters."""
     prints = counted.fingerprints
     for row in np.flatnonzero(~prints.any(axis=1)):
-        digest = hashlib.blake2b(normalise(texts[row]).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        digest = hashlib.blake2b(
+            normalise(texts[chosen[row]]).encode("utf-8", "surrogatepass"), digest_size=16
+        ).digest()
         prints[row] = np.frombuffer(digest, np.uint64)
     return counted
 

@@ -117,14 +117,14 @@ def vectorise(
     Texts with the same words in the same order share a row; texts without any word share one when they are equal after
     normalising. The first `apart` texts never share a row with the others. All copies count in the frequencies.
     With `vocabulary` its idf is used in place of the texts' own. More than `limit_bytes` of counts or of rows go to a
-    temporary file; the table of features (36 to 72 bytes each) stays in memory.
+    temporary file; the table of features (36 to 72 bytes each) stays in memory. Texts that are not in memory (see
+    `is_held`) are read once, in order, and again only where they have no word.
     """
-    first_of = _equal_texts(texts, apart)
+    first_of = _equal_texts(texts, apart) if is_held(texts) else np.arange(len(texts))
     firsts = np.flatnonzero(first_of == np.arange(len(texts)))
     copies = np.bincount(first_of, minlength=len(texts))[firsts].astype(np.int32)
     table, spool, prints, done = backend.table(), Spool(limit_bytes / 4), [_NO_PRINTS], 0
-    blocks = _blocks(firsts, texts)
-    for counted in in_order(backend.workers, lambda block: backend.count([texts[place] for place in block]), blocks):
+    for counted in in_order(backend.workers, backend.count, text_blocks(firsts, texts)):
         size = len(counted.bounds) - 1
         numbers = table.number(counted, copies[done : done + size])
         prints.append(counted.fingerprints)
@@ -153,6 +153,24 @@ def in_order(workers: int, function: Callable[[A], B], items: Iterable[A]) -> It
             waiting += [pool.submit(function, item) for item in islice(remaining, 1)]
 
 
+def is_held(texts: Sequence[str]) -> bool:
+    """Whether texts are in memory, so that looking at them more than once is cheap."""
+    return isinstance(texts, list | tuple)
+
+
+def text_blocks(places: Array, texts: Sequence[str]) -> Iterator[list[str]]:
+    """Read the texts at these places, about a million characters at a time."""
+    block, size = list[str](), 0
+    for place in places.tolist():
+        block.append(text := texts[place])
+        size += len(text)
+        if size >= _BLOCK_CHARACTERS:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
 def _equal_texts(texts: Sequence[str], apart: int) -> Array:
     """For each text, the first equal one, by Python's hash of strings."""
     first_of, seen = np.empty(len(texts), np.int64), dict[str, int]()
@@ -161,18 +179,6 @@ def _equal_texts(texts: Sequence[str], apart: int) -> Array:
             seen.clear()
         first_of[place] = seen.setdefault(text, place)
     return first_of
-
-
-def _blocks(firsts: Array, texts: Sequence[str]) -> Iterator[Array]:
-    """Cut the texts into runs of about a million characters."""
-    start, size = 0, 0
-    for end, place in enumerate(firsts, 1):
-        size += len(texts[place])
-        if size >= _BLOCK_CHARACTERS:
-            yield firsts[start:end]
-            start, size = end, 0
-    if start < len(firsts):
-        yield firsts[start:]
 
 
 def _equal_words(texts: Sequence[str], firsts: Array, prints: Array, apart: int) -> Array:

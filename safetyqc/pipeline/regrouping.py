@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from safetyqc.store import Store
 
 _GROUPED, _ASIDE, _FORMAT = "grouped", "evidence", 2
+_DESCRIBED_AT_ONCE = 20_000
+"""Drops whose texts are in memory together."""
 
 
 @dataclass
@@ -109,10 +111,8 @@ class Regrouping:
     def _grouped(self, numbers: Array) -> Array:
         """Group these conversations, whatever was before."""
         pairs = self.found.among(numbers).at_least(self.settings.min_similarity)
-        places = self.roster.places(numbers)
-        best_first = np.lexsort((numbers, -self.roster.mean[places], -self.roster.verdict[places]))
-        order, categories = np.argsort(best_first), self.roster.category[places]
-        within = categories if self.settings.within_category else None
+        within = self.roster.category[self.roster.places(numbers)] if self.settings.within_category else None
+        order = self.roster.order(numbers)
         found: Array = numbers[stay_of(pairs, linkage=self.settings.linkage, order=order, categories=within)]
         return found
 
@@ -124,15 +124,18 @@ class Regrouping:
         found.exact = known.exact & found.bodies.keys()
         missing = keys[~np.isin(keys, np.array(list(found.bodies), np.int64))]
         kept, own = (self.found.places(numbers) for numbers in of_drop_key(missing))
-        names = self.store.numbered.names(self.found.numbers[own].tolist())
-        drops = describe(
-            self.found.pairs, kept, own, [names[number] for number in self.found.numbers[own].tolist()],
-            lambda places: self.texts.of(self.found.numbers[places]),
-        )  # fmt: skip
-        for key, drop in zip(missing.tolist(), drops, strict=True):
-            found.bodies[key] = drop.model_dump_json()
-            if drop.exact:
-                found.exact.add(key)
+        for start in range(0, len(missing), _DESCRIBED_AT_ONCE):
+            some = slice(start, start + _DESCRIBED_AT_ONCE)
+            numbers = self.found.numbers[own[some]].tolist()
+            names = self.store.numbered.names(numbers)
+            drops = describe(
+                self.found.pairs, kept[some], own[some], [names[number] for number in numbers],
+                lambda places: self.texts.of(self.found.numbers[places]),
+            )  # fmt: skip
+            for key, drop in zip(missing[some].tolist(), drops, strict=True):
+                found.bodies[key] = drop.model_dump_json()
+                if drop.exact:
+                    found.exact.add(key)
         return found
 
     def _put_aside(self) -> _Evidence:

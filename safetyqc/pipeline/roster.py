@@ -66,6 +66,13 @@ class Roster:
         chosen: Array = np.where(empty[own], seen, own) % len(names)
         return names, chosen
 
+    def order(self, numbers: Array) -> Array:
+        """How good each of these is by what `rank` says: 0 for the best of them, and of equals the earlier is better."""
+        places = self.places(numbers)
+        best_first = np.lexsort((numbers, -self.mean[places], -self.verdict[places]))
+        found: Array = np.argsort(best_first)
+        return found
+
     def inside(self, store: Store) -> Array:
         """Numbers of those that take part: neither planted nor rejected, replaced or turned down."""
         gone = [*store.numbered.rejected(), *store.numbered.numbers(replaced(store.rewrites())).values()]

@@ -10,21 +10,22 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from safetyqc.dedup import FrozenVocabulary, compared_text
-from safetyqc.dedup.pairs import would_compile
+from safetyqc.dedup.pairs import characters_of, would_compile
 from safetyqc.dedup.search import Search, extend, search
+from safetyqc.dedup.vectors import is_held
 from safetyqc.errors import OutputError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from safetyqc.config import DedupSettings
+    from safetyqc.dedup.groups import On
     from safetyqc.dedup.pairs import Pairs
     from safetyqc.dedup.stored_index import StoredIndex
     from safetyqc.pipeline.packing import Array
@@ -33,27 +34,71 @@ if TYPE_CHECKING:
 
 _FOLDER = "dedup"
 _LEAST_MEMORY_MB = 64
+_CHARACTER_BYTES = 2
+"""Of a text in memory: one where all are Latin-1, two for most others."""
+_READ_AHEAD = 500
 _GROWN = 2.0
 """From this many times the conversations that words were counted on, counting them anew is worth a thought."""
 
 
 class Texts:
-    """What is compared of a run's conversations, by number; read when it is asked for, and then held."""
+    """What is compared of a run's conversations, by number; read when it is asked for, and then held.
+
+    Where they would take more than a quarter of the memory allowed, none is held: each is read when it is looked at.
+    """
 
     def __init__(self, store: Store, settings: DedupSettings) -> None:
         self._store, self._on = store, settings.on
         self._held: dict[int, str] = {}
+        self._room = _limit_bytes(settings) / 4 / _CHARACTER_BYTES
 
     def note(self, number: int, conversation: Conversation) -> None:
         """Hold the text of a conversation that was read for another reason."""
-        self._held[number] = compared_text(conversation, self._on)
+        if self._room < 0:
+            return
+        self._held[number] = text = compared_text(conversation, self._on)
+        self._room -= len(text)
+        if self._room < 0:
+            self._held.clear()
 
-    def of(self, numbers: Array) -> list[str]:
+    def of(self, numbers: Array) -> Sequence[str]:
         """The texts of these, in their order."""
         wanted: list[int] = numbers.tolist()
         for number, conversation in self._store.numbered.conversations([n for n in wanted if n not in self._held]):
             self.note(number, conversation)
+            if self._room < 0:
+                return _Reading(self._store, self._on, wanted)
         return [self._held[number] for number in wanted]
+
+
+class _Reading(Sequence[str]):
+    """Texts that are read as they are looked at, best from first to last; some are held for a while."""
+
+    def __init__(self, store: Store, on: On, numbers: Sequence[int]) -> None:
+        self._store, self._on, self._numbers = store, on, numbers
+        self._first, self._some = 0, list[str]()
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        if not self._first <= place < self._first + len(self._some):
+            goes_on = 0 <= place - self._first - len(self._some) < _READ_AHEAD
+            self._read(place, _READ_AHEAD if goes_on else 1)
+        return self._some[place - self._first]
+
+    def _read(self, first: int, count: int) -> None:
+        wanted = self._numbers[first : first + count]
+        found = {n: compared_text(c, self._on) for n, c in self._store.numbered.conversations(wanted)}
+        self._first, self._some = first, [found[number] for number in wanted]
 
 
 def search_run(store: Store, settings: DedupSettings, numbers: Array, texts: Texts) -> tuple[Search, tuple[str, ...]]:
@@ -88,7 +133,7 @@ def within_memory(settings: DedupSettings, texts: Sequence[str]) -> tuple[DedupS
     """Leave the search what the conversations do not take of the memory allowed; and say where that is too little."""
     if not settings.memory_mb:
         return settings, ()
-    taken_mb = _memory_taken_mb() + sum(map(len, texts)) // 1_000_000
+    taken_mb = _memory_taken_mb() + (sum(map(len, texts)) // 1_000_000 if is_held(texts) else 0)
     left_mb = max(settings.memory_mb - taken_mb, _LEAST_MEMORY_MB)
     told = f"{taken_mb:,} MB hold the conversations, so the search took up to {left_mb} MB on top of --memory"
     short = (told,) if taken_mb + left_mb > settings.memory_mb else ()
@@ -177,7 +222,7 @@ def _remember_all(
     if fresh:
         store.put_packed(_count_name(settings), found.pairs.vocabulary.to_bytes())
     _remember(store, settings, found)
-    if would_compile(sum(map(len, texts.of(found.numbers)))):
+    if would_compile(characters_of(texts.of(found.numbers))):
         try:
             index = _make_index(store, settings, found, texts)
             found = replace(found, index=index.save())

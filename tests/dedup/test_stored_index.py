@@ -58,7 +58,7 @@ def test_adding_in_any_batches_finds_the_pairs_of_a_full_search(tmp_path, monkey
 
 def test_segments_are_cut_where_they_would_take_too_much(tmp_path, monkeypatch):
     whole = find_pairs(TEXTS, 0.6, backend="compiled")
-    monkeypatch.setattr(stored_index_module, "_BLOCK_CHARACTERS", 2_000)
+    monkeypatch.setattr("safetyqc.dedup.vectors._BLOCK_CHARACTERS", 2_000)
     index = fresh(tmp_path, "tfidf", whole.vocabulary, limit_bytes=500_000)
     found, _, index = added(index, [304])
     assert len(index._segments) > 3
@@ -67,7 +67,7 @@ def test_segments_are_cut_where_they_would_take_too_much(tmp_path, monkeypatch):
 
 def test_merging_keeps_to_the_memory_and_goes_on_while_adding(tmp_path, monkeypatch):
     whole = find_pairs(TEXTS, 0.6, backend="compiled")
-    monkeypatch.setattr(stored_index_module, "_BLOCK_CHARACTERS", 500)
+    monkeypatch.setattr("safetyqc.dedup.vectors._BLOCK_CHARACTERS", 500)
     monkeypatch.setattr(stored_index_module, "_BUILT_BYTES", 1_000)
     limit, most_open, keep = 800_000, 0, StoredIndex._keep
 

@@ -32,6 +32,10 @@ def read(store: Store) -> tuple[Roster, list[str]]:
     return read_roster(store, lambda _, conversation: seen.append(conversation.id)), seen
 
 
+def ranks(roster: Roster) -> list[tuple[int, float]]:
+    return list(zip(roster.verdict.tolist(), roster.mean.tolist(), strict=True))
+
+
 def test_who_takes_part_is_who_stands_so(store: Store) -> None:
     roster, _ = read(store)
     inside = store.numbered.names(roster.inside(store).tolist()).values()
@@ -47,13 +51,17 @@ def test_ranks_and_categories_are_those_of_the_records(store: Store) -> None:
     roster, _ = read(store)
     verdicts = {j.conversation_id: j for j in store.judgments("local")}
     names = store.numbered.names(roster.numbers.tolist())
-    assert roster.ranks(roster.numbers) == [rank(verdicts.get(names[n])) for n in roster.numbers.tolist()]
+    expected = [rank(verdicts.get(names[n])) for n in roster.numbers.tolist()]
+    assert ranks(roster) == expected
+    best_first = sorted(range(len(expected)), key=lambda place: expected[place], reverse=True)
+    assert roster.order(roster.numbers)[best_first].tolist() == list(range(len(expected)))
     labels, codes = roster.categories(roster.numbers)
     of = {names[n]: labels[code] for n, code in zip(roster.numbers.tolist(), codes.tolist(), strict=True)}
     categories = {c.id: c.category for c in store.conversations()}
     seen = {"none": "uncategorised", "seen": "knives"}
     assert of == {name: category or seen[name] for name, category in categories.items()}
-    assert dict(zip(of, roster.planned_categories(roster.numbers), strict=True)) == categories
+    planned = [(*roster.names, None)[code] for code in roster.category.tolist()]
+    assert dict(zip(of, planned, strict=True)) == categories
 
 
 def test_only_what_was_added_is_read(store: Store) -> None:
@@ -74,7 +82,7 @@ def test_the_latest_verdict_counts_also_when_it_replaces_the_last_one_written(st
     after, _ = read(store)
     number = store.numbered.numbers([last.conversation_id])[last.conversation_id]
     place = int(after.places(number))
-    assert after.ranks(after.numbers)[place] == rank(changed) != before.ranks(before.numbers)[place]
+    assert ranks(after)[place] == rank(changed) != ranks(before)[place]
 
 
 def test_another_deciding_judge_has_other_verdicts(store: Store) -> None:
@@ -83,7 +91,7 @@ def test_another_deciding_judge_has_other_verdicts(store: Store) -> None:
     store.set_meta("deciding_judge", "strict")
     roster, seen = read(store)
     assert seen == []
-    failed = [n for n, found in zip(roster.numbers, roster.ranks(roster.numbers), strict=True) if found[0] == 0]
+    failed = [n for n, found in zip(roster.numbers, ranks(roster), strict=True) if found[0] == 0]
     assert list(store.numbered.names([int(n) for n in failed]).values()) == ["c_0001"]
 
 
@@ -94,4 +102,4 @@ def test_without_its_arrays_everything_is_read_again(store: Store, damage: bytes
     store.put_packed("roster", packed[:-100] if damage is None else damage)
     again, seen = read(store)
     assert seen == everybody
-    assert again.ranks(again.numbers) == first.ranks(first.numbers)
+    assert ranks(again) == ranks(first)
