@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from safetyqc.dedup.backend import BACKENDS
     from safetyqc.dedup.groups import (
         COMPARED,
         DEFAULT_MIN_SIMILARITY,
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
         group_duplicates,
         group_pairs,
     )
-    from safetyqc.dedup.pairs import BACKENDS, Pairs, find_pairs
+    from safetyqc.dedup.pairs import Pairs, find_pairs
     from safetyqc.dedup.vocabulary import FrozenVocabulary
 
 _HOME = {
-    "BACKENDS": "pairs",
+    "BACKENDS": "backend",
     "COMPARED": "groups",
     "DEFAULT_MIN_SIMILARITY": "groups",
     "LINKAGES": "groups",

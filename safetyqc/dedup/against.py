@@ -17,9 +17,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from safetyqc.dedup.backend import BackendName, characters_of, choose_backend
 from safetyqc.dedup.evidence import shared_terms
 from safetyqc.dedup.groups import compared_text
-from safetyqc.dedup.pairs import BackendName, characters_of, check_similarity, choose_backend, join
+from safetyqc.dedup.pairs import check_similarity, join
 from safetyqc.dedup.tokens import tokens
 from safetyqc.records import Conversation
 from safetyqc.references import Reference

@@ -14,10 +14,10 @@ from functools import cache
 import numpy as np
 
 from safetyqc.dedup import kernels
+from safetyqc.dedup.backend import in_order
 from safetyqc.dedup.plain import compact_lists
 from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Tails, bounds_of
 from safetyqc.dedup.tokens import LONE, SEPARATOR, Analyzer, character_class, foldable
-from safetyqc.dedup.vectors import in_order
 
 
 class Table:
@@ -42,6 +42,22 @@ class Table:
         )
         self._texts += len(counted.bounds) - 1
         return out
+
+    def find(self, hashes: Array) -> Array:
+        """Return the number of each of these features; of those that it does not hold, its length."""
+        out = np.empty(len(hashes), np.uint32)
+        kernels.find_features(self._slots, hashes, self._used, out)
+        return out
+
+    def take_shared(self, other: Table) -> None:
+        """Take over the features that stand in more than one text of another table, which holds none of its own."""
+        often = other._slots[other._slots["texts"] > 1]
+        often = often[np.argsort(often["number"])]
+        often["number"] = np.arange(self._used, self._used + len(often))
+        self._grow(self._used + len(often))
+        kernels.refill(self._slots, often)
+        self._used += len(often)
+        self._texts = other._texts
 
     def _grow(self, needed: int) -> None:
         size = len(self._slots)

@@ -88,7 +88,7 @@ def cosines(pairs: Iterable[tuple[str, str]], vocabulary: FrozenVocabulary, weig
     """Similarities of pairs of texts; each depends on its two texts and the vocabulary alone, to the last bit."""
     import numpy as np
 
-    from safetyqc.dedup.pairs import choose_backend
+    from safetyqc.dedup.backend import choose_backend
 
     found: list[float] = []
     waiting, characters = iter(pairs), 0

@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from safetyqc.dedup.backend import BackendName
 from safetyqc.dedup.evidence import describe
-from safetyqc.dedup.pairs import BackendName, Pairs, find_pairs
+from safetyqc.dedup.pairs import Pairs, find_pairs
 from safetyqc.errors import UserError, choose_from
 from safetyqc.records import Conversation, Duplicate, DuplicateGroup
 

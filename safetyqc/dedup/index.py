@@ -24,10 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from safetyqc.dedup.pairs import MARGIN, BackendName, check_similarity, choose_backend
+from safetyqc.dedup.backend import Backend, BackendName, choose_backend, in_order
+from safetyqc.dedup.pairs import MARGIN, check_similarity
 from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Tails, cuts_of
 from safetyqc.dedup.tokens import Analyzer
-from safetyqc.dedup.vectors import Backend, Weights, features_of, in_order
+from safetyqc.dedup.vectors import Weights, features_of
 from safetyqc.dedup.vocabulary import FrozenVocabulary, smooth_idf
 from safetyqc.errors import UserError
 

@@ -205,6 +205,20 @@ def number_features(slots, used, hashes, bounds, first, copies, out):  # type: i
 
 
 @compiled
+def find_features(slots, hashes, missing, out):  # type: ignore[no-untyped-def]
+    """Look up the number of every feature; those that the table does not hold get `missing`."""
+    mask = U64(len(slots) - 1)
+    for at in range(len(hashes)):
+        slot = hashes[at] & mask
+        out[at] = missing
+        while slots[slot].hash != _ZERO:
+            if slots[slot].hash == hashes[at]:
+                out[at] = slots[slot].number
+                break
+            slot = (slot + _ONE) & mask
+
+
+@compiled
 def damp(count, damped):  # type: ignore[no-untyped-def]
     """1 + ln(count), from the table where it reaches."""
     return damped[count] if count < len(damped) else 1.0 + np.log(count)

@@ -29,31 +29,23 @@ only when called.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
-from safetyqc.errors import UserError, choose_from
+from safetyqc.dedup.backend import BackendName, characters_of, choose_backend, in_order
+from safetyqc.errors import UserError
 
 if TYPE_CHECKING:
+    from safetyqc.dedup.backend import Backend
     from safetyqc.dedup.rows import Array, Found, Rows
     from safetyqc.dedup.tokens import Analyzer
-    from safetyqc.dedup.vectors import Backend, Vectors, Weights
+    from safetyqc.dedup.vectors import Vectors, Weights
     from safetyqc.dedup.vocabulary import FrozenVocabulary
 
-BACKENDS: dict[str, tuple[str, str]] = {
-    "plain": ("safetyqc.dedup.plain", "Plain"),
-    "compiled": ("safetyqc.dedup.compiled", "Compiled"),
-}
-"""Name of each backend, and the module and class that implement `vectors.Backend`."""
-
-BackendName = Literal["auto", "plain", "compiled"]
 MARGIN = 0.05
 """t - s: how far below the threshold the mean norm of heads stays. Between 0.03 and 0.15 the time hardly changes."""
 
-_PLAIN_CHARACTERS = 2_000_000  # below it the plain backend ends before the compiled one has started
 _MOST_PAIRS = 100_000_000
 _SLACK = 1e-6  # of float32 weights; what passes is checked exactly
 
@@ -122,31 +114,6 @@ def check_similarity(min_similarity: float) -> None:
         raise UserError(f"min_similarity is {min_similarity:g}", fix="choose a number above 0 and at most 1, as 0.85")
 
 
-def would_compile(characters: float = float("inf")) -> bool:
-    """Whether `auto` takes the compiled backend for so many; without a number, whether it is there at all."""
-    return characters > _PLAIN_CHARACTERS and importlib.util.find_spec("numba") is not None
-
-
-def characters_of(texts: Sequence[str]) -> int:
-    """How long texts are together, counted as far as the choice of a backend depends on it."""
-    total = 0
-    for text in texts:
-        total += len(text)
-        if total > _PLAIN_CHARACTERS:
-            break
-    return total
-
-
-def choose_backend(name: str, characters: int, analyzer: Analyzer = "word") -> Backend:
-    """Load a backend; `auto` takes the compiled one when the texts are long enough to repay loading it."""
-    if name == "auto":
-        name = "compiled" if would_compile(characters) else "plain"
-    if name not in BACKENDS:
-        raise UserError(f"no backend {name!r}", fix=choose_from(name, ["auto", *BACKENDS]))
-    module, attribute = BACKENDS[name]
-    return cast("Backend", getattr(importlib.import_module(module), attribute)(analyzer))
-
-
 def find_pairs(
     texts: Sequence[str],
     min_similarity: float,
@@ -199,7 +166,6 @@ def join(
         UserError: more pairs than `limit_bytes` (or 100 million) allow.
     """
     from safetyqc.dedup.rows import Found, cuts_of
-    from safetyqc.dedup.vectors import in_order
 
     least = min_similarity - 5e-7  # so that what rounds to the threshold at six decimals is in
     high = max(least - _SLACK, 0.0)

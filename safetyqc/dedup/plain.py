@@ -52,6 +52,24 @@ class Table:
         """In how many texts each feature stands, by number."""
         return self._frequencies
 
+    def find(self, hashes: Array) -> Array:
+        """Return the number of each of these features; of those that it does not hold, its length."""
+        out = np.full(len(hashes), len(self), np.uint32)
+        if len(self):
+            places = np.minimum(np.searchsorted(self._keys, hashes), len(self) - 1)
+            known = self._keys[places] == hashes
+            out[known] = self._ids[places[known]]
+        return out
+
+    def take_shared(self, other: Table) -> None:
+        """Take over the features that stand in more than one text of another table, which holds none of its own."""
+        often = np.flatnonzero(other._frequencies > 1)
+        keys = np.concatenate([self._keys, other.hashes()[often]])
+        ids = np.concatenate([self._ids, np.arange(len(self), len(self) + len(often), dtype=np.uint32)])
+        order = np.argsort(keys)
+        self._keys, self._ids = keys[order], ids[order]
+        self._frequencies = np.concatenate([self._frequencies, other._frequencies[often]])
+
     def order(self) -> tuple[Array, Array]:
         """The rank of each feature, from the most common to the rarest, and the group of each rank: itself."""
         ranks = np.empty(len(self), np.uint32)

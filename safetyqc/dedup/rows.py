@@ -163,10 +163,10 @@ class Spool:
     _used_bytes: int = 0
 
     def add(self, counted: Counted) -> None:
-        """Keep one block of texts whose features are numbered."""
-        features = counted.features.astype(np.uint32, copy=False)
+        """Keep one block of texts."""
+        features = counted.features
         counts = counted.counts.astype(np.min_scalar_type(counted.counts.max(initial=0)), copy=False)
-        packed = _Packed(counted.bounds, counts.dtype, b"")
+        packed = _Packed(counted.bounds, features.dtype, counts.dtype, b"")
         self._used_bytes += packed.size
         if self._used_bytes <= self.limit_bytes:
             room = mmap.mmap(-1, max(packed.size, 1))
@@ -197,24 +197,25 @@ class Spool:
 
 @dataclass(frozen=True)
 class _Packed:
-    """Bytes of a block: the numbers of its features, and after them their counts."""
+    """Bytes of a block: the hashes or numbers of its features, and after them their counts."""
 
     bounds: Array
-    kind: np.dtype[Any]
+    features: np.dtype[Any]
+    counts: np.dtype[Any]
     data: bytes | bytearray | mmap.mmap
 
     @property
     def size(self) -> int:
-        return int(self.bounds[-1]) * (4 + self.kind.itemsize)
+        return int(self.bounds[-1]) * (self.features.itemsize + self.counts.itemsize)
 
     def counted(self) -> Counted:
         length = int(self.bounds[-1])
-        features = np.frombuffer(self.data, np.uint32, length)
-        counts = np.frombuffer(self.data, self.kind, length, 4 * length).astype(np.int32)
+        features = np.frombuffer(self.data, self.features, length)
+        counts = np.frombuffer(self.data, self.counts, length, self.features.itemsize * length).astype(np.int32)
         return Counted(self.bounds, features, counts, np.zeros((len(self.bounds) - 1, 2), np.uint64))
 
 
-_NOTHING = _Packed(np.zeros(1, np.int64), np.dtype(np.uint8), b"")
+_NOTHING = _Packed(np.zeros(1, np.int64), np.dtype(np.uint32), np.dtype(np.uint8), b"")
 
 
 def room_for(size: int, dtype: type, limit_bytes: float) -> Array:

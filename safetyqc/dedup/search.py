@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from safetyqc.dedup.pairs import BackendName, Pairs, characters_of, choose_backend, find_pairs, join
+from safetyqc.dedup.backend import BackendName, characters_of, choose_backend
+from safetyqc.dedup.pairs import Pairs, find_pairs, join
 from safetyqc.dedup.rows import Array, Found, Rows
 from safetyqc.dedup.vocabulary import UNREADABLE, vocabulary_hash
 from safetyqc.errors import UserError

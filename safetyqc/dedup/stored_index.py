@@ -26,10 +26,11 @@ from typing import Any
 
 import numpy as np
 
+from safetyqc.dedup.backend import Backend, choose_backend, in_order
 from safetyqc.dedup.mapped import Written, map_arrays, write_arrays
-from safetyqc.dedup.pairs import MARGIN, choose_backend, most_pairs, too_many_pairs
+from safetyqc.dedup.pairs import MARGIN, most_pairs, too_many_pairs
 from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Tails, bounds_of, cuts_of
-from safetyqc.dedup.vectors import Backend, Weights, features_of, in_order, is_held, text_blocks
+from safetyqc.dedup.vectors import Weights, features_of, is_held, text_blocks
 from safetyqc.dedup.vocabulary import FrozenVocabulary, smooth_idf, vocabulary_hash
 from safetyqc.files import replacing
 from safetyqc.text import normalise

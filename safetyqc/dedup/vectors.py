@@ -11,15 +11,15 @@ be in any product, and such features are most of a vocabulary. Loads numpy: impo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Literal, Protocol, TypeVar
+from typing import Literal
 
 import numpy as np
 
-from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Spool, Tails, bounds_of, room_for
+from safetyqc.dedup.backend import Backend, Table, in_order
+from safetyqc.dedup.numbering import Numbered, Numbering
+from safetyqc.dedup.rows import Array, Counted, Rows, Spool, bounds_of, room_for
 from safetyqc.dedup.tokens import Analyzer
 from safetyqc.dedup.vocabulary import FrozenVocabulary, smooth_idf
 from safetyqc.text import normalise
@@ -27,66 +27,6 @@ from safetyqc.text import normalise
 Weights = Literal["tfidf", "tf"]
 WEIGHTS: tuple[Weights, ...] = ("tfidf", "tf")
 _BLOCK_CHARACTERS = 1_000_000
-A = TypeVar("A")
-B = TypeVar("B")
-
-
-class Table(Protocol):
-    """Numbers features and counts in how many texts each stands."""
-
-    def __len__(self) -> int: ...
-    def number(self, counted: Counted, copies: Array) -> Array:
-        """Return the number of each feature of the texts; text r counts `copies[r]` times."""
-
-    def hashes(self) -> Array:
-        """The features' hashes, by number."""
-
-    def frequencies(self) -> Array:
-        """In how many texts each feature stands, by number."""
-
-    def order(self) -> tuple[Array, Array]:
-        """The rank of each feature, from the most common to the rarest, and the group of each rank (ascending).
-
-        A group is a run of ranks whose features mostly stand in the same texts. Features of one text only come last;
-        they need no group.
-        """
-
-    def state(self) -> dict[str, Array]:
-        """The arrays that `restore` makes the table from again."""
-
-    def restore(self, state: dict[str, Array]) -> None:
-        """Take over stored arrays."""
-
-
-class Backend(Protocol):
-    """One way to do the work; all give the same result. `plain.py` and `compiled.py` hold the two there are."""
-
-    workers: int
-    analyzer: Analyzer
-
-    def table(self) -> Table:
-        """A fresh table of features."""
-
-    def count(self, texts: Sequence[str]) -> Counted:
-        """Tokenise texts and count their features."""
-
-    def weigh(self, counted: Counted, features: Array, indexed: int, out: Rows, first: int) -> None:
-        """Write unit rows to `out`, from row `first` on, without ranks from `indexed` on.
-
-        `features` holds `rank` and `idf` of each feature, by number (see `features_of`).
-        """
-
-    def tails(self, rows: Rows, groups: Array, cuts: Array, high: float) -> Tails:
-        """Find the indexed part of each row; `groups` names the group of each rank, `high` the norm to start from."""
-
-    def lists(self, tails: Tails, first: int, last: int, *, every_rank: bool = True) -> Lists:
-        """Index the tails of the rows first..last; without `every_rank` only ranks that have entries get a list."""
-
-    def probe(
-        self, rows: Rows, groups: Array, tails: Tails, first: int, last: int, lists: Lists, others: Rows,
-        other_tails: Tails, base: int, size: int, own: bool, least: float, most: int,
-    ) -> Found:  # fmt: skip
-        """Find the indexed rows near each of the rows first..last."""
 
 
 @dataclass(frozen=True)
@@ -116,41 +56,26 @@ def vectorise(
 
     Texts with the same words in the same order share a row; texts without any word share one when they are equal after
     normalising. The first `apart` texts never share a row with the others. All copies count in the frequencies.
-    With `vocabulary` its idf is used in place of the texts' own. More than `limit_bytes` of counts or of rows go to a
-    temporary file; the table of features (36 to 72 bytes each) stays in memory. Texts that are not in memory (see
-    `is_held`) are read once, in order, and again only where they have no word.
+    With `vocabulary` its idf is used in place of the texts' own. With `limit_bytes`, counts and rows that would take
+    more go to a temporary file, and features are counted in parts. Texts that are not in memory (see `is_held`) are
+    read once, in order, and again only where they have no word.
     """
     first_of = _equal_texts(texts, apart) if is_held(texts) else np.arange(len(texts))
     firsts = np.flatnonzero(first_of == np.arange(len(texts)))
     copies = np.bincount(first_of, minlength=len(texts))[firsts].astype(np.int32)
-    table, spool, prints, done = backend.table(), Spool(limit_bytes / 4), [_NO_PRINTS], 0
+    numbering, prints, done = Numbering(backend, limit_bytes), [_NO_PRINTS], 0
     for counted in in_order(backend.workers, backend.count, text_blocks(firsts, texts)):
         size = len(counted.bounds) - 1
-        numbers = table.number(counted, copies[done : done + size])
+        numbering.add(counted, copies[done : done + size])
         prints.append(counted.fingerprints)
-        spool.add(Counted(counted.bounds, numbers, counted.counts, counted.fingerprints))
         done += size
+    numbered = numbering.finish(vocabulary)
     leaders = _equal_words(texts, firsts, np.concatenate(prints), apart)
     kept = leaders == np.arange(len(firsts))
-    own = _frozen(table, len(texts), backend.analyzer)
-    rows, hashes, groups = _weigh(
-        backend, spool, ~kept, table, weights, vocabulary, (vocabulary or own).texts, limit_bytes
-    )
+    own = _frozen(numbered.table, len(texts), backend.analyzer)
+    rows, hashes, groups = _weigh(backend, numbered, ~kept, weights, vocabulary, (vocabulary or own).texts, limit_bytes)
     same_as = firsts[leaders[np.searchsorted(firsts, first_of)]]
     return Vectors(rows, firsts[kept], same_as, vocabulary or own, hashes, groups)
-
-
-def in_order(workers: int, function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """Map over items in threads, yielding results in the items' order, with only a few of them waiting at a time."""
-    if workers < 2:
-        yield from map(function, items)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        remaining = iter(items)
-        waiting: list[Future[B]] = [pool.submit(function, item) for item in islice(remaining, 2 * workers)]
-        while waiting:
-            yield waiting.pop(0).result()
-            waiting += [pool.submit(function, item) for item in islice(remaining, 1)]
 
 
 def is_held(texts: Sequence[str]) -> bool:
@@ -205,24 +130,26 @@ def _frozen(table: Table, texts: int, analyzer: Analyzer) -> FrozenVocabulary:
 
 def _weigh(
     backend: Backend,
-    spool: Spool,
+    numbered: Numbered,
     dropped: Array,
-    table: Table,
     weights: Weights,
     vocabulary: FrozenVocabulary | None,
     texts: int,
     limit_bytes: float,
 ) -> tuple[Rows, Array, Array]:
     """Weigh all counted texts but the dropped ones; also return the hash and the group of each rank in use."""
+    spool, table = numbered.spool, numbered.table
     frequencies = table.frequencies()
     (ranks, groups), shared = table.order(), int(np.count_nonzero(frequencies > 1))
     hashes = np.empty(len(table), np.uint64)
     hashes[ranks] = table.hashes()
-    idf = np.ones(len(table))
+    idf = np.ones(len(table) + len(numbered.levels))
     if weights == "tfidf":
-        idf = smooth_idf(frequencies if vocabulary is None else vocabulary.frequencies_of(table.hashes()), texts)
+        known = frequencies if vocabulary is None else vocabulary.frequencies_of(table.hashes())
+        idf = smooth_idf(np.concatenate([known, numbered.levels]), texts)
+    ranks = np.concatenate([ranks, np.full(len(numbered.levels), len(table), np.uint32)])
     features = features_of(ranks, idf)
-    rows = _reserve(spool, dropped, frequencies, limit_bytes)
+    rows = _reserve(spool, dropped, ranks < shared, limit_bytes)
 
     def write(part: tuple[Counted, int]) -> None:
         backend.weigh(part[0], features, shared, rows, part[1])
@@ -248,11 +175,11 @@ def _kept(spool: Spool, dropped: Array, *, release: bool = False) -> Iterator[tu
         done, first = done + len(gone), first + int(np.count_nonzero(~gone))
 
 
-def _reserve(spool: Spool, dropped: Array, frequencies: Array, limit_bytes: float) -> Rows:
+def _reserve(spool: Spool, dropped: Array, shared: Array, limit_bytes: float) -> Rows:
     """Lay out rows that hold only features which more than one text has."""
     lengths = [np.empty(0, np.int64)]
     for block, _ in _kept(spool, dropped):
-        lengths.append(np.diff(bounds_of(frequencies[block.features] > 1)[block.bounds]))
+        lengths.append(np.diff(bounds_of(shared[block.features])[block.bounds]))
     bounds = bounds_of(np.concatenate(lengths))
     ranks, weights = (room_for(int(bounds[-1]), kind, limit_bytes / 8) for kind in (np.uint32, np.float32))
     return Rows(bounds, ranks, weights, np.zeros(len(bounds) - 1))

@@ -67,7 +67,7 @@ class Roster:
         return names, chosen
 
     def order(self, numbers: Array) -> Array:
-        """How good each of these is by what `rank` says: 0 for the best of them, and of equals the earlier is better."""
+        """How good each of these is by what `rank` says: 0 for the best of them; of equals the earlier is better."""
         places = self.places(numbers)
         best_first = np.lexsort((numbers, -self.mean[places], -self.verdict[places]))
         found: Array = np.argsort(best_first)

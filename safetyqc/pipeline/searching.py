@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from safetyqc.dedup import FrozenVocabulary, compared_text
-from safetyqc.dedup.pairs import characters_of, would_compile
+from safetyqc.dedup.backend import characters_of, would_compile
 from safetyqc.dedup.search import Search, extend, search
 from safetyqc.dedup.vectors import is_held
 from safetyqc.errors import OutputError, UserError

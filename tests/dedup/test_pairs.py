@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import safetyqc.dedup.pairs as pairs_module
 from safetyqc.dedup import find_pairs
-from safetyqc.dedup.pairs import BACKENDS
+from safetyqc.dedup.backend import BACKENDS
 from safetyqc.dedup.tokens import ANALYZERS, Analyzer, characters, tokens
 from safetyqc.errors import UserError
 

@@ -1,4 +1,5 @@
 import random
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -6,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safetyqc.dedup.pairs import BACKENDS, choose_backend
+from safetyqc.dedup.backend import BACKENDS, choose_backend, in_order
 from safetyqc.dedup.rows import cuts_of
 from safetyqc.dedup.tokens import ANALYZERS, characters, feature_hash, features, tokens
-from safetyqc.dedup.vectors import in_order, vectorise
+from safetyqc.dedup.vectors import WEIGHTS, Vectors, vectorise
 
 WORDS = ["i", "can", "not", "help", "with", "that", "pipe", "bomb", "安", "全", "fire", "drill", "école", "2024"]
 
@@ -120,8 +121,57 @@ def test_memory_limit_moves_arrays_to_files_and_changes_nothing(backend):
     tight = vectorise(texts, choose_backend(backend, 0), limit_bytes=1000)
     assert isinstance(tight.rows.ranks, np.memmap)
     assert not isinstance(free.rows.ranks, np.memmap)
-    assert np.array_equal(free.rows.weights, tight.rows.weights)
-    assert np.array_equal(free.rows.ranks, tight.rows.ranks)
+    assert by_hash(tight) == pytest.approx(by_hash(free), abs=1e-7)
+    assert tight.rows.squares == pytest.approx(free.rows.squares, abs=1e-6)
+    assert np.array_equal(tight.vocabulary.hashes, free.vocabulary.hashes)
+    assert np.array_equal(tight.vocabulary.frequencies, free.vocabulary.frequencies)
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_features_counted_in_parts_are_weighed_by_a_frozen_vocabulary_too(backend, weights):
+    frozen = vectorise(some_texts(200), choose_backend(backend, 0)).vocabulary
+    texts = ["only once here", *some_texts(40), "a wholly unknown sentence", some_texts(200)[150]]
+    free, tight = (
+        vectorise(texts, choose_backend(backend, 0), weights=weights, vocabulary=frozen, limit_bytes=limit)
+        for limit in (float("inf"), 2000)
+    )
+    assert by_hash(tight) == pytest.approx(by_hash(free), abs=1e-7)
+    assert tight.vocabulary is frozen
+
+
+def by_hash(vectors: Vectors) -> dict[tuple[int, int], float]:
+    """Weights by row and feature; ranks may differ."""
+    out = {}
+    for row in range(len(vectors.rows)):
+        ranks, weights = vectors.rows.row(row)
+        hashes = vectors.ranked_hashes[ranks].tolist()
+        out |= {(row, feature): weight for feature, weight in zip(hashes, weights.tolist(), strict=True)}
+    return out
+
+
+class Unheld(Sequence[str]):
+    """Texts that are not in memory; notes which are looked at."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self.texts, self.read = texts, list[int]()
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, place: int) -> str:
+        self.read.append(place)
+        return self.texts[place]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_texts_that_are_not_in_memory_are_read_once(backend):
+    texts = [*some_texts(50), "!!!", some_texts(50)[3], "!!!"]
+    unheld = Unheld(texts)
+    vectors, held = (vectorise(given, choose_backend(backend, 0)) for given in (unheld, texts))
+    assert unheld.read == [*range(53), 50, 52]  # again: those without a word
+    assert vectors.same_as.tolist() == held.same_as.tolist()
+    assert by_hash(vectors) == pytest.approx(by_hash(held), abs=1e-7)
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from safetyqc.config import Config, DedupSettings
@@ -15,6 +16,7 @@ from safetyqc.dedup.diversity import nearest_bins
 from safetyqc.errors import OutputError, UserError
 from safetyqc.pipeline.duplicates import Deduplicated, dedup_run
 from safetyqc.pipeline.roster import rank
+from safetyqc.pipeline.searching import Texts
 from safetyqc.pipeline.session import Session
 from safetyqc.progress import Progress
 from safetyqc.records import Conversation, DuplicateGroup, Rejection, Rewrite
@@ -118,7 +120,7 @@ def shown(groups: Iterable[DuplicateGroup]) -> list[Any]:
 def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Growing]:
     """A run so small that its texts are weighed again each time; and one that counts as large and keeps an index."""
     if request.param == "indexed":
-        monkeypatch.setattr("safetyqc.dedup.pairs._PLAIN_CHARACTERS", 0)
+        monkeypatch.setattr("safetyqc.dedup.backend._PLAIN_CHARACTERS", 0)
         monkeypatch.setattr("safetyqc.dedup.stored_index._SMALL", 2)
     made = Growing(tmp_path / "r")
     yield made
@@ -233,13 +235,29 @@ def test_any_order_of_changes(run: Growing, seed: int) -> None:
         run.dedup(**settings)
 
 
+def test_with_little_memory_texts_are_read_as_they_are_looked_at(run: Growing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("safetyqc.pipeline.searching._CHARACTER_BYTES", 1e6)
+    monkeypatch.setattr("safetyqc.pipeline.searching._READ_AHEAD", 7)
+    monkeypatch.setattr("safetyqc.pipeline.regrouping._DESCRIBED_AT_ONCE", 5)
+    for settings in ({}, {}, {"min_similarity": 0.9}, {"refit": True}, {"linkage": "complete"}):
+        run.add(60)
+        run.dedup(memory="100MB", **settings)
+    held = Texts(run.store, DedupSettings(memory="100MB")).of(np.arange(1, 40))
+    assert not isinstance(held, list)
+    expected = Texts(run.store, DedupSettings()).of(np.arange(1, 40))
+    assert isinstance(expected, list)
+    assert list(held) == expected
+    assert held[5:9] == expected[5:9]
+    assert [held[place] for place in (30, 2, 3, 38, 2)] == [expected[place] for place in (30, 2, 3, 38, 2)]
+
+
 # ---- what is not done ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Growing]:
     """A run that keeps an index, of a hundred conversations that are deduplicated."""
-    monkeypatch.setattr("safetyqc.dedup.pairs._PLAIN_CHARACTERS", 0)
+    monkeypatch.setattr("safetyqc.dedup.backend._PLAIN_CHARACTERS", 0)
     made = Growing(tmp_path / "r")
     made.add(100)
     made.dedup()
@@ -377,7 +395,7 @@ def test_damaged_arrays_that_can_be_worked_out_are(indexed: Growing, name: str) 
 def test_a_run_that_outgrows_weighing_again_gets_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Growing(tmp_path / "r")
     run.add(60)
-    monkeypatch.setattr("safetyqc.dedup.pairs._PLAIN_CHARACTERS", sum(map(len, TEXTS[:70])))
+    monkeypatch.setattr("safetyqc.dedup.backend._PLAIN_CHARACTERS", sum(map(len, TEXTS[:70])))
     run.dedup()
     assert not (tmp_path / "r" / "dedup").exists()
     run.add(20)
