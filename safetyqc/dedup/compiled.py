@@ -150,7 +150,7 @@ class Compiled:
         """Find the indexed part of each row."""
         columns = (rows.bounds, rows.ranks, rows.weights, rows.squares)
         bounds, none = np.zeros(len(rows) + 1, np.int64), np.empty(0, np.uint32)
-        levels = np.empty((len(rows), len(cuts) + 1), np.uint8)
+        levels = np.empty((len(rows), len(cuts) + 1), np.uint8, order="F")  # one row asks all others for one column
         sketches = np.zeros((len(rows), 32), np.uint8)
 
         def cut(tails: Tails, *, write: bool) -> None:

@@ -59,6 +59,12 @@ def left_to_python(codes, bounds, folds, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def fold(code, folds, is_folded):  # type: ignore[no-untyped-def]
+    """A character as the table `folds` has it, but for one of a text that is folded already."""
+    return folds[code] if code < len(folds) and not is_folded else code
+
+
+@compiled
 def word_hashes(codes, bounds, folded, classes, folds, words, word_bounds):  # type: ignore[no-untyped-def]
     """Hash the words of each text into `words`; text r has words[word_bounds[r]:word_bounds[r + 1]].
 
@@ -68,9 +74,7 @@ def word_hashes(codes, bounds, folded, classes, folds, words, word_bounds):  # t
     for row in range(len(bounds) - 1):
         value, inside = _SEED, False
         for at in range(bounds[row], bounds[row + 1]):
-            code = codes[at]
-            if code < len(folds) and not folded[row]:
-                code = folds[code]
+            code = fold(codes[at], folds, folded[row])
             kind = classes[code]
             if kind == _WORD:
                 value = (value ^ U64(code)) * _STEP
@@ -99,9 +103,7 @@ def gram_hashes(codes, bounds, folded, classes, folds, grams, gram_bounds):  # t
     for row in range(len(bounds) - 1):
         first, second, seen, spaced = _SPACE, _SPACE, 0, False
         for at in range(bounds[row], bounds[row + 1]):
-            code = codes[at]
-            if code < len(folds) and not folded[row]:
-                code = folds[code]
+            code = fold(codes[at], folds, folded[row])
             kind = classes[code]
             if kind == _REMOVED:
                 continue

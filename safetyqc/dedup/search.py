@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from safetyqc.dedup.backend import BackendName, characters_of, choose_backend
+from safetyqc.dedup.packing import pack
 from safetyqc.dedup.pairs import Pairs, find_pairs, join
 from safetyqc.dedup.rows import Array, Found, Rows
 from safetyqc.dedup.vocabulary import UNREADABLE, vocabulary_hash
@@ -87,17 +88,14 @@ class Search:
             "vocabulary": vocabulary_hash(pairs.vocabulary),
             "index": self.index,
         }
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            head=np.frombuffer(json.dumps(head).encode(), np.uint8),
-            numbers=np.asarray(self.numbers, np.int64),
-            same_as=pairs.same_as.astype(np.int32),
-            left=pairs.left.astype(np.int32),
-            right=pairs.right.astype(np.int32),
-            millionths=np.rint(pairs.similarity * _MICRO).astype(np.int32),
-        )
-        return buffer.getvalue()
+        columns = {
+            "numbers": np.asarray(self.numbers, np.int64),
+            "same_as": pairs.same_as.astype(np.int32),
+            "left": pairs.left.astype(np.int32),
+            "right": pairs.right.astype(np.int32),
+            "millionths": np.rint(pairs.similarity * _MICRO).astype(np.int32),
+        }
+        return pack(head, columns)
 
     @classmethod
     def from_bytes(cls, data: bytes, vocabulary: FrozenVocabulary) -> Search | None:

@@ -35,7 +35,7 @@ from safetyqc.dedup.vocabulary import FrozenVocabulary, smooth_idf, vocabulary_h
 from safetyqc.files import replacing
 from safetyqc.text import normalise
 
-_FORMAT = 2
+_FORMAT = 3
 _LARGEST = 8_000_000
 """Features of the texts of one segment; building it takes some 60 bytes for each, merging others into it 100."""
 _BUILT_BYTES = 60
@@ -67,7 +67,7 @@ class Segment:
         return {
             "hashes": self.hashes, "ranks": self.ranks, "groups": self.groups, "places": self.places,
             "bounds": self.rows.bounds, "row_ranks": self.rows.ranks, "row_weights": self.rows.weights,
-            "squares": self.rows.squares, "levels": self.tails.levels, "sketches": self.tails.sketches,
+            "squares": self.rows.squares, "levels": self.tails.levels.T, "sketches": self.tails.sketches,
             "cuts": self.tails.cuts, "list_ranks": self.lists.ranks, "list_bounds": self.lists.bounds,
             "entries": entries, "prints": self.prints, "by_print": self.by_print,
         }  # fmt: skip
@@ -79,7 +79,7 @@ class Segment:
         entries = a["entries"]
         return cls(
             a["hashes"], a["ranks"], a["groups"], Rows(a["bounds"], a["row_ranks"], a["row_weights"], a["squares"]),
-            Tails(np.zeros(1, np.int64), none, none.astype(np.float32), a["levels"], a["sketches"], a["cuts"]),
+            Tails(np.zeros(1, np.int64), none, none.astype(np.float32), a["levels"].T, a["sketches"], a["cuts"]),
             Lists(a["list_ranks"], a["list_bounds"], entries["row"], entries["weight"]),
             a["places"], a["prints"], a["by_print"],
         )  # fmt: skip

@@ -22,7 +22,7 @@ from safetyqc.text import shorten
 if TYPE_CHECKING:
     from safetyqc.config import DedupSettings
     from safetyqc.dedup import Pairs
-    from safetyqc.pipeline.packing import Array
+    from safetyqc.dedup.rows import Array
     from safetyqc.pipeline.roster import Roster
     from safetyqc.pipeline.searching import Texts
     from safetyqc.pipeline.session import Session

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safetyqc.pipeline.packing import Array, pack, unpack
+from safetyqc.dedup.packing import pack, unpack
+from safetyqc.dedup.rows import Array
 from safetyqc.standing import replaced
 
 if TYPE_CHECKING:

@@ -22,13 +22,14 @@ from safetyqc.dedup.backend import characters_of, would_compile
 from safetyqc.dedup.search import Search, extend, search
 from safetyqc.dedup.vectors import is_held
 from safetyqc.errors import OutputError, UserError
+from safetyqc.reports.wording import counted
 
 if TYPE_CHECKING:
     from safetyqc.config import DedupSettings
     from safetyqc.dedup.groups import On
     from safetyqc.dedup.pairs import Pairs
     from safetyqc.dedup.stored_index import StoredIndex
-    from safetyqc.pipeline.packing import Array
+    from safetyqc.dedup.rows import Array
     from safetyqc.records import Conversation
     from safetyqc.store import Store
 
@@ -117,15 +118,16 @@ def search_run(store: Store, settings: DedupSettings, numbers: Array, texts: Tex
         add = _add_to_index if before.index and would_compile() else _extend
         try:
             found, more = add(store, settings, before, numbers, texts)
-            old = len(numbers) - len(missing)
-            told = f"searched {len(missing):,} new conversations, {old:,} old ones reuse the pairs found before"
+            new, old = counted(len(missing), "new conversation"), len(numbers) - len(missing)
+            told = f"searched {new}, {old:,} old ones reuse the pairs found before"
         except UserError:
             if before.pairs.min_similarity >= settings.min_similarity:
                 raise
             before = None  # so many pairs from there on: only those asked for are found
     if before is None:
         found, more = _search_all(store, settings, numbers, texts, vocabulary)
-        told = f"searched {len(numbers):,} conversations from a similarity of {found.pairs.min_similarity:g} on"
+        all_ = counted(len(numbers), "conversation")
+        told = f"searched {all_} from a similarity of {found.pairs.min_similarity:g} on"
     return found, (told, *more, *_grown(found.pairs, len(numbers)))
 
 

@@ -12,11 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from safetyqc.dedup.rows import Array
 from safetyqc.dedup.vocabulary import UNREADABLE
-
-Array = NDArray[Any]
 
 
 def pack(head: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
