@@ -20,15 +20,15 @@ import numpy as np
 
 from safetyqc.dedup.evidence import describe
 from safetyqc.dedup.groups import connected_with, dropped_of, stay_of
+from safetyqc.dedup.packing import pack, unpack
 from safetyqc.dedup.vocabulary import vocabulary_hash
 from safetyqc.findings import Dropped
-from safetyqc.dedup.packing import pack, unpack
 from safetyqc.store.numbered import drop_key, of_drop_key
 
 if TYPE_CHECKING:
     from safetyqc.config import DedupSettings
-    from safetyqc.dedup.search import Search
     from safetyqc.dedup.rows import Array
+    from safetyqc.dedup.search import Search
     from safetyqc.pipeline.roster import Roster
     from safetyqc.pipeline.searching import Texts
     from safetyqc.store import Store

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from safetyqc.config import DedupSettings
     from safetyqc.dedup.groups import On
     from safetyqc.dedup.pairs import Pairs
-    from safetyqc.dedup.stored_index import StoredIndex
     from safetyqc.dedup.rows import Array
+    from safetyqc.dedup.stored_index import StoredIndex
     from safetyqc.records import Conversation
     from safetyqc.store import Store
 
