@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from heapq import nsmallest
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
@@ -133,11 +134,11 @@ def shared_terms(vocabulary: FrozenVocabulary, count: int = 5) -> Callable[[str,
         shared = terms_of(a) & terms_of(b)
         if len(rarity) > _MOST_REMEMBERED:
             rarity.clear()
-        rarity.update((term, -vocabulary.idf(term)) for term in shared if term not in rarity)
-        rarest = [term for _, term in sorted([(rarity[term], term) for term in shared])]
+        rarity.update([(term, -vocabulary.idf(term)) for term in shared if term not in rarity])
+        ranked = [(rarity[term], term) for term in shared]
         if vocabulary.analyzer == "char":
-            return tuple(islice(_apart(rarest), count))
-        return tuple(term.replace(" ", "") for term in rarest[:count])
+            return tuple(islice(_apart(term for _, term in sorted(ranked)), count))
+        return tuple(term.replace(" ", "") for _, term in nsmallest(count, ranked))
 
     return name
 
@@ -145,7 +146,7 @@ def shared_terms(vocabulary: FrozenVocabulary, count: int = 5) -> Callable[[str,
 def _words(text: str) -> frozenset[str]:
     words = tokens(text)
     names = frozenset(words)
-    lone = frozenset() if text.isascii() else frozenset(filter(_is_lone, names))
+    lone = frozenset() if text.isascii() else frozenset([name for name in names if len(name) == 1 and _is_lone(name)])
     return (names - lone).union([f"{a} {b}" for a, b in pairwise(words) if a in lone and b in lone]) if lone else names
 
 
@@ -163,5 +164,6 @@ def _apart(runs: Iterable[str]) -> Iterator[str]:
         seen |= neighbours
 
 
+@lru_cache(maxsize=100_000)
 def _is_lone(word: str) -> bool:
-    return len(word) == 1 and not word.isascii() and character_class(ord(word)) == LONE
+    return not word.isascii() and character_class(ord(word)) == LONE
