@@ -36,6 +36,7 @@ class Stop:
         self.presses = 0
         self._on_cancel: dict[int, Callable[[], object]] = {}
         self._on_press: list[Callable[[], object]] = []
+        self._at_once = False
 
     @property
     def requested(self) -> bool:
@@ -68,11 +69,28 @@ class Stop:
             del self._on_cancel[name]
 
     @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """For work that looks at no stop and may end anywhere: while the block runs, Ctrl-C ends it in its midst.
+
+        Raises:
+            Interrupted: Ctrl-C was pressed, now or before.
+        """
+        if self.requested:
+            raise Interrupted("stopped")
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
+    @contextmanager
     def on_ctrl_c(self, tell: Callable[[int], None]) -> Iterator[None]:
         """Turn Ctrl-C (and SIGTERM) into presses while the block runs; `tell` gets the number of the press."""
 
         def handle(*_: object) -> None:
             self.press()
+            if self._at_once:
+                raise Interrupted("stopped")
             tell(self.presses)
 
         before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}

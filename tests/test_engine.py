@@ -214,6 +214,32 @@ async def test_signals_are_presses_and_wake_a_waiting_loop(sign: signal.Signals)
     assert signal.getsignal(sign) is before
 
 
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_what_may_end_anywhere_ends_at_the_first_press(sign: signal.Signals) -> None:
+    stop, told, reached = Stop(), list[int](), list[str]()
+
+    def work() -> None:
+        with stop.at_once():
+            reached.append("before")
+            signal.raise_signal(sign)
+            reached.append("after")
+
+    with stop.on_ctrl_c(told.append):
+        for _ in range(2):  # the second time it was pressed before
+            with pytest.raises(Interrupted):
+                work()
+    assert (reached, told) == (["before"], [])
+
+
+def test_after_what_may_end_anywhere_a_press_lets_things_finish_again() -> None:
+    stop, told = Stop(), list[int]()
+    with stop.on_ctrl_c(told.append):
+        with stop.at_once():
+            pass
+        signal.raise_signal(signal.SIGINT)
+    assert told == [1]
+
+
 async def test_leaving_the_loop_early_cancels_what_is_in_flight() -> None:
     cancelled = asyncio.Event()
 

@@ -81,6 +81,11 @@ def dedup_run(session: Session, *, refit: bool = False) -> Deduplicated:
     Raises:
         InputError, UserError: a reference set that cannot be read, or is gone.
     """
+    with session.stop.at_once():  # a run is whole at every moment, and a search takes minutes
+        return _dedup_run(session, refit=refit)
+
+
+def _dedup_run(session: Session, *, refit: bool) -> Deduplicated:
     from safetyqc.pipeline.roster import read_roster
     from safetyqc.pipeline.searching import Texts
 

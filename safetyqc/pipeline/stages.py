@@ -140,7 +140,7 @@ def filter_run(session: Session, settings: FilterSettings) -> Tally:
 
     store = session.store
     conversations = [c for c in store.conversations() if c.origin != "canary"]
-    with session.timed("filter", len(conversations)):
+    with session.stop.at_once(), session.timed("filter", len(conversations)):
         hits = [hit for c in conversations for hit in apply_filters(c, settings)]
     store.put_rejections(hits, [c.id for c in conversations])
     rejected = {h.conversation_id: h.filter for h in reversed(hits)}
