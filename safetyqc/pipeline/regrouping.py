@@ -143,8 +143,9 @@ class Regrouping:
         head, arrays = unpack(self.store.packed(_ASIDE), _FORMAT) or ({}, {})
         if head.get("measure") != self._measure:
             return _Evidence({}, set())
-        bodies = dict(zip(arrays["keys"].tolist(), arrays["bodies"].tobytes().decode().splitlines(), strict=True))
-        return _Evidence(bodies, set(arrays["exact"].tolist()))
+        keys = arrays["keys"].tolist()
+        lines = arrays["bodies"].tobytes().decode().split("\n")[: len(keys)]  # not `splitlines`: ids may hold U+2028
+        return _Evidence(dict(zip(keys, lines, strict=True)), set(arrays["exact"].tolist()))
 
     def _pack_aside(self, aside: _Evidence, fresh: Array, gone: Array, exact: Array) -> bytes:
         """What is put aside once these drops are there and those are gone."""

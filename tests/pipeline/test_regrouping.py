@@ -198,6 +198,13 @@ def test_other_settings_and_back(run: Growing) -> None:
     run.dedup()
 
 
+def test_other_settings_and_back_with_ids_that_hold_ends_of_lines(run: Growing) -> None:
+    named = [c.model_copy(update={"id": f"{c.id}\u2028\x85\n"}) for c in conversations(TEXTS[:60])]
+    run.store.add_conversations(named)
+    for least in (0.5, 0.95, 0.5, 0.75, 0.5, 0.95):
+        run.dedup(min_similarity=least)
+
+
 def test_what_is_near_a_reference_takes_no_part(run: Growing, tmp_path: Path) -> None:
     run.add(60)
     bench = tmp_path / "bench.txt"
