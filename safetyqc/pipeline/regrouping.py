@@ -11,7 +11,7 @@ that trying one and going back costs no second reading of the texts. Loads numpy
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -61,34 +61,33 @@ class Regrouping:
         """Group what has to be grouped again, write what changed, and count what there is then."""
         stays = self._stays()
         dropped = dropped_of(np.searchsorted(self.numbers, stays))
-        now = drop_key(stays[dropped], self.numbers[dropped])
-        gone, fresh, exact = None, now, np.empty(0, np.int64)
-        if self._last and self._is_same_measure:
-            before = self._last[1]
-            was = np.flatnonzero(before["stays"] != before["numbers"])
-            then = drop_key(before["stays"][was], before["numbers"][was])
-            gone, fresh = np.setdiff1d(then, now, assume_unique=True), np.setdiff1d(now, then, assume_unique=True)
-            exact = np.setdiff1d(before["exact"], gone, assume_unique=True)
-        packed, aside = dict[str, bytes](), _Evidence({}, set())
-        if gone is not None and not self._is_same_policy:
-            aside = self._put_aside()
-            packed[_ASIDE] = self._pack_aside(aside, fresh, gone, before["exact"])
+        keys = drop_key(stays[dropped], self.numbers[dropped])
+        gone, fresh, exact = self._difference(keys)
+        aside, packed = self._take_aside(gone, fresh)
         found = self._evidence(fresh, aside)
         exact = np.union1d(exact, np.array(sorted(found.exact), np.int64))
-        head = {"format": _FORMAT, "measure": self._measure, "policy": self._policy, "drops": [len(now), _last(now)]}
+        head = {"format": _FORMAT, "measure": self._measure, "policy": self._policy}
+        head["drops"] = [len(keys), int(keys.max(initial=0))]
         packed[_GROUPED] = pack(head, {**self._now, "stays": stays, "exact": exact})
-        kept, own = of_drop_key(fresh)
-        names = self.store.numbered.names(np.union1d(kept, own).tolist())
-        self.store.change_duplicates(
-            None if gone is None else gone.tolist(),
-            (
-                (key, names[number], names[one], found.bodies[key])
-                for key, one, number in zip(fresh.tolist(), kept.tolist(), own.tolist(), strict=True)
-            ),
-            packed,
-        )
+        self.store.change_duplicates(gone if gone is None else gone.tolist(), self._rows(fresh, found), packed)
         groups = len(np.unique(stays[dropped]))
-        return Dropped(conversations=len(self.numbers), groups=groups, dropped=len(now), exact=len(exact))
+        return Dropped(conversations=len(self.numbers), groups=groups, dropped=len(keys), exact=len(exact))
+
+    def _difference(self, now: Array) -> tuple[Array | None, Array, Array]:
+        """Which drops are gone (None: all that there are) and which are fresh; and which others are the same text."""
+        if not self._last or not self._is_same_measure:
+            return None, now, np.empty(0, np.int64)
+        before = self._last[1]
+        was = np.flatnonzero(before["stays"] != before["numbers"])
+        then = drop_key(before["stays"][was], before["numbers"][was])
+        gone, fresh = np.setdiff1d(then, now, assume_unique=True), np.setdiff1d(now, then, assume_unique=True)
+        return gone, fresh, np.setdiff1d(before["exact"], gone, assume_unique=True)
+
+    def _rows(self, keys: Array, found: _Evidence) -> Iterator[tuple[int, str, str, str]]:
+        kept, own = of_drop_key(keys)
+        names = self.store.numbered.names(np.union1d(kept, own).tolist())
+        for key, one, number in zip(keys.tolist(), kept.tolist(), own.tolist(), strict=True):
+            yield key, names[number], names[one], found.bodies[key]
 
     # ---- who stays ----------------------------------------------------------------------------------------------
 
@@ -138,25 +137,25 @@ class Regrouping:
                     found.exact.add(key)
         return found
 
-    def _put_aside(self) -> _Evidence:
-        """Evidence that was put aside, by the same measure."""
-        head, arrays = unpack(self.store.packed(_ASIDE), _FORMAT) or ({}, {})
-        if head.get("measure") != self._measure:
-            return _Evidence({}, set())
-        keys = arrays["keys"].tolist()
-        lines = arrays["bodies"].tobytes().decode().split("\n")[: len(keys)]  # not `splitlines`: ids may hold U+2028
-        return _Evidence(dict(zip(keys, lines, strict=True)), set(arrays["exact"].tolist()))
-
-    def _pack_aside(self, aside: _Evidence, fresh: Array, gone: Array, exact: Array) -> bytes:
-        """What is put aside once these drops are there and those are gone."""
+    def _take_aside(self, gone: Array | None, fresh: Array) -> tuple[_Evidence, dict[str, bytes]]:
+        """Where the policy changed and not the measure: evidence that was put aside, and what is put aside now."""
+        if self._last is None or gone is None or self._is_same_policy:
+            return _Evidence({}, set()), {}
+        aside = self._stored_aside()
         bodies = {**aside.bodies, **self.store.numbered.drops(gone.tolist())}
         for key in fresh.tolist():
             bodies.pop(key, None)
         keys = np.array(list(bodies), np.int64)
-        same = np.intersect1d(np.union1d(np.array(sorted(aside.exact), np.int64), exact), keys)
-        lines = np.frombuffer("\n".join(bodies.values()).encode(), np.uint8)
-        head = {"format": _FORMAT, "measure": self._measure}
-        return pack(head, {"keys": keys, "bodies": lines, "exact": same})
+        exact = np.union1d(np.array(sorted(aside.exact), np.int64), self._last[1]["exact"])
+        columns = {"keys": keys, "bodies": _lines(bodies.values()), "exact": np.intersect1d(exact, keys)}
+        return aside, {_ASIDE: pack({"format": _FORMAT, "measure": self._measure}, columns)}
+
+    def _stored_aside(self) -> _Evidence:
+        head, arrays = unpack(self.store.packed(_ASIDE), _FORMAT) or ({}, {})
+        if head.get("measure") != self._measure:
+            return _Evidence({}, set())
+        lines = arrays["bodies"].tobytes().decode().split("\n")[:-1]
+        return _Evidence(dict(zip(arrays["keys"].tolist(), lines, strict=True)), set(arrays["exact"].tolist()))
 
     # ---- what the last dedup left -------------------------------------------------------------------------------
 
@@ -191,8 +190,9 @@ class Regrouping:
         }  # fmt: skip
 
 
-def _last(keys: Array) -> int:
-    return int(keys.max(initial=0))
+def _lines(bodies: Iterable[str]) -> Array:
+    """JSON on a line each; it holds no newline, but may hold what else Python takes for the end of a line."""
+    return np.frombuffer("".join(f"{body}\n" for body in bodies).encode(), np.uint8)
 
 
 def _changed(before: Mapping[str, Array], now: Mapping[str, Array]) -> Array:
