@@ -6,13 +6,17 @@ Loads numpy: import it only from modules of this folder that are themselves load
 from __future__ import annotations
 
 import mmap
+import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from safetyqc.errors import OutputError
 
 Array = NDArray[Any]
 _CUTS = 7  # levels of a row are one more: eight bytes
@@ -163,7 +167,11 @@ class Spool:
     _used_bytes: int = 0
 
     def add(self, counted: Counted) -> None:
-        """Keep one block of texts."""
+        """Keep one block of texts.
+
+        Raises:
+            OutputError: no room for a temporary file.
+        """
         features = counted.features
         counts = counted.counts.astype(np.min_scalar_type(counted.counts.max(initial=0)), copy=False)
         packed = _Packed(counted.bounds, features.dtype, counts.dtype, b"")
@@ -174,11 +182,13 @@ class Spool:
             room.write(counts.data)
             self._waiting.append(replace(packed, data=room))
             return
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="safetyqc-")  # noqa: SIM115 - closed when all was read
-        self._on_disk.append((packed, self._file.tell()))
-        self._file.write(features.data)
-        self._file.write(counts.data)
+        with _explained():
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="safetyqc-")  # noqa: SIM115 - closed when all was read
+            self._on_disk.append((packed, self._file.tell()))
+            self._file.write(features.data)
+            self._file.write(counts.data)
+            self._file.flush()
 
     def blocks(self, *, release: bool = False) -> Iterator[Counted]:
         """Yield the blocks in order, without fingerprints; with `release`, forget each as soon as it was used."""
@@ -219,8 +229,25 @@ _NOTHING = _Packed(np.zeros(1, np.int64), np.dtype(np.uint32), np.dtype(np.uint8
 
 
 def room_for(size: int, dtype: type, limit_bytes: float) -> Array:
-    """Reserve an array: in memory, or in a nameless temporary file when it is larger than `limit_bytes`."""
-    if size * np.dtype(dtype).itemsize <= limit_bytes or size == 0:
+    """Reserve an array: in memory, or in a nameless temporary file when it is larger than `limit_bytes`.
+
+    Raises:
+        OutputError: no room for the file.
+    """
+    size_bytes = size * np.dtype(dtype).itemsize
+    if size_bytes <= limit_bytes or size == 0:
         return np.empty(size, dtype)
-    with tempfile.TemporaryFile(prefix="safetyqc-") as file:
+    with _explained(), tempfile.TemporaryFile(prefix="safetyqc-") as file:
+        if hasattr(os, "posix_fallocate"):  # where a disk fills up under a mapped file, the system ends the process
+            os.posix_fallocate(file.fileno(), 0, size_bytes)
         return np.memmap(file, dtype=dtype, mode="w+", shape=(size,))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        what = f"no room for a temporary file: {error.strerror}"
+        fix = "free some space, set TMPDIR to another folder, or allow more --memory"
+        raise OutputError(what, where=tempfile.tempdir, fix=fix) from error
