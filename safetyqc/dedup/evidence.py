@@ -36,32 +36,39 @@ def describe(
 ) -> Iterator[Duplicate]:
     """Say of each of these why it is dropped for the one kept: `kept` and `dropped` are places in the pairs.
 
-    `names` are the ids of those dropped; drops for the same one should stand together. `texts` is asked once, for all
-    that are to be read: with `terms`, how many shared rare terms a drop names, all of them, and without only those that
-    are in one group but no pair.
+    `names` are the ids of those dropped; drops for the same one should stand together. `texts` is asked for what a
+    thousand drops need at a time: with `terms`, how many shared rare terms a drop names, for all their texts, and
+    without only for those that are in one group but no pair.
     """
     import numpy as np
 
-    similarity = _stored_similarity(pairs, kept, dropped)
-    missing = np.flatnonzero(np.isnan(similarity))
-    chosen = np.arange(len(kept)) if terms else missing
-    places = np.unique(np.concatenate([kept[chosen], dropped[chosen]]))
-    text = dict(zip(places.tolist(), texts(places), strict=True))
-    couples = ((text[a], text[b]) for a, b in zip(kept[missing].tolist(), dropped[missing].tolist(), strict=True))
-    similarity[missing] = cosines(couples, pairs.vocabulary, pairs.weights)
-    if not terms:
-        for name, near in zip(names, similarity.tolist(), strict=True):
-            yield Duplicate(conversation_id=name, similarity=near)
-        return
-    share = shared_terms(pairs.vocabulary, terms)
+    similarity, characters = _stored_similarity(pairs, kept, dropped), 0
+    compare = _comparison(pairs.vocabulary, terms)
+    for start in range(0, len(kept), _AT_ONCE):
+        one, other, near = (column[start : start + _AT_ONCE] for column in (kept, dropped, similarity))
+        missing = np.flatnonzero(np.isnan(near))
+        chosen = slice(None) if terms else missing
+        places = np.unique(np.concatenate([one[chosen], other[chosen]]))
+        text = dict(zip(places.tolist(), texts(places), strict=True))
+        couples = ((text[a], text[b]) for a, b in zip(one[missing].tolist(), other[missing].tolist(), strict=True))
+        near[missing] = cosines(couples, pairs.vocabulary, pairs.weights, before=characters)
+        characters += sum(map(len, text.values()))
+        for a, b, name, like in zip(
+            one.tolist(), other.tolist(), names[start : start + _AT_ONCE], near.tolist(), strict=True
+        ):
+            exact, shared = compare(text[a], text[b], like) if terms else (False, ())
+            yield Duplicate(conversation_id=name, similarity=like, exact=exact, terms=shared)
 
-    @lru_cache(maxsize=16)
-    def compare(a: str, b: str, near: float) -> tuple[bool, tuple[str, ...]]:
-        return near == 1.0 and normalise(a) == normalise(b), share(a, b)
 
-    for one, other, name, near in zip(kept.tolist(), dropped.tolist(), names, similarity.tolist(), strict=True):
-        exact, shared = compare(text[one], text[other], near)  # the copies of one text come one after another
-        yield Duplicate(conversation_id=name, similarity=near, exact=exact, terms=shared)
+def _comparison(vocabulary: FrozenVocabulary, terms: int) -> Callable[[str, str, float], tuple[bool, tuple[str, ...]]]:
+    """Make a function that says whether two texts are the same but for typography, and which rare terms both have."""
+    share = shared_terms(vocabulary, terms)
+
+    @lru_cache(maxsize=16)  # the copies of one text come one after another
+    def compare(a: str, b: str, similarity: float) -> tuple[bool, tuple[str, ...]]:
+        return similarity == 1.0 and normalise(a) == normalise(b), share(a, b)
+
+    return compare
 
 
 def _stored_similarity(pairs: Pairs, kept: Array, dropped: Array) -> Array:
@@ -85,14 +92,19 @@ def cosine(a: str, b: str, vocabulary: FrozenVocabulary, weights: Weights = "tfi
     return cosines([(a, b)], vocabulary, weights)[0]
 
 
-def cosines(pairs: Iterable[tuple[str, str]], vocabulary: FrozenVocabulary, weights: Weights = "tfidf") -> list[float]:
-    """Similarities of pairs of texts; each depends on its two texts and the vocabulary alone, to the last bit."""
+def cosines(
+    pairs: Iterable[tuple[str, str]], vocabulary: FrozenVocabulary, weights: Weights = "tfidf", *, before: int = 0
+) -> list[float]:
+    """Similarities of pairs of texts; each depends on its two texts and the vocabulary alone, to the last bit.
+
+    How many characters were compared `before` counts in the choice of a backend.
+    """
     import numpy as np
 
     from safetyqc.dedup.backend import choose_backend
 
     found: list[float] = []
-    waiting, characters = iter(pairs), 0
+    waiting, characters = iter(pairs), before
     while part := list(islice(waiting, _AT_ONCE)):
         texts = list(dict.fromkeys(text for pair in part for text in pair))
         characters += sum(map(len, texts))

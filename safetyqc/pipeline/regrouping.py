@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from safetyqc.store import Store
 
 _GROUPED, _ASIDE, _FORMAT = "grouped", "evidence", 2
-_DESCRIBED_AT_ONCE = 20_000
-"""Drops whose texts are in memory together."""
 
 
 @dataclass
@@ -123,18 +121,16 @@ class Regrouping:
         found.exact = known.exact & found.bodies.keys()
         missing = keys[~np.isin(keys, np.array(list(found.bodies), np.int64))]
         kept, own = (self.found.places(numbers) for numbers in of_drop_key(missing))
-        for start in range(0, len(missing), _DESCRIBED_AT_ONCE):
-            some = slice(start, start + _DESCRIBED_AT_ONCE)
-            numbers = self.found.numbers[own[some]].tolist()
-            names = self.store.numbered.names(numbers)
-            drops = describe(
-                self.found.pairs, kept[some], own[some], [names[number] for number in numbers],
-                lambda places: self.texts.of(self.found.numbers[places]),
-            )  # fmt: skip
-            for key, drop in zip(missing[some].tolist(), drops, strict=True):
-                found.bodies[key] = drop.model_dump_json()
-                if drop.exact:
-                    found.exact.add(key)
+        numbers = self.found.numbers[own].tolist()
+        names = self.store.numbered.names(numbers)
+        drops = describe(
+            self.found.pairs, kept, own, [names[number] for number in numbers],
+            lambda places: self.texts.of(self.found.numbers[places]),
+        )  # fmt: skip
+        for key, drop in zip(missing.tolist(), drops, strict=True):
+            found.bodies[key] = drop.model_dump_json()
+            if drop.exact:
+                found.exact.add(key)
         return found
 
     def _take_aside(self, gone: Array | None, fresh: Array) -> tuple[_Evidence, dict[str, bytes]]:

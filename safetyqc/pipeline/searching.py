@@ -12,6 +12,7 @@ import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -37,7 +38,7 @@ _FOLDER = "dedup"
 _LEAST_MEMORY_MB = 64
 _CHARACTER_BYTES = 2
 """Of a text in memory: one where all are Latin-1, two for most others."""
-_READ_AHEAD = 500
+_READ_AHEAD, _READ_CHARACTERS = 500, 1_000_000
 _GROWN = 2.0
 """From this many times the conversations that words were counted on, counting them anew is worth a thought."""
 
@@ -97,9 +98,13 @@ class _Reading(Sequence[str]):
         return self._some[place - self._first]
 
     def _read(self, first: int, count: int) -> None:
-        wanted = self._numbers[first : first + count]
-        found = {n: compared_text(c, self._on) for n, c in self._store.numbered.conversations(wanted)}
-        self._first, self._some = first, [found[number] for number in wanted]
+        wanted, found, size = self._numbers[first : first + count], dict[int, str](), 0
+        for number, conversation in self._store.numbered.conversations(wanted):
+            found[number] = text = compared_text(conversation, self._on)
+            size += len(text)
+            if size > _READ_CHARACTERS and wanted[0] in found:
+                break
+        self._first, self._some = first, [found[number] for number in takewhile(found.__contains__, wanted)]
 
 
 def search_run(store: Store, settings: DedupSettings, numbers: Array, texts: Texts) -> tuple[Search, tuple[str, ...]]:

@@ -245,7 +245,8 @@ def test_any_order_of_changes(run: Growing, seed: int) -> None:
 def test_with_little_memory_texts_are_read_as_they_are_looked_at(run: Growing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("safetyqc.pipeline.searching._CHARACTER_BYTES", 1e6)
     monkeypatch.setattr("safetyqc.pipeline.searching._READ_AHEAD", 7)
-    monkeypatch.setattr("safetyqc.pipeline.regrouping._DESCRIBED_AT_ONCE", 5)
+    monkeypatch.setattr("safetyqc.pipeline.searching._READ_CHARACTERS", 1500)
+    monkeypatch.setattr("safetyqc.dedup.evidence._AT_ONCE", 5)
     for settings in ({}, {}, {"min_similarity": 0.9}, {"refit": True}, {"linkage": "complete"}):
         run.add(60)
         run.dedup(memory="100MB", **settings)
@@ -255,6 +256,8 @@ def test_with_little_memory_texts_are_read_as_they_are_looked_at(run: Growing, m
     assert isinstance(expected, list)
     assert list(held) == expected
     assert held[5:9] == expected[5:9]
+    backwards = Texts(run.store, DedupSettings(memory="100MB")).of(np.arange(39, 0, -1))
+    assert list(backwards) == expected[::-1]
     assert [held[place] for place in (30, 2, 3, 38, 2)] == [expected[place] for place in (30, 2, 3, 38, 2)]
 
 
