@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from safetyqc.cli.judging import verdict_line
-from safetyqc.dedup import group_duplicates, pairs
+from safetyqc.dedup import BACKENDS, group_duplicates
 from safetyqc.export import EXPORTERS, ExportPlan, export_conversations
 from safetyqc.filters import FILTERS, FilterSettings, apply_filters
 from safetyqc.judge.local.model import load_weights
@@ -185,7 +185,7 @@ def test_no_filter_drops_a_plain_safe_refusal(name: str) -> None:
     assert not [hit for each in CONVERSATIONS for hit in apply_filters(each, FilterSettings()) if hit.filter == name]
 
 
-@pytest.mark.parametrize("name", pairs.BACKENDS)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_every_dedup_backend_finds_the_same_pairs(name: str) -> None:
     texts = [*CONVERSATIONS, conversation(CONVERSATIONS[2].messages[0].content + " Please.", "No.")]
     found = group_duplicates(texts, min_similarity=0.6, backend=name)
