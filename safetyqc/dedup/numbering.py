@@ -32,12 +32,12 @@ _TABLE_BYTES = 72
 class Numbered:
     """The waiting texts, and a table of their features; a number from its length on stands for no single feature.
 
-    Number `len(table) + i` is that of all features of one text only whose frequency counts as `levels[i]`.
+    Number `len(table) + i` is that of all features of one text only whose frequency counts as `rare_frequencies[i]`.
     """
 
     spool: Spool
     table: Table
-    levels: Array
+    rare_frequencies: Array
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Numbering:
         if self.limit_bytes == inf:
             return Numbered(self._spool, self._table, np.empty(0, np.int64))
         table = self._shared_features()
-        levels = np.array([1]) if vocabulary is None else np.union1d(vocabulary.frequencies, [1])
+        rare = np.array([1]) if vocabulary is None else np.union1d(vocabulary.frequencies, [1])
         spool = Spool(self.limit_bytes / 8)
 
         def number(counted: Counted) -> Counted:
@@ -77,12 +77,12 @@ class Numbering:
             single = np.flatnonzero(numbers == len(table))
             if vocabulary is not None:
                 often = vocabulary.frequencies_of(counted.features[single])
-                numbers[single] += np.searchsorted(levels, often).astype(np.uint32)
+                numbers[single] += np.searchsorted(rare, often).astype(np.uint32)
             return _with_features(counted, numbers)
 
         for numbered in in_order(self.backend.workers, number, self._spool.blocks(release=True)):
             spool.add(numbered)
-        return Numbered(spool, table, levels)
+        return Numbered(spool, table, rare)
 
     def _shared_features(self) -> Table:
         """A table of the features that stand in two texts or more."""

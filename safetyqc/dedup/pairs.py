@@ -129,9 +129,9 @@ def find_pairs(
 
     `analyzer` is what the texts are split into: words and pairs of them, or runs of three and four characters.
     `weights="tf"` makes similarities independent of the corpus; a `vocabulary` makes them those of the corpus that it
-    was frozen with. `memory_mb` bounds vectors, index and result by using temporary files and working in blocks; the
-    texts themselves, where they are a list, and 36 to 72 bytes a different feature come on top. `margin` (t - s above)
-    changes the time only.
+    was frozen with. `memory_mb` bounds the counting of features, vectors, index and result by using temporary files and
+    working in parts; texts that are a list, and some 50 bytes for each feature of two texts or more, come on top.
+    `margin` (t - s above) changes the time only.
 
     Raises:
         UserError: a threshold outside 0..1, an unknown backend, a vocabulary of the other analyzer, or more pairs than

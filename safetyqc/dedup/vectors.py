@@ -143,11 +143,11 @@ def _weigh(
     (ranks, groups), shared = table.order(), int(np.count_nonzero(frequencies > 1))
     hashes = np.empty(len(table), np.uint64)
     hashes[ranks] = table.hashes()
-    idf = np.ones(len(table) + len(numbered.levels))
+    idf = np.ones(len(table) + len(numbered.rare_frequencies))
     if weights == "tfidf":
         known = frequencies if vocabulary is None else vocabulary.frequencies_of(table.hashes())
-        idf = smooth_idf(np.concatenate([known, numbered.levels]), texts)
-    ranks = np.concatenate([ranks, np.full(len(numbered.levels), len(table), np.uint32)])
+        idf = smooth_idf(np.concatenate([known, numbered.rare_frequencies]), texts)
+    ranks = np.concatenate([ranks, np.full(len(numbered.rare_frequencies), len(table), np.uint32)])
     features = features_of(ranks, idf)
     rows = _reserve(spool, dropped, ranks < shared, limit_bytes)
 

@@ -81,25 +81,21 @@ def dedup_run(session: Session, *, refit: bool = False) -> Deduplicated:
     Raises:
         InputError, UserError: a reference set that cannot be read, or is gone.
     """
-    with session.stop.at_once():  # a run is whole at every moment, and a search takes minutes
-        return _dedup_run(session, refit=refit)
-
-
-def _dedup_run(session: Session, *, refit: bool) -> Deduplicated:
     from safetyqc.pipeline.roster import read_roster
     from safetyqc.pipeline.searching import Texts
 
     store = session.store
     settings, remembered = _with_references(store, session.config.dedup)
     settings = settings.model_copy(update={"refit": settings.refit or refit})
-    texts = Texts(store, settings)
-    roster = read_roster(store, texts.note)
-    inside = roster.inside(store)
-    with session.timed("dedup", len(inside)):
-        found = _deduplicate_run(store, settings, roster, inside, texts)
-    store.replace_matches(found.matches)
-    store.set_meta(DEDUP_FACTS, found.facts.model_dump(mode="json"))
-    store.set_meta(AGAINST, _remembered(settings))
+    with session.stop.at_once():  # a run is whole at every moment, and a search takes minutes
+        texts = Texts(store, settings)
+        roster = read_roster(store, texts.note)
+        inside = roster.inside(store)
+        with session.timed("dedup", len(inside)):
+            found = _deduplicate_run(store, settings, roster, inside, texts)
+        store.replace_matches(found.matches)
+        store.set_meta(DEDUP_FACTS, found.facts.model_dump(mode="json"))
+        store.set_meta(AGAINST, _remembered(settings))
     return replace(found, told=(*found.told, *remembered))
 
 

@@ -131,8 +131,8 @@ def search_run(store: Store, settings: DedupSettings, numbers: Array, texts: Tex
             before = None  # so many pairs from there on: only those asked for are found
     if before is None:
         found, more = _search_all(store, settings, numbers, texts, vocabulary)
-        all_ = counted(len(numbers), "conversation")
-        told = f"searched {all_} from a similarity of {found.pairs.min_similarity:g} on"
+        searched = counted(len(numbers), "conversation")
+        told = f"searched {searched} from a similarity of {found.pairs.min_similarity:g} on"
     return found, (told, *more, *_grown(found.pairs, len(numbers)))
 
 

@@ -43,7 +43,7 @@ def test_any_number_of_parts_counts_the_same(backend: str, limit_bytes: float, p
 def test_what_stands_in_one_text_gets_one_number_together(backend: str) -> None:
     _, whole = counted(backend, inf)
     _, found = counted(backend, 1000)
-    assert found.levels.tolist() == [1]
+    assert found.rare_frequencies.tolist() == [1]
     hashes, often = whole.table.hashes(), whole.table.frequencies() > 1
     names = dict(enumerate(found.table.hashes().tolist()))
     for one, other in zip(whole.spool.blocks(), found.spool.blocks(release=True), strict=True):
