@@ -141,7 +141,8 @@ def render_estimate(lines: Sequence[Line]) -> str:
         "  " + "  ".join((row[0].ljust(widths[0]), row[1].ljust(widths[1]), row[2].rjust(widths[2]), row[3]))
         for row in rows
     ]
-    return "\n".join(["Estimate before anything is asked:", *table, "  in all: " + _money(total)])
+    more = "; what is done at most comes on top" if any(line.at_most and line.left for line in lines) else ""
+    return "\n".join(["Estimate before anything is asked:", *table, f"  in all: {_money(total)}{more}"])
 
 
 def _row(line: Line) -> tuple[str, str, str, str]:

@@ -62,7 +62,7 @@ def _unjudged(summary: Summary) -> Iterator[Action]:
         judge = ("-m", summary.run.judge) if summary.run.judge else ()
         yield Action(
             severity="error",
-            problem=f"{_many(missing)} without a verdict: nothing is known of them",
+            problem=f"{_many(missing)} without a verdict, of which nothing is known",
             command=_command(summary, "judge", *judge),
         )
 
