@@ -63,7 +63,8 @@ def estimate_run(session: Session, inputs: Sequence[ReadResult] = ()) -> list[Li
     for spec in judge_models(config):
         judged = min(sum(n for name, _, n in store.judges() if name == judge_name(config, spec)), count)
         lines += _judging(config, spec, kinds, count - judged, judged, size)
-    rewriter, most = rewriter_model(config), count * config.rewrite.rounds
+    rewriter, limit = rewriter_model(config), config.rewrite.limit
+    most = count * config.rewrite.rounds if limit is None else min(count * config.rewrite.rounds, limit)
     if most and rewriter:
         lines.append(_line(config, "rewrite", rewriter, most, 0, size, size, at_most=True))
         # An original and its rewrite are judged afresh in a share of the attempts

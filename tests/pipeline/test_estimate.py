@@ -128,6 +128,17 @@ def test_a_judge_is_known_by_the_name_its_judgments_carry() -> None:
     assert judge_name(Config(), "cascade:local>openai/a") == "cascade(local > openai/a)"
 
 
+@pytest.mark.parametrize(("settings", "most"), [({"rounds": 2}, 8), ({"rounds": 2, "limit": 3}, 3), ({"limit": 9}, 4)])
+async def test_rewriting_is_estimated_up_to_its_limit(
+    data: Path, tmp_path: Path, settings: dict[str, int], most: int
+) -> None:
+    rewrite = {"model": "openai/o1", **settings}
+    session = open_session(Config.model_validate({"run": tmp_path / "r", "rewrite": rewrite}), create=True, quiet=True)
+    lines = estimate_run(session, [read_conversations(str(data))])
+    await session.close()
+    assert [(line.left, line.estimate.calls) for line in lines if line.stage == "rewrite"] == [(most, most)]
+
+
 def test_a_dry_run_tells_every_member_and_keeps_at_most_out_of_the_sum(cli: Callable[..., Any], data: Path) -> None:
     ended = cli(
         "run", data, "--judge", "panel:openai/gpt-4o-mini,openai/gpt-4o", "--rewriter", "openai/o1", "--dry-run"
