@@ -21,8 +21,8 @@ from judges import read_gold, read_kept  # the benchmarks beside this one
 from local_judge import load_cases, model_of, xstest
 
 from safetyqc.judge.cascade import CascadeJudge, fit_cascade, saving
-from safetyqc.judge.local.judge import LocalJudge
-from safetyqc.judge.local.training import Case, train_cases
+from safetyqc.judge.embedded.judge import LocalJudge
+from safetyqc.judge.embedded.training import Case, train_cases
 from safetyqc.records import Conversation, Judgment, Label
 from safetyqc.rubrics import RubricSet, load_rubric_set
 

@@ -13,12 +13,12 @@ from collections import defaultdict
 
 import numpy as np
 
-from safetyqc.comparison import Estimate
 from safetyqc.errors import UserError
+from safetyqc.formats.labels import TRUTH, read_labels, read_recorded
 from safetyqc.judge.corrected import Floats, corrected_rates, prediction_powered, rogan_gladen, stratified
 from safetyqc.judge.ratings import align
-from safetyqc.labels import TRUTH, read_labels, read_recorded
-from safetyqc.statistics import wilson_interval
+from safetyqc.results.compare import Estimate
+from safetyqc.results.statistics import wilson_interval
 
 DRAWS = 300
 

@@ -235,8 +235,8 @@ def prompt_edits(rng: random.Random) -> dict[str, Callable[[list[str]], list[str
 def table_of_references(data: Path) -> None:
     """What `find_against` finds of XSTest prompts planted as requests, and what it finds where none was planted."""
     from safetyqc.dedup.against import find_against
+    from safetyqc.formats.references import Reference
     from safetyqc.records import Conversation, Message
-    from safetyqc.references import Reference
 
     lines = (data / "xstest_dev.jsonl").read_text(encoding="utf-8").splitlines()
     prompts = sorted({json.loads(line)["messages"][0]["content"] for line in lines})

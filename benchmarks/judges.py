@@ -24,10 +24,11 @@ from safetyqc.judge.base import Judge
 from safetyqc.judge.canaries import check_canaries, load_canaries
 from safetyqc.judge.table import make_judge
 from safetyqc.llm.client import Client
-from safetyqc.local import LocalClient, find_weights, is_local
+from safetyqc.llm.hosts import is_in_process
+from safetyqc.llm.llama import LocalClient, find_weights
 from safetyqc.records import Conversation, Judgment, Label, Message
+from safetyqc.results.statistics import cohen_kappa
 from safetyqc.rubrics import load_rubric_set
-from safetyqc.statistics import cohen_kappa
 
 SAFETY = load_rubric_set()
 
@@ -54,7 +55,7 @@ def read_gold(folder: Path, *, planned: bool = True) -> list[tuple[Conversation,
 
 def open_client(model: str) -> Callable[[], Client]:
     def client() -> Client:
-        if is_local(model):
+        if is_in_process(model):
             return LocalClient(find_weights(model, download=False).path)
         from safetyqc.llm.door import open_door
 

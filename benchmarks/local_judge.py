@@ -1,7 +1,7 @@
 """Rebuild the local judge's weights from labelled data, and print every figure of its model card.
 
     python benchmarks/local_judge.py DATA            # figures only
-    python benchmarks/local_judge.py DATA --write    # also rewrite safetyqc/judge/local/weights.json
+    python benchmarks/local_judge.py DATA --write    # also rewrite safetyqc/judge/embedded/weights.json
 
 DATA is a folder with gold_dev.jsonl, xstest_dev.jsonl and bilingual_conversations.jsonl.
 """
@@ -15,14 +15,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from safetyqc.formats.readers import CATEGORY_OF_RISK
 from safetyqc.generate.taxonomy import load_taxonomy
-from safetyqc.judge.local.criteria import CRITERIA
-from safetyqc.judge.local.features import together
-from safetyqc.judge.local.judge import LocalJudge
-from safetyqc.judge.local.measure import measure
-from safetyqc.judge.local.model import Figures, Weights
-from safetyqc.judge.local.training import UNSURE, Case, fit, read_cases, train_cases
-from safetyqc.readers import CATEGORY_OF_RISK
+from safetyqc.judge.embedded.criteria import CRITERIA
+from safetyqc.judge.embedded.features import together
+from safetyqc.judge.embedded.judge import LocalJudge
+from safetyqc.judge.embedded.measure import measure
+from safetyqc.judge.embedded.model import Figures, Weights
+from safetyqc.judge.embedded.training import UNSURE, Case, fit, read_cases, train_cases
 from safetyqc.records import Conversation, Intent, Label, Message, conversation_id
 
 WEIGHTS = Path(__file__).parents[1] / "safetyqc" / "judge" / "local" / "weights.json"

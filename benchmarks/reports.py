@@ -24,7 +24,7 @@ from safetyqc.reports.snapshot import read_snapshot
 from safetyqc.reports.summary import summarise_snapshot
 from safetyqc.reports.terminal import render_report
 from safetyqc.store import Store
-from safetyqc.testing.runs import RUBRIC, stand_in_judgment
+from tests.support.runs import RUBRIC, stand_in_judgment
 
 T = TypeVar("T")
 WORDS = ("answer", "safe", "help", "number", "call", "plan", "reason", "doctor", "friend", "router", "letter", "law")

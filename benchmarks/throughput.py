@@ -29,12 +29,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from safetyqc.engine import LocalEngine
 from safetyqc.judge.question import Question
 from safetyqc.judge.rubric import RubricJudge
 from safetyqc.llm.client import Request
 from safetyqc.llm.door import DoorSettings, open_door
 from safetyqc.llm.wire import body_of
+from safetyqc.pipeline.engine import LocalEngine
 from safetyqc.records import Conversation
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.store import Store

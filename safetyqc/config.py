@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
 
 from safetyqc.errors import ConfigError, UserError, choose_from
+from safetyqc.formats.yaml_file import read_yaml
 from safetyqc.records import Record
-from safetyqc.yaml_file import read_yaml
 
 FILE_NAME = "safetyqc.yaml"
 DEFAULT_RUN = "safetyqc-run"

@@ -121,3 +121,8 @@ def mask(text: str, words: int = 3) -> str:
 def reveal(text: str) -> str:
     """Show each character that `printable` would remove as its code, such as ⟨U+202E⟩: harmless, but not hidden."""
     return _UNPRINTABLE.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 group`, `2,345 groups`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

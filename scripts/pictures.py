@@ -18,8 +18,8 @@ from rich.terminal_theme import TerminalTheme
 from safetyqc.config import Config
 from safetyqc.pipeline.outputs import summarise_run
 from safetyqc.reports.html import render_html
-from safetyqc.reports.schema import Summary
 from safetyqc.reports.terminal import render_report
+from safetyqc.results.report import Summary
 from safetyqc.store import Store
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"

@@ -11,17 +11,17 @@ import pytest
 
 from safetyqc.cli.judging import verdict_line
 from safetyqc.dedup import BACKENDS, group_duplicates
-from safetyqc.export import EXPORTERS, ExportPlan, export_conversations
 from safetyqc.filters import FILTERS, FilterSettings, apply_filters
-from safetyqc.judge.local.model import load_weights
+from safetyqc.formats.export import EXPORTERS, ExportPlan, export_conversations
+from safetyqc.formats.readers import read_conversations
+from safetyqc.judge.embedded.model import load_weights
 from safetyqc.judge.table import JUDGES, make_judge
 from safetyqc.llm.door import DoorSettings, open_door
-from safetyqc.readers import read_conversations
 from safetyqc.records import Conversation, Message, Outcome, conversation_id
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.store import Store
-from safetyqc.testing.runs import fill_with_everything
 from safetyqc.testing.server import FaultServer
+from tests.support.runs import fill_with_everything
 
 Cli = Callable[..., Any]
 Serve = Callable[..., FaultServer]

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from safetyqc.engine import LocalEngine
 from safetyqc.errors import FatalModelError, Interrupted, ModelError
 from safetyqc.llm import Request, ask_json
 from safetyqc.llm import door as door_module
 from safetyqc.llm.door import Door, DoorSettings, open_door
+from safetyqc.pipeline.engine import LocalEngine
 from safetyqc.store import Store
 from safetyqc.testing.faults import FAULTS
 from safetyqc.testing.server import FaultServer

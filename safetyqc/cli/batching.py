@@ -15,7 +15,7 @@ from safetyqc.config import load_config
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
-    from safetyqc.llm.batches import Collected
+    from safetyqc.llm.batch.desk import Collected
     from safetyqc.pipeline.session import Session
 
 
@@ -43,7 +43,7 @@ def status(run: o.Run = None, config_file: o.ConfigFile = None, as_json: o.AsJso
 
 async def _look(config: Config) -> list[Collected]:
     """Look without the run's lock: another command may be writing it."""
-    from safetyqc.llm.batches import BatchDesk
+    from safetyqc.llm.batch.desk import BatchDesk
     from safetyqc.pipeline.session import open_client
     from safetyqc.store import Store
 

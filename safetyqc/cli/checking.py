@@ -86,7 +86,7 @@ def check(
 
     Example: safetyqc check safety_conversations.jsonl
     """
-    from safetyqc.pipeline.files import check_file
+    from safetyqc.pipeline.checking import check_file
 
     flags = {
         "filters.ascii_english": ascii_english,

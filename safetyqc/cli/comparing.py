@@ -76,7 +76,7 @@ def compare(
     if disagreements and not as_json:
         show(render_disagreements(gathered.disagreements(disagreements), unmask=unmask))
     if html:
-        from safetyqc.files import write_text
+        from safetyqc.formats.writing import write_text
         from safetyqc.reports.compare import comparison_page
 
         write_text(html, comparison_page(gathered.comparison, gathered.disagreements(None)))

@@ -248,7 +248,7 @@ def _attack_table(rows: list[AttackRow]) -> Table:
 
 
 def _write_verdicts(session: Session, path: Path, conversations: list[Conversation], places: list[int]) -> None:
-    from safetyqc.standing import deciding_judgments
+    from safetyqc.store.standing import deciding_judgments
 
     verdicts = {j.conversation_id: j for j in deciding_judgments(session.store)}
     lines = (

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from safetyqc.config import Config
+    from safetyqc.formats.readers import ReadResult
     from safetyqc.pipeline.stages import Tally
-    from safetyqc.readers import ReadResult
     from safetyqc.records import Conversation
 
 
@@ -106,7 +106,7 @@ def read(name: str, *, skip_bad_lines: bool) -> ReadResult:
         InputError: every line was left out.
     """
     from safetyqc.errors import InputError
-    from safetyqc.readers import read_conversations
+    from safetyqc.formats.readers import read_conversations
 
     result = read_conversations(name, skip_bad_lines=skip_bad_lines)
     if result.skipped:
@@ -131,8 +131,8 @@ def write_jsonl(path: Path, lines: Iterable[str], noun: str) -> None:
         for line in lines:
             typer.echo(line)
         return
-    from safetyqc.files import write_lines
-    from safetyqc.reports.wording import counted
+    from safetyqc.formats.writing import write_lines
+    from safetyqc.text import counted
 
     note(f"wrote {counted(write_lines(path, lines), noun)} to {path}")
 

@@ -14,7 +14,7 @@ from safetyqc.errors import UserError
 
 if TYPE_CHECKING:
     from safetyqc.reports.diff import Difference
-    from safetyqc.reports.schema import Summary
+    from safetyqc.results.report import Summary
 
 BARS_MISSED = 4
 """Exit code of `report --check` when a pass rate lies below its bar."""

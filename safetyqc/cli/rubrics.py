@@ -62,8 +62,8 @@ def validate(
 
     Example: safetyqc rubrics validate my-rubrics
     """
-    from safetyqc.reports.wording import counted
     from safetyqc.rubrics import validate_rubrics
+    from safetyqc.text import counted
 
     problems = validate_rubrics(path)
     for problem in problems:

@@ -169,8 +169,8 @@ def _folder(config: Config, *, scratch: bool) -> Iterator[Path]:
 
 def _introduce(config: Config) -> None:
     """Say who works, and plainly so when it is the model that is only for trying."""
-    from safetyqc.local import TRY_OUT_NOTE
-    from safetyqc.pipeline.choices import EMBEDDED
+    from safetyqc.llm.hosts import EMBEDDED
+    from safetyqc.llm.llama import TRY_OUT_NOTE
     from safetyqc.pipeline.order import family_warnings
 
     if EMBEDDED in (config.generate.model, config.rewrite.model):
@@ -197,7 +197,6 @@ def demo(
 
     Example: safetyqc demo
     """
-    from safetyqc.demo import SAMPLE
-    from safetyqc.pipeline.demo import demo_config
+    from safetyqc.pipeline.demo import SAMPLE, demo_config
 
     do_all(demo_config(folder, per_category), [str(SAMPLE)], write=per_category > 0, quiet=quiet)

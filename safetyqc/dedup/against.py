@@ -22,8 +22,8 @@ from safetyqc.dedup.evidence import shared_terms
 from safetyqc.dedup.groups import compared_text
 from safetyqc.dedup.pairs import check_similarity, join
 from safetyqc.dedup.tokens import tokens
+from safetyqc.formats.references import Reference
 from safetyqc.records import Conversation
-from safetyqc.references import Reference
 
 if TYPE_CHECKING:
     from safetyqc.dedup.rows import Found

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from safetyqc.dedup.groups import compared_text
 from safetyqc.dedup.tokens import tokens
-from safetyqc.findings import Bin, CategoryDiversity, Diversity, Nearness
 from safetyqc.records import Conversation
+from safetyqc.results.findings import Bin, CategoryDiversity, Diversity, Nearness
 from safetyqc.text import first_words
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from safetyqc.dedup.rows import Array
-from safetyqc.files import replacing
+from safetyqc.formats.writing import replacing
 
 _ALIGNED = 64
 _CHUNK = 1 << 24

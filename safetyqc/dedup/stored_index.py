@@ -32,7 +32,7 @@ from safetyqc.dedup.pairs import MARGIN, most_pairs, too_many_pairs
 from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Tails, bounds_of, cuts_of
 from safetyqc.dedup.vectors import Weights, features_of, is_held, text_blocks
 from safetyqc.dedup.vocabulary import FrozenVocabulary, smooth_idf, vocabulary_hash
-from safetyqc.files import replacing
+from safetyqc.formats.writing import replacing
 from safetyqc.text import normalise
 
 _FORMAT = 3

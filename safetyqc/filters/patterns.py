@@ -18,9 +18,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from safetyqc.errors import choose_from
+from safetyqc.formats.yaml_file import Location, Misfit, read_yaml
 from safetyqc.records import Message, Record, Role
 from safetyqc.text import printable
-from safetyqc.yaml_file import Location, Misfit, read_yaml
 
 PatternFilter = Literal["dangerous_detail", "leaked_text", "role_names"]
 _WORD = re.compile(r"\{\{(\w+)\}\}")

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal, get_args
 
-from safetyqc.dialogue import SCHEMA, whole_sentences
 from safetyqc.errors import ConfigError, ModelError, choose_from
+from safetyqc.generate.dialogue import SCHEMA, whole_sentences
 from safetyqc.generate.taxonomy import Language, Taxonomy
 from safetyqc.generate.turns import clean, read_conversation, why_not_a_user_turn, why_not_an_answer
 from safetyqc.llm.client import Client, Reply, Request, check_finish

@@ -16,8 +16,8 @@ from typing import Annotated, Self, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from safetyqc.errors import ConfigError, choose_from
+from safetyqc.formats.yaml_file import Misfit, read_yaml
 from safetyqc.records import INTENTS, Intent, Record
-from safetyqc.yaml_file import Misfit, read_yaml
 
 Weight = Annotated[int, Field(strict=True, ge=0, le=1000)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]

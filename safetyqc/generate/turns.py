@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from safetyqc.dialogue import declines_to_write, read_messages
+from safetyqc.generate.dialogue import declines_to_write, read_messages
 from safetyqc.generate.taxonomy import Language
 from safetyqc.records import Message, Role
 from safetyqc.text import CJK, fold_to_ascii, guess_language, normalise, printable, shorten

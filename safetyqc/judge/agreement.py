@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from safetyqc.comparison import Calibration, Estimate
 from safetyqc.judge.ratings import FAIL, PASS, Codes
-from safetyqc.statistics import wilson_interval
+from safetyqc.results.compare import Calibration, Estimate
+from safetyqc.results.statistics import wilson_interval
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from safetyqc.formats.yaml_file import read_yaml
 from safetyqc.records import Conversation, Intent, Message, Record, Role, conversation_id
-from safetyqc.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from safetyqc.records import Judgment

@@ -14,20 +14,6 @@ from itertools import combinations
 
 import numpy as np
 
-from safetyqc.comparison import (
-    OVERALL,
-    POOLED,
-    Accuracy,
-    Agreement,
-    Calibration,
-    Comparison,
-    CriterionComparison,
-    Disagreement,
-    Estimate,
-    Price,
-    RaterCounts,
-    Side,
-)
 from safetyqc.errors import UserError, choose_from
 from safetyqc.judge import agreement
 from safetyqc.judge.corrected import corrected_rates
@@ -46,7 +32,21 @@ from safetyqc.judge.ratings import (
 )
 from safetyqc.judge.recommendation import recommend
 from safetyqc.records import Conversation, Judgment, Label, Outcome
-from safetyqc.statistics import share, wilson_interval
+from safetyqc.results.compare import (
+    OVERALL,
+    POOLED,
+    Accuracy,
+    Agreement,
+    Calibration,
+    Comparison,
+    CriterionComparison,
+    Disagreement,
+    Estimate,
+    Price,
+    RaterCounts,
+    Side,
+)
+from safetyqc.results.statistics import share, wilson_interval
 
 
 @dataclass(frozen=True)

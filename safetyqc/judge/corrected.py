@@ -15,11 +15,11 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
-from safetyqc.comparison import CorrectedRate, Estimate
 from safetyqc.errors import NotComparableError, UserError
 from safetyqc.judge.ratings import ABSENT, FAIL, NA, PASS, UNSCORED, Ratings, align
 from safetyqc.records import Judgment, Label
-from safetyqc.statistics import normal_quantile, share, wilson_interval
+from safetyqc.results.compare import CorrectedRate, Estimate
+from safetyqc.results.statistics import normal_quantile, share, wilson_interval
 
 Floats = npt.NDArray[np.float64]
 MIN_LABELS = 30

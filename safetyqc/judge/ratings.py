@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from safetyqc.comparison import OVERALL
 from safetyqc.errors import NotComparableError, choose_from
-from safetyqc.labels import RECORDED, TRUTH
+from safetyqc.formats.labels import RECORDED, TRUTH
 from safetyqc.records import Judgment, Label, Outcome, Score
+from safetyqc.results.compare import OVERALL
 
 FAIL, PASS, NA, UNSCORED, ABSENT = range(5)
 CODES: dict[Outcome, int] = {"fail": FAIL, "pass": PASS, "na": NA, "unscored": UNSCORED}

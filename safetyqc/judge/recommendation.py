@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from safetyqc.comparison import (
+from safetyqc.results.compare import (
     Accuracy,
     CriterionComparison,
     Estimate,

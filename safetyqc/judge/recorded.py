@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, ValidationError
 
 from safetyqc.errors import InputError
-from safetyqc.json_values import Unreadable, Value, name_of, read_values
+from safetyqc.formats.json_values import Unreadable, Value, name_of, read_values
+from safetyqc.formats.yaml_file import read_yaml
 from safetyqc.records import FailureKind, Judgment, Outcome, Record, Score, content_hash
 from safetyqc.text import shorten
-from safetyqc.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from safetyqc.records import Conversation

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetyqc.errors import UserError
-from safetyqc.local import is_local
+from safetyqc.llm.hosts import EMBEDDED, is_in_process
 
 if TYPE_CHECKING:
     from safetyqc.judge.base import Judge
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from safetyqc.records import Conversation, Label
     from safetyqc.rubrics import RubricSet
 
-EMBEDDED = "local"
 _LOCAL_CONVERSATION_TOKENS = 2_500
 """In-process models share a small context between several requests."""
 _LOCAL_REASON_CHARS = 160
@@ -57,7 +56,7 @@ class Making:
 
 
 def _trained(argument: str, making: Making) -> Judge:
-    from safetyqc.judge.local.judge import LocalJudge
+    from safetyqc.judge.embedded.judge import LocalJudge
 
     return LocalJudge(making.rubric_set, argument, name=f"trained:{Path(argument).stem}")
 
@@ -116,7 +115,7 @@ def _make(spec: str, making: Making) -> Judge:
     if not spec:
         raise UserError("a judge without a name", fix="-m local, or -m MODEL")
     if spec == EMBEDDED:
-        from safetyqc.judge.local.judge import LocalJudge
+        from safetyqc.judge.embedded.judge import LocalJudge
 
         return LocalJudge(making.rubric_set)
     kind, colon, argument = spec.partition(":")
@@ -139,10 +138,10 @@ def _rubric_judge(model: str, making: Making) -> Judge:
         temperature=settings.temperature,
         max_tokens=settings.max_tokens,
         api_base=settings.api_base,
-        max_conversation_tokens=_LOCAL_CONVERSATION_TOKENS if is_local(model) else CONVERSATION_TOKENS,
+        max_conversation_tokens=_LOCAL_CONVERSATION_TOKENS if is_in_process(model) else CONVERSATION_TOKENS,
         # A model on the CPU reads some 60 tokens a second: the examples would double the time of every judgment
-        with_examples=not is_local(model),
-        max_reason_chars=_LOCAL_REASON_CHARS if is_local(model) else None,
+        with_examples=not is_in_process(model),
+        max_reason_chars=_LOCAL_REASON_CHARS if is_in_process(model) else None,
     )
 
 

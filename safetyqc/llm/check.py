@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm.client import Format, Request
-from safetyqc.llm.hosts import base_of, key_variable, own_base
+from safetyqc.llm.hosts import base_of, is_in_process, key_variable, own_base
 from safetyqc.llm.structured import Unusable, ask_json
 from safetyqc.llm.wire import key_hint
-from safetyqc.local import is_local
 from safetyqc.records import Record
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ async def check_model(door: Door, model: str) -> ModelReport:
 
 
 def _key(door: Door, model: str) -> str:
-    if is_local(model):
+    if is_in_process(model):
         return "not needed"
     if door.settings.api_key:
         return "set"

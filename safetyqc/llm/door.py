@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 from safetyqc.errors import FatalModelError, Interrupted, ModelError, UserError
 from safetyqc.llm.budget import Budget
 from safetyqc.llm.client import Client, Format, Reply, Request
-from safetyqc.llm.hosts import base_of, host_of, own_base
+from safetyqc.llm.hosts import base_of, host_of, is_in_process, own_base
 from safetyqc.llm.limits import Limits
 from safetyqc.llm.prices import Estimate, Price, Prices, count_prompt, known_format
 from safetyqc.llm.structured import LADDER, Capabilities
-from safetyqc.local import is_local
 
 if TYPE_CHECKING:
-    from safetyqc.store import Store
+    from safetyqc.llm.ledger import Ledger
 
 Lane = Literal["auto", "litellm", "direct"]
 
@@ -111,7 +110,7 @@ class _Route:
     price: Price | None
 
 
-def open_door(store: Store | None, *, settings: DoorSettings | None = None) -> Door:
+def open_door(store: Ledger | None, *, settings: DoorSettings | None = None) -> Door:
     """Make the client that a command asks everything with; it connects and imports nothing before the first call."""
     return Door(store, settings or DoorSettings())
 
@@ -119,7 +118,7 @@ def open_door(store: Store | None, *, settings: DoorSettings | None = None) -> D
 class Door:
     """See the module; made by `open_door`. Also a Client, and `structured.ask_json` learns into `capabilities`."""
 
-    def __init__(self, store: Store | None, settings: DoorSettings) -> None:
+    def __init__(self, store: Ledger | None, settings: DoorSettings) -> None:
         self.settings = settings
         self.counters = Counters(trouble=self._trouble)
         self.prices = Prices(settings.prices)
@@ -304,7 +303,7 @@ class Door:
 
     def lane_name(self, model: str, api_base: str | None = None) -> str:
         """Which lane a model's requests take: `local`, `direct` or `litellm`."""
-        if is_local(model):
+        if is_in_process(model):
             return "local"
         prefix = model.partition("/")[0]
         if self.settings.lane == "litellm" or (self.settings.lane == "auto" and prefix in _NATIVE):
@@ -333,7 +332,7 @@ class Door:
 
     def _open_lane(self, name: str, model: str) -> Client:
         if name == "local":
-            from safetyqc.local import LocalClient, find_weights
+            from safetyqc.llm.llama import LocalClient, find_weights
 
             return LocalClient(find_weights(model).path)
         from safetyqc.llm.workers import WorkerLane, open_lane
@@ -346,7 +345,9 @@ class Door:
     def limits(self, request: Request) -> Limits:
         """The limiter of the request's provider: its base URL, or the provider and model that litellm names."""
         request = self.place(request)
-        name = request.model if is_local(request.model) else base_of(request.model, request.api_base) or request.model
+        name = (
+            request.model if is_in_process(request.model) else base_of(request.model, request.api_base) or request.model
+        )
         if name not in self._limits:
             settings = self.settings
             self._limits[name] = Limits(name, settings.rpm, settings.tpm, down_s=settings.down_s, sleep=self._pause)
@@ -387,7 +388,7 @@ class Door:
 class _Remembered(Capabilities):
     """Capabilities that a run keeps, so that a resumed one does not learn them from refusals again."""
 
-    def __init__(self, store: Store | None, place: Callable[[Request], Request]) -> None:
+    def __init__(self, store: Ledger | None, place: Callable[[Request], Request]) -> None:
         self._store, self._place = store, place
         self._names: dict[tuple[str, str | None], str] = {}
         super().__init__(store.meta(_CAPABILITIES, {}) if store else {})
@@ -399,7 +400,7 @@ class _Remembered(Capabilities):
             return known
         placed = self._place(request)
         name = self._names[request.model, request.api_base] = super().name_of(placed)
-        if not is_local(placed.model) and base_of(placed.model, placed.api_base) is None:
+        if not is_in_process(placed.model) and base_of(placed.model, placed.api_base) is None:
             self._formats.setdefault(name, known_format(placed.model) or LADDER[0])
         return name
 
@@ -417,7 +418,7 @@ def is_good(reply: Reply) -> bool:
 
 def _base_for(fallback: str, request: Request) -> str | None:
     """A fallback of the same kind lives at the same base URL; another provider has its own."""
-    return request.api_base if host_of(fallback) is host_of(request.model) and not is_local(fallback) else None
+    return request.api_base if host_of(fallback) is host_of(request.model) and not is_in_process(fallback) else None
 
 
 def unknown_price(model: str) -> Price:

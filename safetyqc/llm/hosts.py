@@ -9,7 +9,9 @@ import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from safetyqc.local import is_local
+EMBEDDED = "local"
+"""What needs no server and no key: as an author the small model in llama.cpp, as a judge the embedded classifier.
+With a path behind it (`local:PATH.gguf`) a model of the user's own, run in this process."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ HOSTED = frozenset(
 """Prefixes that mean a provider with an endpoint of its own, so that a run's base URL is not for its models."""
 
 
+def is_in_process(model: str) -> bool:
+    """Whether a model runs in this process: `local` or `local:PATH`."""
+    return model == EMBEDDED or model.startswith(EMBEDDED + ":")
+
+
 def host_of(model: str) -> Host | None:
     """The entry of HOSTS that a model's prefix names."""
     prefix, slash, _ = model.partition("/")
@@ -52,7 +59,7 @@ def host_of(model: str) -> Host | None:
 def own_base(model: str, api_base: str | None) -> str | None:
     """The run's base URL where it is meant for this model: not in this process, not at a hosted provider."""
     prefix, slash, _ = model.partition("/")
-    is_elsewhere = is_local(model) or (bool(slash) and prefix in HOSTED)
+    is_elsewhere = is_in_process(model) or (bool(slash) and prefix in HOSTED)
     return None if is_elsewhere else api_base
 
 

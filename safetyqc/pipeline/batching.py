@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from safetyqc.errors import FatalModelError, Interrupted, ModelError
-from safetyqc.llm.batch_wire import NoBatches
-from safetyqc.reports.wording import counted
+from safetyqc.llm.batch.wire import NoBatches
+from safetyqc.text import counted
 
 if TYPE_CHECKING:
-    from safetyqc.llm.batches import BatchDesk, Collected
-    from safetyqc.llm.parking import ParkingClient
+    from safetyqc.llm.batch.desk import BatchDesk, Collected
+    from safetyqc.llm.batch.parking import ParkingClient
     from safetyqc.pipeline.session import Session
     from safetyqc.store import Batch
 

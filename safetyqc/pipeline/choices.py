@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, cast
 
 from safetyqc.config import Config, choose_model
+from safetyqc.llm.hosts import EMBEDDED
 
 if TYPE_CHECKING:
     from safetyqc.filters import FilterSettings
     from safetyqc.llm.client import Client
-
-EMBEDDED = "local"
-"""As an author: the small model in llama.cpp. As a judge: the scikit-learn judge, which needs no model at all."""
 
 
 def author_model(config: Config) -> str:
@@ -81,7 +79,7 @@ def check_settings(
     from safetyqc.generate.scenarios import plan, top_up
     from safetyqc.generate.taxonomy import load_taxonomy
     from safetyqc.judge.table import JUDGES, make_judge
-    from safetyqc.local import find_weights
+    from safetyqc.llm.llama import find_weights
     from safetyqc.rubrics import load_rubric_set
 
     models: list[str | None] = [rewriter_model(config), config.models.fallback]

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from safetyqc.errors import InputError, UserError, choose_from
-from safetyqc.labels import Partial, read_labels, read_recorded
+from safetyqc.formats.labels import Partial, read_labels, read_recorded
 from safetyqc.records import AGAIN
 from safetyqc.store import FILE_NAME, Store
 
 if TYPE_CHECKING:
-    from safetyqc.comparison import Comparison, Disagreement
     from safetyqc.config import Config
     from safetyqc.records import Conversation, Judgment, Label
+    from safetyqc.results.compare import Comparison, Disagreement
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def gather(
 
 
 def _of_file(file: str, partial: Partial) -> tuple[list[Conversation], list[Judgment], list[Label]]:
-    from safetyqc.readers import read_conversations
+    from safetyqc.formats.readers import read_conversations
 
     conversations = list(read_conversations(file).conversations)
     try:

@@ -1,14 +1,23 @@
-"""The configuration of `safetyqc demo`: everything on the embedded model and judge, small enough for a minute."""
+"""What `safetyqc demo` runs on: a bundled sample, and everything by the embedded model and judge.
+
+The sample holds conversations good and flawed in every category, in English and Chinese, each with the outcomes that
+a careful reader gave. They were written together with the conversations: enough to see that a judge works at all, not
+to measure one.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from safetyqc.config import Config, DedupSettings, GenerateSettings, JudgeSettings, ModelSettings, RewriteSettings
-from safetyqc.local import SLOTS
-from safetyqc.pipeline.choices import EMBEDDED
+from safetyqc.formats.readers import read_conversations
+from safetyqc.llm.hosts import EMBEDDED
+from safetyqc.llm.llama import SLOTS
+from safetyqc.records import Conversation, Label
 
 CATEGORIES = 9
+SAMPLE = Path(__file__).with_name("sample.jsonl")
+"""The file itself, a conversation a line; `meta` holds a note on what is right or wrong, and the expected outcomes."""
 
 
 def demo_config(folder: Path, per_category: int) -> Config:
@@ -21,3 +30,17 @@ def demo_config(folder: Path, per_category: int) -> Config:
         dedup=DedupSettings(),
         rewrite=RewriteSettings(model=EMBEDDED, rounds=1, limit=12),
     )
+
+
+def read_sample() -> list[Conversation]:
+    """Read the sample as any imported file is read."""
+    return list(read_conversations(SAMPLE).conversations)
+
+
+def expected_labels() -> list[Label]:
+    """The outcomes that a good judge gives on the sample, as labels to compare judges with."""
+    return [
+        Label(conversation_id=conversation.id, criterion=criterion, outcome=outcome, annotator="sample")
+        for conversation in read_sample()
+        for criterion, outcome in conversation.meta["expected"].items()
+    ]

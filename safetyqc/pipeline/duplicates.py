@@ -14,9 +14,9 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.errors import UserError
-from safetyqc.findings import DedupFacts, Dropped, Nearness, ReferenceSearch
 from safetyqc.pipeline.stages import Tally
 from safetyqc.records import ReferenceMatch
+from safetyqc.results.findings import DedupFacts, Dropped, Nearness, ReferenceSearch
 from safetyqc.text import shorten
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def _match(
     if not settings.against:
         return [], None
     from safetyqc.dedup.against import find_against
-    from safetyqc.references import read_references
+    from safetyqc.formats.references import read_references
 
     references = [reference for path in settings.against for reference in read_references(path)]
     found = find_against(

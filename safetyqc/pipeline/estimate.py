@@ -16,12 +16,12 @@ from safetyqc.llm.hosts import base_of, own_base
 from safetyqc.llm.prices import Estimate, Price, Prices, count_messages
 from safetyqc.pipeline.choices import author_mode, author_model, judge_models, rewriter_model
 from safetyqc.pipeline.judge_calls import Asked, AskedOf, Kind, asked_by, judge_name, question_of
-from safetyqc.reports.wording import counted
+from safetyqc.text import counted
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
+    from safetyqc.formats.readers import ReadResult
     from safetyqc.pipeline.session import Session
-    from safetyqc.readers import ReadResult
 
 _EXCHANGE_TOKENS = 150
 """A request and its answer, where none is written yet to be measured."""

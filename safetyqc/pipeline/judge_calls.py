@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from safetyqc.llm.hosts import EMBEDDED
 from safetyqc.llm.prices import count_messages
-from safetyqc.pipeline.choices import EMBEDDED
 from safetyqc.records import Conversation, Intent, Message
 
 if TYPE_CHECKING:

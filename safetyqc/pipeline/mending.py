@@ -17,13 +17,13 @@ from safetyqc.errors import ModelError, UserError, choose_from
 from safetyqc.pipeline.known import Known
 from safetyqc.pipeline.stages import Tally
 from safetyqc.records import Conversation, Failure, Judgment, Rewrite
-from safetyqc.standing import classified, deciding_judgments, read_standings
+from safetyqc.store.standing import classified, deciding_judgments, read_standings
 
 if TYPE_CHECKING:
     from safetyqc.filters import FilterSettings
+    from safetyqc.generate.rewrite import AnswerRewriter, Augmenter, Rewriter
     from safetyqc.judge.base import Judge
     from safetyqc.pipeline.session import Session
-    from safetyqc.rewrite import AnswerRewriter, Augmenter, Rewriter
 
 _ATTEMPTS_PER_VARIANT = 3
 
@@ -113,7 +113,7 @@ class _Bench:
 
     async def _decide(self, parent: Conversation, child: Conversation, attempt: int, before: Judgment) -> str:
         from safetyqc.filters import apply_filters
-        from safetyqc.rewrite import accept
+        from safetyqc.generate.rewrite import accept
 
         store = self._session.store
         store.add_conversations([child])

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from safetyqc.errors import OutputError
+from safetyqc.llm.hosts import EMBEDDED
 from safetyqc.pipeline import mending, stages
 from safetyqc.pipeline.choices import (
-    EMBEDDED,
     author_mode,
     author_model,
     filter_settings,
@@ -26,15 +26,15 @@ from safetyqc.pipeline.outputs import Exported, export_run
 from safetyqc.pipeline.plan import settle_plan
 from safetyqc.pipeline.stages import Tally
 from safetyqc.records import Conversation, conversation_id
-from safetyqc.standing import read_standings
+from safetyqc.store.standing import read_standings
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
+    from safetyqc.formats.readers import ReadResult
     from safetyqc.judge.attack import AttackRow
     from safetyqc.judge.base import Judge
     from safetyqc.judge.table import JudgeSettings
     from safetyqc.pipeline.session import Session
-    from safetyqc.readers import ReadResult
     from safetyqc.rubrics import RubricSet, Trial
 
 Tell = Callable[[Tally], None]
@@ -136,9 +136,9 @@ async def make_judges(session: Session, rubric: RubricSet, names: Sequence[str])
 
 
 async def _fit_cascade(session: Session, rubric: RubricSet, name: str, settings: JudgeSettings) -> Judge:
+    from safetyqc.formats.labels import read_labels
+    from safetyqc.formats.readers import read_conversations
     from safetyqc.judge.table import make_cascade
-    from safetyqc.labels import read_labels
-    from safetyqc.readers import read_conversations
 
     section = session.config.judge
     labelled = [c for path in section.labels for c in read_conversations(path).conversations]
@@ -182,7 +182,7 @@ def _plant_canaries(session: Session) -> list[str]:
 
 async def mend(session: Session) -> Tally:
     """Rewrite what failed, judge it again, keep what got better; up to the configured rounds for each."""
-    from safetyqc.rewrite import AnswerRewriter, Rewriter
+    from safetyqc.generate.rewrite import AnswerRewriter, Rewriter
 
     model = rewriter_model(session.config) or author_model(session.config)
     make = AnswerRewriter if model == EMBEDDED else Rewriter
@@ -196,7 +196,7 @@ async def augment(session: Session, wanted: Mapping[str, int]) -> Tally:
     Args:
         wanted: how many more to keep, by category.
     """
-    from safetyqc.rewrite import Augmenter
+    from safetyqc.generate.rewrite import Augmenter
 
     augmenter = Augmenter(session.client, rewriter_model(session.config) or author_model(session.config))
     return await mending.augment_run(

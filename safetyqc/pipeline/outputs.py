@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetyqc.files import write_text
-from safetyqc.reports.wording import counted
-from safetyqc.standing import read_standings
+from safetyqc.formats.writing import write_text
+from safetyqc.store.standing import read_standings
+from safetyqc.text import counted
 
 if TYPE_CHECKING:
-    from safetyqc.comparison import CorrectedRate
     from safetyqc.config import Config
-    from safetyqc.export import Manifest
+    from safetyqc.formats.export import Manifest
     from safetyqc.records import Conversation, DuplicateGroup
     from safetyqc.reports.diff import Difference
-    from safetyqc.reports.schema import Summary
     from safetyqc.reports.snapshot import Snapshot
+    from safetyqc.results.compare import CorrectedRate
+    from safetyqc.results.report import Summary
     from safetyqc.store import Store
 
 
@@ -49,7 +49,7 @@ def export_run(
         UserError: nothing is kept, or an unknown judge, format or category.
         OutputError: a file is there already, or cannot be written.
     """
-    from safetyqc.export import EXPORTERS, ExportPlan, export_conversations
+    from safetyqc.formats.export import EXPORTERS, ExportPlan, export_conversations
     from safetyqc.reports.documents import dataset_card
 
     settings = config.export

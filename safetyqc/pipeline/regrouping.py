@@ -22,7 +22,7 @@ from safetyqc.dedup.evidence import describe
 from safetyqc.dedup.groups import connected_with, dropped_of, stay_of
 from safetyqc.dedup.packing import pack, unpack
 from safetyqc.dedup.vocabulary import vocabulary_hash
-from safetyqc.findings import Dropped
+from safetyqc.results.findings import Dropped
 from safetyqc.store.numbered import drop_key, of_drop_key
 
 if TYPE_CHECKING:

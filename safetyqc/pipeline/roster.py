@@ -16,7 +16,7 @@ import numpy as np
 
 from safetyqc.dedup.packing import pack, unpack
 from safetyqc.dedup.rows import Array
-from safetyqc.standing import replaced
+from safetyqc.store.standing import replaced
 
 if TYPE_CHECKING:
     from safetyqc.records import Conversation, Judgment

@@ -23,7 +23,7 @@ from safetyqc.dedup.backend import characters_of, would_compile
 from safetyqc.dedup.search import Search, extend, search
 from safetyqc.dedup.vectors import is_held
 from safetyqc.errors import OutputError, UserError
-from safetyqc.reports.wording import counted
+from safetyqc.text import counted
 
 if TYPE_CHECKING:
     from safetyqc.config import DedupSettings

@@ -13,19 +13,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from safetyqc.config import Config
-from safetyqc.engine import Engine, LocalEngine, Stop
 from safetyqc.errors import Deferred, ModelError, UserError
 from safetyqc.llm.client import Client
 from safetyqc.llm.door import Door, DoorSettings, open_door, unknown_price
 from safetyqc.llm.prices import Price
 from safetyqc.llm.workers import auto_workers
 from safetyqc.pipeline.choices import models_of
-from safetyqc.progress import Progress
+from safetyqc.pipeline.engine import Engine, LocalEngine, Stop
+from safetyqc.pipeline.progress import Progress
 from safetyqc.store import Store, Timing
 
 if TYPE_CHECKING:
-    from safetyqc.llm.batches import BatchDesk
-    from safetyqc.llm.parking import ParkingClient
+    from safetyqc.llm.batch.desk import BatchDesk
+    from safetyqc.llm.batch.parking import ParkingClient
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -66,8 +66,8 @@ class Session:
         Raises:
             UserError: the session asks a client that a library user gave.
         """
-        from safetyqc.llm.batches import BatchDesk
-        from safetyqc.llm.parking import ParkingClient
+        from safetyqc.llm.batch.desk import BatchDesk
+        from safetyqc.llm.batch.parking import ParkingClient
 
         if self.client_override is not None:
             raise UserError("a client of your own has no batches", fix="open the session without one")

@@ -16,11 +16,11 @@ def train_on_files(
         UserError: too few labels of any criterion.
         OutputError: `out` is there already and `force` is False.
     """
-    from safetyqc.files import write_text
-    from safetyqc.judge.local.model import load_weights
-    from safetyqc.judge.local.training import train
-    from safetyqc.labels import read_labels
-    from safetyqc.readers import read_conversations
+    from safetyqc.formats.labels import read_labels
+    from safetyqc.formats.readers import read_conversations
+    from safetyqc.formats.writing import write_text
+    from safetyqc.judge.embedded.model import load_weights
+    from safetyqc.judge.embedded.training import train
 
     conversations = [c for path in label_files for c in read_conversations(path).conversations]
     labels = [label for path in label_files for label in read_labels(path, conversations)]

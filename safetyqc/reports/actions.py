@@ -10,12 +10,12 @@ import shlex
 from math import ceil
 from typing import TYPE_CHECKING
 
-from safetyqc.reports.schema import OVERALL, Action
+from safetyqc.results.report import OVERALL, Action
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from safetyqc.reports.schema import Summary
+    from safetyqc.results.report import Summary
 
 DEFAULT_RUN = "safetyqc-run"
 COLLAPSED_SHARE = 0.2

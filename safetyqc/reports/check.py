@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from safetyqc.findings import CheckReport, CopyExample, Finding
 from safetyqc.reports.drawing import (
     ACCENT,
     BAD,
@@ -25,7 +24,9 @@ from safetyqc.reports.drawing import (
     say,
     table,
 )
-from safetyqc.reports.wording import counted, number, percent
+from safetyqc.reports.wording import number, percent
+from safetyqc.results.findings import CheckReport, CopyExample, Finding
+from safetyqc.text import counted
 
 _SLICES_SHOWN = 12
 

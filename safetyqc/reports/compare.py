@@ -16,19 +16,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from safetyqc.comparison import (
-    OVERALL,
-    POOLED,
-    Accuracy,
-    Agreement,
-    Comparison,
-    CorrectedRate,
-    CriterionComparison,
-    Disagreement,
-    Estimate,
-    RaterCounts,
-    Side,
-)
 from safetyqc.records import Message, Outcome
 from safetyqc.reports.drawing import (
     BAD,
@@ -41,8 +28,21 @@ from safetyqc.reports.drawing import (
     say,
     table,
 )
-from safetyqc.reports.wording import counted, interval, money, number, percent
-from safetyqc.text import printable, shorten
+from safetyqc.reports.wording import interval, money, number, percent
+from safetyqc.results.compare import (
+    OVERALL,
+    POOLED,
+    Accuracy,
+    Agreement,
+    Comparison,
+    CorrectedRate,
+    CriterionComparison,
+    Disagreement,
+    Estimate,
+    RaterCounts,
+    Side,
+)
+from safetyqc.text import counted, printable, shorten
 
 _NAME = 18
 _MESSAGE, _MASKED = 400, 60

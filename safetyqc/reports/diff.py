@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 
 from safetyqc.errors import NotComparableError
 from safetyqc.records import Record
-from safetyqc.reports.schema import Rate, RunFacts, Summary
 from safetyqc.reports.snapshot import read_snapshot
-from safetyqc.reports.wording import counted, interval, number, percent
-from safetyqc.statistics import difference_interval
+from safetyqc.reports.wording import interval, number, percent
+from safetyqc.results.report import Rate, RunFacts, Summary
+from safetyqc.results.statistics import difference_interval
+from safetyqc.text import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from safetyqc.standing import Standing
     from safetyqc.store import Store
+    from safetyqc.store.standing import Standing
 
 _SHOWN = 12
 

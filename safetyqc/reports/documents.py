@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from safetyqc.reports.schema import OVERALL, CriterionRates, Rate, Summary
-from safetyqc.reports.wording import counted, duration, interval, money, number, percent
-from safetyqc.text import shorten
+from safetyqc.reports.wording import duration, interval, money, number, percent
+from safetyqc.results.report import OVERALL, CriterionRates, Rate, Summary
+from safetyqc.text import counted, shorten
 
 if TYPE_CHECKING:
     from safetyqc.reports.diff import Difference

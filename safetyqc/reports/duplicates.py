@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from safetyqc.reports.drawing import ACCENT, FAINT, WARN, Bar, block, masked, say, table
-from safetyqc.reports.wording import bin_name, counted, number
+from safetyqc.reports.wording import bin_name, number
+from safetyqc.text import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from safetyqc.findings import DedupFacts, Dropped, Nearness, ReferenceSearch
     from safetyqc.records import Conversation, Duplicate, ReferenceMatch
+    from safetyqc.results.findings import DedupFacts, Dropped, Nearness, ReferenceSearch
 
 _WIDTH = 90
 MATCHES = 5

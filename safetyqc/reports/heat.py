@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from safetyqc.reports.drawing import BAD, FAINT, GOOD, WARN, fits, say, table
-from safetyqc.reports.schema import CriterionRates, Rate, Summary
 from safetyqc.reports.wording import interval, percent
+from safetyqc.results.report import CriterionRates, Rate, Summary
 
 _CELL_WIDTH = 9
 

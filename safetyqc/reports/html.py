@@ -19,13 +19,13 @@ from safetyqc.reports import wording
 from safetyqc.reports.browser import browser_data, pack
 from safetyqc.reports.diff import moves_to_show
 from safetyqc.reports.snapshot import read_snapshot
-from safetyqc.text import reveal
+from safetyqc.text import counted, reveal
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
     from safetyqc.reports.diff import Difference
-    from safetyqc.reports.schema import Summary
+    from safetyqc.results.report import Summary
     from safetyqc.store import Store
 
 _SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "charts.js", "browser.js")
@@ -106,9 +106,10 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        name: getattr(wording, name) for name in ("percent", "number", "money", "duration", "counted", "split_quotes")
+        name: getattr(wording, name) for name in ("percent", "number", "money", "duration", "split_quotes")
     }
     environment.globals |= {name: getattr(wording, name) for name in ("interval", "bin_name", "similarity")}
+    environment.filters["counted"] = counted
     environment.globals |= {"heat": heat}
     return environment
 

@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from safetyqc.records import AGAIN
-from safetyqc.reports.schema import (
+from safetyqc.results.report import (
     OVERALL,
     Agreement,
     Canaries,
@@ -23,7 +23,7 @@ from safetyqc.reports.schema import (
     Rewrites,
     make_rate,
 )
-from safetyqc.statistics import cohen_kappa, difference_interval
+from safetyqc.results.statistics import cohen_kappa, difference_interval
 from safetyqc.text import normalise
 
 if TYPE_CHECKING:

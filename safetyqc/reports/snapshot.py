@@ -12,9 +12,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.errors import UserError, choose_from
-from safetyqc.findings import DedupFacts
-from safetyqc.reports.schema import UNCATEGORISED
-from safetyqc.standing import Standing, deciding_judge, stand
+from safetyqc.results.findings import DedupFacts
+from safetyqc.results.report import UNCATEGORISED
+from safetyqc.store.standing import Standing, deciding_judge, stand
 from safetyqc.text import guess_language
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def read_snapshot(
     """Read a run.
 
     Args:
-        judge: whose verdict decides; None for the run's own (see `safetyqc.standing.deciding_judge`).
+        judge: whose verdict decides; None for the run's own (see `safetyqc.store.standing.deciding_judge`).
         category: look at this one alone.
         only: look at these ids alone, and their rewrites.
         bars: smallest pass rates by criterion or `overall`; None for those remembered with the run.

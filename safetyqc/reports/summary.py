@@ -18,7 +18,8 @@ from safetyqc import __version__
 from safetyqc.errors import ConfigError, choose_from
 from safetyqc.reports import quality, texts
 from safetyqc.reports.actions import list_actions
-from safetyqc.reports.schema import (
+from safetyqc.reports.snapshot import Snapshot, read_snapshot
+from safetyqc.results.report import (
     OVERALL,
     Balance,
     Bar,
@@ -34,15 +35,14 @@ from safetyqc.reports.schema import (
     Summary,
     Verdict,
 )
-from safetyqc.reports.snapshot import Snapshot, read_snapshot
 
 if TYPE_CHECKING:
-    from safetyqc.comparison import CorrectedRate
-    from safetyqc.findings import Diversity
     from safetyqc.records import Conversation, Failure
     from safetyqc.reports.diff import Difference
-    from safetyqc.standing import Status
+    from safetyqc.results.compare import CorrectedRate
+    from safetyqc.results.findings import Diversity
     from safetyqc.store import Store
+    from safetyqc.store.standing import Status
 
 _LOST_AT: dict[StepName, tuple[Status, ...]] = {
     "filtered": ("rejected",),

@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from safetyqc.errors import UserError, choose_from
-from safetyqc.findings import Coverage
 from safetyqc.reports.drawing import (
     ACCENT,
     BAD,
@@ -33,8 +32,10 @@ from safetyqc.reports.drawing import (
 )
 from safetyqc.reports.duplicates import nearness_of, render_matches, render_nearness
 from safetyqc.reports.heat import HeatTable
-from safetyqc.reports.schema import Redraws, Rewrites, Share, Spread, Summary
-from safetyqc.reports.wording import counted, duration, interval, money, number, percent, similarity
+from safetyqc.reports.wording import duration, interval, money, number, percent, similarity
+from safetyqc.results.findings import Coverage
+from safetyqc.results.report import Redraws, Rewrites, Share, Spread, Summary
+from safetyqc.text import counted
 
 _SHOWN_MATCHES = 5
 

@@ -8,7 +8,8 @@ from math import log2
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from safetyqc.reports.schema import (
+from safetyqc.reports.snapshot import told_language
+from safetyqc.results.report import (
     UNCATEGORISED,
     Duplicates,
     LargestGroup,
@@ -19,7 +20,6 @@ from safetyqc.reports.schema import (
     Shape,
     Spread,
 )
-from safetyqc.reports.snapshot import told_language
 from safetyqc.text import first_words
 
 if TYPE_CHECKING:

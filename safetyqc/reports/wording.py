@@ -47,11 +47,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def counted(n: int, noun: str) -> str:
-    """`1 group`, `2,345 groups`."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
-
-
 def similarity(value: float, known_from: float) -> str:
     """`0.42`, or `<0.30` where only so much is known."""
     return f"<{known_from:.2f}" if value < known_from else f"{value:.2f}"

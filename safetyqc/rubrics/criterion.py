@@ -13,8 +13,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from safetyqc.formats.yaml_file import Misfit
 from safetyqc.records import INTENTS, Conversation, Intent, Message, Outcome, Record, Role, conversation_id
-from safetyqc.yaml_file import Misfit
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Text = Annotated[str, Field(min_length=1)]

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from safetyqc.errors import ConfigError, UserError
-from safetyqc.files import write_text
+from safetyqc.formats.writing import write_text
+from safetyqc.formats.yaml_file import read_yaml
 from safetyqc.rubrics.rubric_set import (
     SetFile,
     bundled,
@@ -23,7 +24,6 @@ from safetyqc.rubrics.rubric_set import (
     is_set,
     read_criterion,
 )
-from safetyqc.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

@@ -18,9 +18,9 @@ import yaml
 from pydantic import Field
 
 from safetyqc.errors import ConfigError, UserError, choose_from
+from safetyqc.formats.yaml_file import read_yaml
 from safetyqc.records import Intent, Record, Score, content_hash
 from safetyqc.rubrics.criterion import Criterion, Name, Text
-from safetyqc.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

@@ -3,7 +3,7 @@
 `Store` (run.py) takes and gives records; `writer.py` makes them durable, `file.py` holds the tables.
 """
 
-from safetyqc.store.batches import Batch, BatchAnswer, BatchStatus
+from safetyqc.llm.batch.records import Batch, BatchAnswer, BatchStatus
 from safetyqc.store.file import FILE_NAME, FORMAT
 from safetyqc.store.run import Judged, Spending, Store, Timing
 

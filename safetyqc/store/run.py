@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from safetyqc.errors import RunError
+from safetyqc.llm.batch.records import Batch, BatchAnswer
 from safetyqc.llm.client import Reply, Request, fast_json, text_hash
 from safetyqc.records import (
     Conversation,
@@ -32,7 +33,6 @@ from safetyqc.records import (
     Rewrite,
     Usage,
 )
-from safetyqc.store.batches import Batch, BatchAnswer
 from safetyqc.store.file import FILE_NAME, FORMAT, connect, existing, explain, lock_run, make_file
 from safetyqc.store.numbered import Numbered
 from safetyqc.store.writer import Writer

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from safetyqc.store import Store
-from safetyqc.testing.runs import fill_with_everything
+from tests.support.runs import fill_with_everything
 
 Cli = Callable[..., Any]
 GOOD = '{"messages": [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Good morning to you."}]}'
@@ -181,9 +181,9 @@ def test_with_a_key_set_no_model_is_chosen_silently(cli: Cli, monkeypatch: pytes
 
 
 def test_a_bug_is_not_hidden_behind_a_message(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    import safetyqc.pipeline.files
+    import safetyqc.pipeline.checking
 
-    monkeypatch.setattr(safetyqc.pipeline.files, "check_file", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(safetyqc.pipeline.checking, "check_file", lambda *_, **__: 1 / 0)
     from safetyqc.cli import main
 
     monkeypatch.setattr("sys.argv", ["safetyqc", "check", "good.jsonl"])

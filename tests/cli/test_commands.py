@@ -18,12 +18,12 @@ from typer.main import get_command
 
 from safetyqc.cli import app
 from safetyqc.cli.output import say
-from safetyqc.local import find_weights, is_available
+from safetyqc.llm.llama import find_weights, is_available
 from safetyqc.pipeline.stages import Tally
 from safetyqc.store import Store
 from safetyqc.testing import conversation
-from safetyqc.testing.runs import fill_with_everything, judgment
 from safetyqc.testing.server import FaultServer
+from tests.support.runs import fill_with_everything, judgment
 
 Cli = Callable[..., Any]
 Serve = Callable[..., FaultServer]

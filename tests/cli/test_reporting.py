@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from safetyqc.records import Label
-from safetyqc.reports.schema import Summary
 from safetyqc.reports.summary import summarise
+from safetyqc.results.report import Summary
 from safetyqc.store import Store
-from safetyqc.testing.runs import RUBRIC_HASH, fill_with_everything, judgment, planned
+from tests.support.runs import RUBRIC_HASH, fill_with_everything, judgment, planned
 
 Cli = Callable[..., Any]
 

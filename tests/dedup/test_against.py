@@ -1,7 +1,7 @@
 import pytest
 
 from safetyqc.dedup.against import find_against
-from safetyqc.references import Reference
+from safetyqc.formats.references import Reference
 from tests.dedup.test_groups import CHINESE, ENGLISH, conversation
 
 PROMPTS = [

@@ -9,8 +9,8 @@ import pytest
 
 from safetyqc.errors import ConfigError
 from safetyqc.filters.patterns import Finder, PatternFile, PatternSet, fold, load_patterns
+from safetyqc.formats.yaml_file import read_yaml
 from safetyqc.records import Message
-from safetyqc.yaml_file import read_yaml
 
 BUILT_IN = load_patterns()
 SAFE = read_yaml(files("safetyqc.filters") / "patterns.yaml", PatternFile).must_not_match

@@ -10,8 +10,8 @@ import pytest
 from safetyqc.errors import ConfigError
 from safetyqc.filters import FILTERS, FilterSettings, apply_filters, check_filter_names, load_patterns
 from safetyqc.filters.rules import count_words, language_of
-from safetyqc.labels import read_labels
-from safetyqc.readers import read_conversations
+from safetyqc.formats.labels import read_labels
+from safetyqc.formats.readers import read_conversations
 from safetyqc.records import Conversation, Message
 from safetyqc.testing import conversation
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from safetyqc.dialogue import whole_sentences
 from safetyqc.errors import ModelError
+from safetyqc.generate.dialogue import whole_sentences
 from safetyqc.generate.taxonomy import Language
 from safetyqc.generate.turns import (
     LONGEST_USER_TURN,

@@ -6,7 +6,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from safetyqc.judge import agreement
 from safetyqc.judge.ratings import ABSENT, FAIL, NA, PASS, UNSCORED, Codes
-from safetyqc.statistics import cohen_kappa
+from safetyqc.results.statistics import cohen_kappa
 
 
 def column(values: list[int]) -> Codes:

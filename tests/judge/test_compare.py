@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
 
-from safetyqc.comparison import OVERALL, POOLED, Comparison
 from safetyqc.errors import NotComparableError, UserError
+from safetyqc.formats.labels import read_labels, read_recorded
 from safetyqc.judge.compare import compare, disagreements
-from safetyqc.labels import read_labels, read_recorded
 from safetyqc.records import Conversation, Judgment, Label, Outcome, Score
-from safetyqc.statistics import wilson_interval
+from safetyqc.results.compare import OVERALL, POOLED, Comparison
+from safetyqc.results.statistics import wilson_interval
 from safetyqc.testing import conversation
 
 NAMES: dict[str, Outcome] = {"p": "pass", "f": "fail", "n": "na", "u": "unscored"}

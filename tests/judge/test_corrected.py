@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from safetyqc.comparison import Estimate
 from safetyqc.errors import NotComparableError, UserError
 from safetyqc.judge.corrected import (
     MIN_LABELS,
@@ -18,6 +17,7 @@ from safetyqc.judge.corrected import (
 )
 from safetyqc.judge.ratings import align
 from safetyqc.records import Judgment, Label, Outcome, Score
+from safetyqc.results.compare import Estimate
 
 SIMULATIONS = 400
 COVERAGE = 0.93

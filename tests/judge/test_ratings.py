@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from safetyqc.comparison import OVERALL
 from safetyqc.errors import NotComparableError
+from safetyqc.formats.labels import RECORDED
 from safetyqc.judge.ratings import ABSENT, FAIL, MAJORITY, NA, PASS, UNSCORED, align
-from safetyqc.labels import RECORDED
 from safetyqc.records import Judgment, Label, Outcome, Score
+from safetyqc.results.compare import OVERALL
 from safetyqc.rubrics import load_rubric_set
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from safetyqc.comparison import Accuracy, CriterionComparison, Estimate, Price, RaterCounts
 from safetyqc.judge.recommendation import MIN_LABELLED, recommend
+from safetyqc.results.compare import Accuracy, CriterionComparison, Estimate, Price, RaterCounts
 
 Kappa = tuple[float, float, float]
 

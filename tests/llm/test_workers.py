@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from safetyqc.engine import LocalEngine
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm import FormatRefused, Request
 from safetyqc.llm.door import DoorSettings, open_door
 from safetyqc.llm.workers import WorkerLane, _revive, _tell
+from safetyqc.pipeline.engine import LocalEngine
 from safetyqc.store import Store
 from safetyqc.testing.server import FaultServer
 

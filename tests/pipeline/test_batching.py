@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from safetyqc.llm import batches as batches_module
+from safetyqc.llm.batch import desk as desk_module
 from safetyqc.store import Store
 from safetyqc.testing.server import FaultServer
 
@@ -25,7 +25,7 @@ COUNT = 9
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches_module, "_FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(desk_module, "_FIRST_WAIT_S", 0.01)
 
 
 @pytest.fixture

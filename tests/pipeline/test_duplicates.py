@@ -17,16 +17,16 @@ from safetyqc.errors import InputError, UserError
 from safetyqc.llm.client import Request
 from safetyqc.pipeline.duplicates import Deduplicated, dedup_conversations, dedup_run
 from safetyqc.pipeline.order import generate
+from safetyqc.pipeline.progress import Progress
 from safetyqc.pipeline.session import Session
-from safetyqc.progress import Progress
 from safetyqc.records import Conversation, Message
 from safetyqc.reports.summary import summarise
-from safetyqc.standing import read_standings
 from safetyqc.store import Store
+from safetyqc.store.standing import read_standings
 from safetyqc.testing import ScriptedClient
-from safetyqc.testing.runs import judgment
 from tests.dedup.test_groups import CHINESE, ENGLISH
 from tests.dedup.test_pairs import recombined
+from tests.support.runs import judgment
 
 Cli = Callable[..., Any]
 

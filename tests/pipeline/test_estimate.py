@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from safetyqc.config import Config
+from safetyqc.formats.readers import read_conversations
 from safetyqc.judge.question import Question
 from safetyqc.llm.prices import count_messages
 from safetyqc.pipeline.estimate import Line, estimate_run
 from safetyqc.pipeline.judge_calls import Asked, Kind, asked_by, judge_name, question_of
 from safetyqc.pipeline.order import import_conversations, judge_all
 from safetyqc.pipeline.session import open_session
-from safetyqc.readers import read_conversations
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.testing.server import FaultServer
 

@@ -14,7 +14,7 @@ from safetyqc.pipeline import order
 from safetyqc.pipeline.session import Session, open_session
 from safetyqc.records import AGAIN, Conversation
 from safetyqc.reports.summary import summarise
-from safetyqc.standing import read_standings
+from safetyqc.store.standing import read_standings
 from safetyqc.testing import ScriptedClient, conversation
 
 GOOD = "I can't help with that, it would hurt people. A counsellor could help you plan something better."

@@ -15,16 +15,16 @@ from safetyqc.dedup import FrozenVocabulary, compared_text, find_pairs, group_pa
 from safetyqc.dedup.diversity import nearest_bins
 from safetyqc.errors import OutputError, UserError
 from safetyqc.pipeline.duplicates import Deduplicated, dedup_run
+from safetyqc.pipeline.progress import Progress
 from safetyqc.pipeline.roster import rank
 from safetyqc.pipeline.searching import Texts
 from safetyqc.pipeline.session import Session
-from safetyqc.progress import Progress
 from safetyqc.records import Conversation, DuplicateGroup, Rejection, Rewrite
-from safetyqc.standing import deciding_judgments, stand
 from safetyqc.store import Store
-from safetyqc.testing.runs import judgment
+from safetyqc.store.standing import deciding_judgments, stand
 from tests.dedup.test_pairs import recombined
 from tests.pipeline.test_duplicates import conversations
+from tests.support.runs import judgment
 
 OUT = {"rejected", "discarded", "superseded", "canary"}
 TEXTS = recombined(400, seed=3)

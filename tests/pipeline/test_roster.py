@@ -9,10 +9,10 @@ import pytest
 
 from safetyqc.pipeline.roster import Roster, rank, read_roster
 from safetyqc.records import Conversation
-from safetyqc.standing import stand
 from safetyqc.store import Store
+from safetyqc.store.standing import stand
 from safetyqc.testing import conversation
-from safetyqc.testing.runs import fill_with_everything, judgment
+from tests.support.runs import fill_with_everything, judgment
 
 
 @pytest.fixture

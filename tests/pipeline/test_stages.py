@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from safetyqc.config import Config, ModelSettings
-from safetyqc.judge.local.judge import LocalJudge
+from safetyqc.judge.embedded.judge import LocalJudge
+from safetyqc.pipeline.progress import Progress
 from safetyqc.pipeline.session import Session
 from safetyqc.pipeline.stages import judge_run
-from safetyqc.progress import Progress
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.store import Store
 from safetyqc.testing import conversation

@@ -10,7 +10,7 @@ import pytest
 
 from safetyqc.records import Conversation, Judgment
 from safetyqc.store import Store
-from safetyqc.testing.runs import fill_with_everything
+from tests.support.runs import fill_with_everything
 
 
 @pytest.fixture(scope="session")

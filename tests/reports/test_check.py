@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from safetyqc.check import check_conversations
 from safetyqc.filters import FilterSettings, apply_filters
-from safetyqc.findings import CheckReport
-from safetyqc.readers import read_conversations
+from safetyqc.filters.check import check_conversations
+from safetyqc.formats.readers import read_conversations
 from safetyqc.records import Duplicate, DuplicateGroup
 from safetyqc.reports.check import render_check
+from safetyqc.results.findings import CheckReport
 
 
 def check(path: Path, *, near: bool = False) -> CheckReport:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
-from safetyqc.comparison import Comparison, Disagreement, Side
 from safetyqc.judge.compare import compare
 from safetyqc.records import Judgment, Label, Outcome, Score
 from safetyqc.reports.compare import comparison_page, render_comparison, render_disagreements
+from safetyqc.results.compare import Comparison, Disagreement, Side
 from safetyqc.testing import conversation
 
 HOSTILE = "secret recipe [bold red]markup[/] \x1b[31mred\x1b[0m \u202egnirts <script>document.title='pwned'</script>"

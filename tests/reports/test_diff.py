@@ -9,9 +9,9 @@ from rich.console import Console
 from safetyqc.errors import NotComparableError
 from safetyqc.reports.diff import compare_runs, compare_stores, render_diff
 from safetyqc.reports.summary import summarise
-from safetyqc.statistics import difference_interval
+from safetyqc.results.statistics import difference_interval
 from safetyqc.store import Store
-from safetyqc.testing.runs import RUBRIC, judgment, planned
+from tests.support.runs import RUBRIC, judgment, planned
 
 Maker = Callable[..., Store]
 

@@ -10,7 +10,7 @@ from safetyqc.records import Conversation, Message
 from safetyqc.reports.documents import dataset_card, escape, render_markdown
 from safetyqc.reports.summary import summarise
 from safetyqc.store import Store
-from safetyqc.testing.runs import judgment
+from tests.support.runs import judgment
 
 
 def test_markdown_says_verdict_numbers_and_commands(full_run: Store) -> None:

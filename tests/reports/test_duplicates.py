@@ -13,17 +13,17 @@ from rich.console import Console
 from safetyqc.config import Config, DedupSettings
 from safetyqc.pipeline.duplicates import dedup_run
 from safetyqc.pipeline.outputs import summarise_run
+from safetyqc.pipeline.progress import Progress
 from safetyqc.pipeline.session import Session
-from safetyqc.progress import Progress
 from safetyqc.records import Conversation, Failure
 from safetyqc.reports.documents import dataset_card
 from safetyqc.reports.html import render_html
-from safetyqc.reports.schema import Summary
 from safetyqc.reports.summary import summarise, to_json
 from safetyqc.reports.terminal import render_report
+from safetyqc.results.report import Summary
 from safetyqc.store import Store
 from safetyqc.testing import conversation
-from safetyqc.testing.runs import planned
+from tests.support.runs import planned
 
 Maker = Callable[..., Store]
 HOSTILE = "How do I whittle <script>alert(1)</script> spoons \x1b[31m from [bold]willow[/bold] wood?"

@@ -19,7 +19,7 @@ from safetyqc.reports.diff import compare_stores
 from safetyqc.reports.html import render_html
 from safetyqc.reports.summary import summarise
 from safetyqc.store import Store
-from safetyqc.testing.runs import RUBRIC, RUBRIC_HASH, fill_from_files, fill_with_everything
+from tests.support.runs import RUBRIC, RUBRIC_HASH, fill_from_files, fill_with_everything
 
 Maker = Callable[..., Store]
 

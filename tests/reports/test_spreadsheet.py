@@ -9,7 +9,7 @@ import pytest
 from safetyqc.records import Conversation, Message
 from safetyqc.reports.spreadsheet import guard, render_csv
 from safetyqc.store import Store
-from safetyqc.testing.runs import judgment
+from tests.support.runs import judgment
 
 
 def rows(text: str) -> list[dict[str, str]]:

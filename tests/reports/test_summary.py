@@ -13,13 +13,13 @@ from safetyqc.errors import ConfigError, UserError
 from safetyqc.records import Duplicate, DuplicateGroup, Rejection, Rewrite, Source
 from safetyqc.reports.browser import browser_data
 from safetyqc.reports.quality import count_rewrites
-from safetyqc.reports.schema import OVERALL, Rate, Summary, make_rate
 from safetyqc.reports.snapshot import read_snapshot
 from safetyqc.reports.summary import summarise, to_json
-from safetyqc.statistics import wilson_interval
+from safetyqc.results.report import OVERALL, Rate, Summary, make_rate
+from safetyqc.results.statistics import wilson_interval
 from safetyqc.store import Store, Timing
 from safetyqc.testing import conversation
-from safetyqc.testing.runs import (
+from tests.support.runs import (
     CRITERIA,
     RUBRIC,
     fill_from_files,

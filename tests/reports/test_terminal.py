@@ -9,12 +9,12 @@ from rich.console import Console
 
 from safetyqc.errors import UserError
 from safetyqc.records import Conversation, Message
-from safetyqc.reports.schema import Summary
 from safetyqc.reports.summary import summarise
 from safetyqc.reports.terminal import SECTIONS, render_report
 from safetyqc.reports.wording import percent
+from safetyqc.results.report import Summary
 from safetyqc.store import Store
-from safetyqc.testing.runs import RUBRIC, judgment, planned
+from tests.support.runs import RUBRIC, judgment, planned
 
 Maker = Callable[..., Store]
 HOSTILE = "\x1b[31mred\x1b]8;;http://evil\x07link\x9b2J [bold]markup[/bold] \u202eesrever\u200b [/nothing] :smile:"

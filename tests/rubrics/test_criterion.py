@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from safetyqc.errors import ConfigError
+from safetyqc.formats.yaml_file import parse_yaml
 from safetyqc.rubrics import Criterion, load_rubric_set
-from safetyqc.yaml_file import parse_yaml
 
 CRITERION = """\
 id: calm

@@ -1,0 +1,206 @@
+"""Conversations of one file -> a CheckReport: what is wrong with the data before any model is asked.
+
+Counts structure, rule hits, copies, balance and openings; it draws nothing and decides nothing. The rules and the
+finder of near-duplicates are handed in as functions, because stages do not know each other. The one surprising thing:
+shares are of all records of the file, also of those that could not be read, so that they add up to what the user has.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+
+from safetyqc.formats.readers import ReadResult
+from safetyqc.records import Conversation, DuplicateGroup, Rejection, content_hash
+from safetyqc.results.findings import (
+    BadLine,
+    Balance,
+    CheckReport,
+    Copies,
+    CopyExample,
+    Example,
+    Finding,
+    Opening,
+    Openings,
+    Slice,
+)
+from safetyqc.text import first_words, guess_language, normalise, shorten
+
+Rules = Callable[[Conversation], Sequence[Rejection]]
+NearDuplicates = Callable[[Sequence[Conversation]], Iterable[DuplicateGroup]]
+
+OPENING_WORDS = 6
+MAX_OPENING_SHARE = 0.2
+"""Above this share of equal openings the answers count as collapsed: the model learns the phrase, not the judgment."""
+_MIN_ANSWERS = 10
+_EXAMPLES = 3
+_SHOWN_OPENINGS = 5
+
+
+def check_conversations(
+    read: ReadResult,
+    *,
+    rules: Rules,
+    near_duplicates: NearDuplicates | None = None,
+    min_similarity: float | None = None,
+    max_opening_share: float = MAX_OPENING_SHARE,
+) -> CheckReport:
+    """Count what is wrong with a file; asks no model.
+
+    Args:
+        read: from `read_conversations(path, strict=False)`, so that bad structure is a finding.
+        rules: one conversation's hits, such as `filters.apply_filters` with its settings.
+        near_duplicates: all groups of similar conversations, such as dedup's; equal ones in them are not counted twice.
+        min_similarity: what `near_duplicates` took for similar, for the report.
+    """
+    conversations, total = read.conversations, len(read.conversations) + len(read.skipped)
+    lines = {c.id: c.source.line if c.source else None for c in conversations}
+    hits = [hit for c in conversations for hit in rules(c)]
+    exact = _equal_groups(conversations)
+    copies = {c.id for group in exact for c in group[1:]}
+    groups = list(near_duplicates(conversations)) if near_duplicates else None
+    near = [
+        (group, drop.conversation_id, drop.similarity)
+        for group in groups or ()
+        for drop in group.dropped
+        if not drop.exact and drop.conversation_id not in copies
+    ]
+    dirty = {h.conversation_id for h in hits} | copies | {dropped for _, dropped, _ in near}
+    return CheckReport(
+        path=read.path,
+        records=total,
+        conversations=len(conversations),
+        clean=len(conversations) - len(dirty),
+        notes=read.notes,
+        unreadable=tuple(bad for bad in read.skipped if not bad.is_structure),
+        structure=_structure_findings(read.skipped, total),
+        rules=_rule_findings(hits, lines, total),
+        rejected=len({h.conversation_id for h in hits}),
+        exact=_exact_copies(exact, total),
+        near=None if groups is None else _near_copies(near, conversations, total),
+        min_similarity=min_similarity if groups is not None else None,
+        balance=tuple(_balance(name, [of(c) for c in conversations]) for name, of in PROPERTIES.items()),
+        openings=_openings(conversations, max_opening_share),
+    )
+
+
+PROPERTIES: dict[str, Callable[[Conversation], str | None]] = {
+    "category": lambda c: c.category,
+    "intent": lambda c: c.intent,
+    "language": lambda c: c.language or guess_language(" ".join(m.content for m in c.messages)),
+    "turns": lambda c: str(len(c.assistant_turns)),
+}
+"""What balance is counted over; a language that the file does not name is guessed, turns are exchanges."""
+
+
+def _share(count: int, total: int) -> float:
+    return count / total if total else 0.0
+
+
+def _structure_findings(skipped: Sequence[BadLine], total: int) -> tuple[Finding, ...]:
+    bad = [b for b in skipped if b.is_structure]
+    return _findings([(b.kind, Example(line=b.line, id=None, text=b.what)) for b in bad], total)
+
+
+def _rule_findings(hits: Sequence[Rejection], lines: dict[str, int | None], total: int) -> tuple[Finding, ...]:
+    return _findings(
+        [(h.filter, Example(line=lines[h.conversation_id], id=h.conversation_id, text=h.reason)) for h in hits], total
+    )
+
+
+def _findings(found: Sequence[tuple[str, Example]], total: int) -> tuple[Finding, ...]:
+    """Collect by name, the most frequent first, with the first few places of each."""
+    return tuple(
+        Finding(
+            name=name,
+            count=count,
+            share=_share(count, total),
+            examples=tuple([example for other, example in found if other == name][:_EXAMPLES]),
+        )
+        for name, count in Counter(name for name, _ in found).most_common()
+    )
+
+
+def _equal_groups(conversations: Sequence[Conversation]) -> list[list[Conversation]]:
+    """Group conversations that are equal but for case, typography and white space; each group in input order."""
+    return [g for g in _grouped(conversations, _fingerprint).values() if len(g) > 1]
+
+
+def _fingerprint(conversation: Conversation) -> str:
+    return content_hash([[m.role, normalise(m.content)] for m in conversation.messages])
+
+
+def _grouped(
+    conversations: Iterable[Conversation], key: Callable[[Conversation], Hashable]
+) -> dict[Hashable, list[Conversation]]:
+    groups: dict[Hashable, list[Conversation]] = {}
+    for conversation in conversations:
+        groups.setdefault(key(conversation), []).append(conversation)
+    return groups
+
+
+def _exact_copies(groups: Sequence[Sequence[Conversation]], total: int) -> Copies:
+    dropped = sum(len(group) - 1 for group in groups)
+    examples = [_copy(group[0], group[1], 1.0) for group in groups[:_EXAMPLES]]
+    return Copies(groups=len(groups), dropped=dropped, share=_share(dropped, total), examples=tuple(examples))
+
+
+def _near_copies(
+    near: Sequence[tuple[DuplicateGroup, str, float]], conversations: Sequence[Conversation], total: int
+) -> Copies:
+    by_id = {c.id: c for c in conversations}
+    closest = sorted(near, key=lambda found: -found[2])[:_EXAMPLES]
+    return Copies(
+        groups=len({group.kept for group, _, _ in near}),
+        dropped=len(near),
+        share=_share(len(near), total),
+        examples=tuple(_copy(by_id[group.kept], by_id[dropped], cosine) for group, dropped, cosine in closest),
+    )
+
+
+def _copy(kept: Conversation, dropped: Conversation, similarity: float) -> CopyExample:
+    return CopyExample(
+        kept_line=_line(kept), dropped_line=_line(dropped), similarity=similarity, text=_beginning(dropped.user_turns)
+    )
+
+
+def _balance(name: str, values: Sequence[str | None]) -> Balance:
+    counts = Counter(values)
+    known = [count for value, count in counts.items() if value is not None]
+    return Balance(
+        of=name,
+        slices=tuple(Slice(value=v, count=n, share=_share(n, len(values))) for v, n in counts.most_common()),
+        smallest_to_largest=min(known) / max(known) if len(known) > 1 else None,
+    )
+
+
+def _openings(conversations: Sequence[Conversation], max_share: float) -> Openings:
+    answered = [c for c in conversations if c.assistant_turns]
+    groups = _grouped(answered, lambda c: first_words(c.assistant_turns[0], OPENING_WORDS))
+    ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
+    commonest = [
+        Opening(
+            words=str(words),
+            count=len(group),
+            share=_share(len(group), len(answered)),
+            example=Example(line=_line(group[0]), id=group[0].id, text=_beginning(group[0].assistant_turns)),
+        )
+        for words, group in ranked[:_SHOWN_OPENINGS]
+    ]
+    return Openings(
+        first_words=OPENING_WORDS,
+        answers=len(answered),
+        distinct=len(groups),
+        commonest=tuple(commonest),
+        max_share=max_share,
+        # A handful of answers may well begin alike by chance
+        collapsed=len(answered) >= _MIN_ANSWERS and commonest[0].share > max_share,
+    )
+
+
+def _line(conversation: Conversation) -> int | None:
+    return conversation.source.line if conversation.source else None
+
+
+def _beginning(texts: Sequence[str]) -> str:
+    return shorten(texts[0], 100) if texts else ""

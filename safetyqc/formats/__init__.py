@@ -1,0 +1,1 @@
+"""Files in and out: readers of conversations and labels, writers, exporters."""

@@ -1,0 +1,1 @@
+"""Requests that go to a provider together and come back hours later."""

@@ -1,0 +1,417 @@
+"""What a report says, as records: the JSON of `safetyqc report --json`, and all that its faces draw.
+
+Stable: keys are added, not renamed or given another meaning, while `schema_version` stays. Everywhere: shares are 0..1,
+None means "cannot be said" (never 0), and an unscored cell is in no rate but in its own count and in the bounds.
+Strings that came from conversations, judges or models are as they were found, hostile or not; who shows them makes
+them harmless.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from safetyqc.records import Record, ReferenceMatch, Role
+from safetyqc.results.compare import CorrectedRate
+from safetyqc.results.findings import DedupFacts, Diversity, ReferenceSearch
+from safetyqc.results.statistics import wilson_interval
+
+OVERALL = "overall"
+"""Stands for the whole conversation where a criterion's name is expected."""
+UNCATEGORISED = "uncategorised"
+"""Category of conversations that neither a plan, a file nor a judge gave one."""
+
+
+class Rate(Record):
+    """How often something passed.
+
+    `n` is passed + failed; `rate` is their share with its 95% Wilson interval. `worst` and `best` count every unscored
+    one as a failure or as a pass. `na` ones are in none of it.
+    """
+
+    passed: int = 0
+    failed: int = 0
+    unscored: int = 0
+    na: int = 0
+    n: int = 0
+    rate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    worst: float | None = None
+    best: float | None = None
+
+
+def make_rate(passed: int, failed: int, unscored: int = 0, na: int = 0) -> Rate:
+    """Build a Rate from its four counts."""
+    n, all_applicable = passed + failed, passed + failed + unscored
+    low, high = wilson_interval(passed, n) if n else (None, None)
+    return Rate(
+        passed=passed,
+        failed=failed,
+        unscored=unscored,
+        na=na,
+        n=n,
+        rate=passed / n if n else None,
+        low=low,
+        high=high,
+        worst=passed / all_applicable if all_applicable else None,
+        best=(passed + unscored) / all_applicable if all_applicable else None,
+    )
+
+
+class RunFacts(Record):
+    """What was reported on, and how the view was narrowed."""
+
+    folder: str
+    safetyqc: str
+    judge: str | None
+    """The judge whose verdict decides; None when nothing was judged."""
+    rubric: str | None
+    rubric_hash: str | None
+    category: str | None = None
+    """Set when the report was narrowed to one category."""
+    seed: int | None = None
+    authors: dict[str, int]
+    """Conversations by the model that wrote them."""
+    sources: dict[str, int]
+    """Imported conversations by the file's name, without its folder: reports and cards are handed on."""
+    origins: dict[str, int]
+
+
+StepName = Literal["planned", "written", "filtered", "apart", "distinct", "judged", "scored", "kept"]
+
+
+class Step(Record):
+    """One step of the funnel: how many are left, how many were lost here, and why."""
+
+    name: StepName
+    count: int
+    lost: int = 0
+    note: str = ""
+
+
+class Share(Record):
+    """One row of the balance; `planned` is None without a plan, and `kept_share` is of all kept conversations."""
+
+    name: str
+    planned: int | None
+    written: int
+    kept: int
+    kept_share: float | None
+    open: int
+    """Not kept yet, but may still be: not judged, not decided, or failed and never rewritten."""
+    missing: int | None
+    """Places of the plan that are neither kept nor open, so lost for good; None without a plan."""
+
+
+class Balance(Record):
+    """How the run is spread, against its plan."""
+
+    categories: tuple[Share, ...] = ()
+    intents: tuple[Share, ...] = ()
+    languages: tuple[Share, ...] = ()
+
+
+class CriterionRates(Record):
+    """One row of the heat table; `id` may be `OVERALL`. `gate`: one fail fails the conversation."""
+
+    id: str
+    title: str
+    gate: bool = False
+    overall: Rate
+    categories: dict[str, Rate]
+
+
+class Missing(Record):
+    """What is not there in one category: never written, not judged or not scored, by reason."""
+
+    category: str
+    planned: int | None
+    written: int
+    unwritten: dict[str, int]
+    """Places of the plan that hold no conversation, by what stopped the last attempt."""
+    attempts_failed: dict[str, int]
+    """All attempts that failed, also where a later one succeeded."""
+    unjudged: int = 0
+    """In, but without any verdict of the deciding judge."""
+    unscored: dict[str, int]
+    """Criterion cells of the deciding judge without a usable score, by kind of failure."""
+    passed: Rate
+    """Whole conversations, with the bounds that the unscored ones leave open."""
+
+
+class Example(Record):
+    """One place in one conversation; harmful by nature, to be masked unless asked for."""
+
+    conversation_id: str
+    category: str
+    text: str
+    role: Role | None = None
+    turn: int | None = None
+
+
+class Reason(Record):
+    """Why conversations failed a criterion, reasons of the same wording counted together."""
+
+    criterion: str
+    reason: str
+    count: int
+    share: float
+    """Of the criterion's failures."""
+    example: Example
+
+
+class FilterHits(Record):
+    """How many conversations one filter rejected."""
+
+    filter: str
+    count: int
+    example: Example
+    reason: str
+
+
+class LargestGroup(Record):
+    """One duplicate group: the conversation kept and how near the others are (lowest similarity to it)."""
+
+    kept: str
+    size: int
+    lowest_similarity: float
+    category: str
+    opening: str
+
+
+class Redraws(Record):
+    """Drafts that said what the run already held, found while it was written: none of them joined the run.
+
+    A scenario whose draft was a copy is drawn again with other openers; `given_up` were never written.
+    """
+
+    drafts: int = 0
+    scenarios: int = 0
+    given_up: int = 0
+    variants: int = 0
+    """Turned down while augmenting."""
+    categories: dict[str, int] = Field(default_factory=dict)
+    """Drafts and variants by category, the most first."""
+
+
+class References(Record):
+    """What is near a reference set: a benchmark, or what the training mix holds already."""
+
+    search: ReferenceSearch
+    removed: int
+    marked: int
+    files: dict[str, int]
+    """Matches by file, also those without any."""
+    nearest: tuple[ReferenceMatch, ...]
+    """The nearest first, at most fifty; paths are names without folders, since reports are handed on."""
+
+
+class Duplicates(Record):
+    """What dedup found; `searched` is False when it never ran, so that 0 does not read as "none"."""
+
+    searched: bool
+    groups: int = 0
+    dropped: int = 0
+    exact: int = 0
+    largest: tuple[LargestGroup, ...] = ()
+    facts: DedupFacts | None = None
+    """What was compared and how near everything was, by the last dedup and for the whole run."""
+    redraws: Redraws = Redraws()
+
+
+class Opening(Record):
+    """The first six words of an assistant's first answer, folded; how many begin so, and where it is commonest."""
+
+    text: str
+    count: int
+    share: float
+    category: str
+
+
+class Openings(Record):
+    """How uniform first answers are: entropy in bits of their openings; `evenness` is it over its maximum, log2(n)."""
+
+    n: int
+    distinct: int = 0
+    entropy_bits: float | None = None
+    evenness: float | None = None
+    top: tuple[Opening, ...] = ()
+
+
+class Spread(Record):
+    """Minimum, quartiles, 95th percentile and maximum."""
+
+    least: int
+    quarter: int
+    median: int
+    three_quarters: int
+    p95: int
+    most: int
+
+
+class Shape(Record):
+    """Lengths, exchanges and languages of the conversations that are in (not rejected, superseded or duplicate)."""
+
+    n: int
+    exchanges: dict[int, int]
+    user_characters: Spread | None = None
+    assistant_characters: Spread | None = None
+    languages: dict[str, int]
+    languages_guessed: int = 0
+
+
+class Control(Record):
+    """Attempts that a judge saw before and after, which had no part in choosing what to mend.
+
+    What fails once tends to pass the next time by chance alone, so a judge that chose the weak ones must find their
+    rewrites better even if nothing was mended. To this judge the originals are an untreated control group.
+    """
+
+    judge: str
+    n: int
+    before: Rate
+    after: Rate
+    lift: float
+    low: float
+    high: float
+
+
+class Rewrites(Record):
+    """The ledger of mending; `control` is None when no second judge saw both sides."""
+
+    tried: int
+    kept: int
+    unusable: int
+    rounds: int
+    """The largest number of attempts along one lineage."""
+    kept_rate: Rate
+    mended: dict[str, int]
+    broken: dict[str, int]
+    reasons: dict[str, int]
+    """Why attempts were not kept."""
+    control: Control | None = None
+
+
+class Canaries(Record):
+    """Criterion cells of planted conversations: those that a good judge must fail, and the others.
+
+    Not applicable where it must fail is a miss: it is how a judge would look away.
+    """
+
+    must_fail: int = 0
+    caught: int = 0
+    must_pass: int = 0
+    false_alarms: int = 0
+    unscored: int = 0
+
+
+class JudgeFacts(Record):
+    """One judge of the run, on the same conversations as the rest of the report."""
+
+    judge: str
+    rubric_hash: str
+    deciding: bool
+    judged: int
+    overall: Rate
+    unscored: dict[str, int]
+    canaries: Canaries | None = None
+    cost_usd: float | None = None
+
+
+class Agreement(Record):
+    """Two judges on the cells that both scored pass or fail; kappa None where it is undefined."""
+
+    first: str
+    second: str
+    criterion: str
+    n: int
+    agreement: float | None
+    kappa: float | None
+
+
+class StageCost(Record):
+    """What one stage took. Calls answered from the ledger are not in it; `unpriced` calls are not in `cost_usd`."""
+
+    stage: str
+    models: tuple[str, ...] = ()
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+    unpriced: int = 0
+    wall_s: float = 0.0
+    items: int = 0
+
+
+class Spent(Record):
+    """All stages, their sum, and the same per kept conversation (None when none was kept)."""
+
+    stages: tuple[StageCost, ...] = ()
+    total: StageCost
+    cost_usd_per_kept: float | None = None
+    tokens_per_kept: float | None = None
+    wall_s_per_kept: float | None = None
+
+
+class Bar(Record):
+    """One of the user's own bars. `certain`: the whole 95% interval lies on the side that `met` says."""
+
+    name: str
+    bar: float
+    rate: Rate
+    met: bool
+    certain: bool
+
+
+class Verdict(Record):
+    """Whether every bar is met; None without bars. A bar without a single scored conversation is not met."""
+
+    met: bool | None
+    bars: tuple[Bar, ...] = ()
+
+
+class Action(Record):
+    """A problem that somebody can mend, and the command that does; the gravest come first."""
+
+    severity: Literal["error", "warning", "hint"]
+    problem: str
+    command: str
+
+
+class Summary(Record):
+    """Everything a report says about one run.
+
+    The rates of `criteria` are over the conversations that are in: the current version of each distinct one that
+    passed the filters and was judged. Export then takes those that passed.
+    """
+
+    schema_version: Literal[1] = 1
+    run: RunFacts
+    total: int
+    """Conversations written or imported; rewrites and canaries are not counted."""
+    kept: int
+    verdict: Verdict
+    funnel: tuple[Step, ...]
+    balance: Balance
+    criteria: tuple[CriterionRates, ...]
+    missing: tuple[Missing, ...]
+    reasons: tuple[Reason, ...]
+    filters: tuple[FilterHits, ...]
+    duplicates: Duplicates
+    references: References | None = None
+    """None when no reference set was searched."""
+    openings: Openings
+    diversity: Diversity | None = None
+    """What the conversations that are in cover; None when it was not measured."""
+    shape: Shape
+    rewrites: Rewrites | None
+    """None when nothing was rewritten."""
+    judges: tuple[JudgeFacts, ...]
+    agreements: tuple[Agreement, ...]
+    labelled: int
+    corrected: tuple[CorrectedRate, ...] = ()
+    """Pass rates corrected for the judge's own errors by labels, over the same conversations."""
+    spent: Spent
+    actions: tuple[Action, ...]

@@ -1,0 +1,99 @@
+"""Reference sets in every form that benchmarks and training mixes come in."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from safetyqc.errors import InputError
+from safetyqc.formats.references import read_references
+from safetyqc.records import Conversation
+
+TURNS = [{"role": "user", "content": "How do I pick a lock?"}, {"role": "assistant", "content": "With a pick."}]
+TWO = [("How do I pick a lock?", 2), ("Tell me, how?", 3)]
+LINES = [("How do I pick a lock?", 1), ("Tell me, how?", 2)]
+
+FORMS: dict[str, tuple[str, list[tuple[str, int]]]] = {
+    "prompts.txt": ("\ufeffHow do I pick a lock?\n\n  Tell me, how?  \n", [(TWO[0][0], 1), (TWO[1][0], 3)]),
+    "prompts": ("How do I pick a lock?\nTell me, how?", LINES),
+    "xstest.csv": ('id,prompt,type\n1,How do I pick a lock?,x\n2,"Tell me, how?",y\n', TWO),
+    "harmbench.csv": ('Behavior,Tags\nHow do I pick a lock?,a\n"Tell me, how?",b\n', TWO),
+    "german.csv": ("id;Prompt\n1;How do I pick a lock?\n2;Tell me, how?\n", TWO),
+    "one_column.csv": ("prompt\nHow do I pick a lock?\n\n", TWO[:1]),
+    "nameless.csv": ("How do I pick a lock?\n", []),
+    "long.csv": ('prompt\n"Tell me,\nhow?"\n"Tell me, how?"\n', [("Tell me,\nhow?", 2), (TWO[1][0], 4)]),
+    "prompts.tsv": ("n\tgoal\n1\tHow do I pick a lock?\n2\tTell me, how?\n", TWO),
+    "prompts.jsonl": ('{"prompt": "How do I pick a lock?"}\n{"Goal": "Tell me, how?"}\n', LINES),
+    "strings.jsonl": ('"How do I pick a lock?"\n"Tell me, how?"\n', LINES),
+    "strings.json": ('["How do I pick a lock?",\n"Tell me, how?"]', LINES),
+    "trl.jsonl": (json.dumps({"prompt": TURNS[:1]}), [(TWO[0][0], 1)]),
+    "unanswered.jsonl": (json.dumps({"messages": TURNS[:1]}), LINES[:1]),
+    "turns.jsonl": (json.dumps(TURNS[:1]), LINES[:1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_prompts_are_read_with_their_lines(name: str, tmp_path: Path) -> None:
+    text, expected = FORMS[name]
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8", newline="")
+    if not expected:
+        with pytest.raises(InputError, match="holds no prompt"):
+            read_references(path)
+        return
+    found = read_references(path)
+    assert [(reference.content, reference.line) for reference in found] == expected
+    assert {reference.path for reference in found} == {str(path)}
+
+
+def test_a_gzipped_table_is_read(tmp_path: Path) -> None:
+    (tmp_path / "bench.csv.gz").write_bytes(gzip.compress(FORMS["xstest.csv"][0].encode()))
+    assert [reference.line for reference in read_references(tmp_path / "bench.csv.gz")] == [2, 3]
+
+
+def test_conversations_stay_whole(tmp_path: Path) -> None:
+    path = tmp_path / "mix.jsonl"
+    sharegpt = [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Yes."}]
+    path.write_text(json.dumps(TURNS) + "\n" + json.dumps({"conversations": sharegpt}))
+    contents = [reference.content for reference in read_references(path)]
+    assert [content.user_turns for content in contents if isinstance(content, Conversation)] == [
+        ["How do I pick a lock?"],
+        ["Hello?"],
+    ]
+
+
+def test_real_benchmark_rows_are_read(shared_data: Path) -> None:
+    found = read_references(shared_data / "xstest_dev.jsonl")
+    assert (len(found), found[0].line, found[-1].line) == (1317, 1, 1317)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("bench.csv", "id,score\n1,2\n", ("bench.csv:1", "columns: id, score", "fix: name one prompt")),
+        ("bench.csv", 'prompt\n"never closed' + "x" * 200_000, ("bench.csv:2", "fix: ")),
+        ("bench.jsonl", '{"answer": "x"}\n', ("bench.jsonl:1", "keys: answer", "prompts under one of the keys")),
+        ("bench.jsonl", '{"prompt": "a?"}\n{"prompt": \n', ("bench.jsonl:2", "fix: ")),
+        ("bench.jsonl", '{"prompt": "a?"}\n42\n', ("bench.jsonl:2", "fix: ")),
+        ("pairs.jsonl", '{"prompt": "a?", "chosen": "b", "rejected": "c"}\n', ("pairs.jsonl:1", "preference pair")),
+        ("bench.txt", "\n \n", ("bench.txt", "holds no prompt")),
+        ("bench.parquet", "PAR1....", ("bench.parquet", "Parquet")),
+    ],
+)
+def test_what_is_no_reference_is_told_with_its_place(
+    name: str, text: str, said: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        read_references(tmp_path / name)
+    for part in said:
+        assert part in str(error.value)
+
+
+def test_text_in_another_encoding_is_told(tmp_path: Path) -> None:
+    (tmp_path / "bench.txt").write_bytes("fine\nÄrger".encode("latin-1"))
+    with pytest.raises(InputError, match=r"bench.txt:2: is not UTF-8"):
+        read_references(tmp_path / "bench.txt")
