@@ -6,6 +6,7 @@ It opens no connection. The one surprising thing: a bare host and port is comple
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -43,6 +44,19 @@ HOSTED = frozenset(
     )
 )
 """Prefixes that mean a provider with an endpoint of its own, so that a run's base URL is not for its models."""
+
+OWN_HOSTS = {
+    "anthropic": "api.anthropic.com",
+    "deepseek": "api.deepseek.com",
+    "gemini": "generativelanguage.googleapis.com",
+    "groq": "api.groq.com",
+    "mistral": "api.mistral.ai",
+    "openai": "api.openai.com",
+    "openrouter": "openrouter.ai",
+    "together_ai": "api.together.xyz",
+    "xai": "api.x.ai",
+}
+"""Where a provider itself answers: a model that is asked there needs no address beside its name."""
 
 
 def is_in_process(model: str) -> bool:
@@ -92,3 +106,27 @@ def key_of(model: str) -> str | None:
 def wire_name(model: str) -> str:
     """The model's name as the server knows it: without a prefix of HOSTS."""
     return model.partition("/")[2] if host_of(model) else model
+
+
+def display_name(model: str, api_base: str | None) -> str:
+    """Name a model by who answers: `MODEL at HOST:PORT`, or MODEL alone where it is asked at its provider's own URL.
+
+    Args:
+        api_base: the URL that was asked; None for the provider's own. The environment is not looked at, so the name
+            of what an old run asked does not depend on who opens it.
+    """
+    if api_base is None or is_in_process(model):
+        return model
+    asked, host = _address(api_base), host_of(model)
+    own = {_address(host.default_base)} if host and host.default_base else set()
+    prefix, slash, _ = model.partition("/")
+    if slash and prefix in OWN_HOSTS:
+        own.add(OWN_HOSTS[prefix])
+    return model if asked in own else f"{model} at {asked}"
+
+
+def _address(url: str) -> str:
+    """HOST:PORT of a URL, without a login, and without a port that its scheme implies."""
+    scheme, _, rest = url.rpartition("://")
+    address = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2].lower()
+    return address.removesuffix(":443" if scheme.lower() == "https" else ":80")

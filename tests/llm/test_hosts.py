@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from safetyqc.llm.hosts import HOSTS, base_of, key_of, key_variable, own_base, wire_name
+from safetyqc.llm.hosts import HOSTS, base_of, display_name, key_of, key_variable, own_base, wire_name
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +70,23 @@ def test_where_a_key_is_looked_for(model: str, variable: str) -> None:
 )
 def test_the_runs_base_url_is_not_for_hosted_or_embedded_models(model: str, is_meant: bool) -> None:
     assert own_base(model, "http://127.0.0.1:1/v1") == ("http://127.0.0.1:1/v1" if is_meant else None)
+
+
+@pytest.mark.parametrize(
+    ("model", "api_base", "name"),
+    [
+        ("openai/gpt-4o-mini", None, "openai/gpt-4o-mini"),
+        ("openai/gpt-4o-mini", "https://api.openai.com/v1", "openai/gpt-4o-mini"),
+        ("openai/gpt-4o-mini", "https://API.openai.com:443/v1/", "openai/gpt-4o-mini"),
+        ("openai/gpt-4o-mini", "https://gateway.example/v1", "openai/gpt-4o-mini at gateway.example"),
+        ("openai/qwen", "http://gpu1:8000/v1", "openai/qwen at gpu1:8000"),
+        ("qwen", "gpu1:8000", "qwen at gpu1:8000"),
+        ("qwen", "http://user:pass@gpu1:8000/v1?key=x", "qwen at gpu1:8000"),
+        ("qwen", "http://[::1]:8000/v1", "qwen at [::1]:8000"),
+        ("ollama/llama3", "http://localhost:11434/v1", "ollama/llama3"),
+        ("ollama/llama3", "http://gpu1:11434/v1", "ollama/llama3 at gpu1:11434"),
+        ("local", "http://gpu1:8000/v1", "local"),
+    ],
+)
+def test_a_model_is_named_by_who_answers(model: str, api_base: str | None, name: str) -> None:
+    assert display_name(model, api_base) == name
