@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Literal, Protocol
@@ -19,6 +19,9 @@ from safetyqc.errors import ModelError
 from safetyqc.records import Usage
 
 Format = Literal["text", "json_object", "json_schema"]
+Endpoint = Literal["chat", "completions", "moderations"]
+TokenChoices = tuple[str, Mapping[str, float]]
+"""A token of an answer, and the log-probability of every token that the server listed for its place."""
 
 
 class Schema(dict[str, Any]):
@@ -51,7 +54,7 @@ def _read_schema(as_json: bytes) -> Schema:
 
 @dataclass(frozen=True)
 class Request:
-    """One chat completion to ask for; everything that can change the answer is part of its key.
+    """One answer to ask for, mostly a chat completion; everything that can change the answer is part of its key.
 
     Args:
         model: as litellm names it (`openai/gpt-4o`), or `local`, or `local:PATH.gguf`.
@@ -59,6 +62,9 @@ class Request:
         schema: JSON schema of the wanted object; how it is enforced says `format`.
         repeat: 0, or the number of a repeated vote, so that votes are not answered from the ledger.
         stage: which stage asks, for the ledger's sums; not part of the key.
+        endpoint: `completions` takes a whole prompt and `moderations` a text, both as the only message's content.
+        top_logprobs: how many log-probabilities to ask for at each token of the answer.
+        extra: further fields of the body, such as `chat_template_kwargs`, as they are.
     """
 
     model: str
@@ -71,6 +77,14 @@ class Request:
     api_base: str | None = None
     repeat: int = 0
     stage: str = field(default="", compare=False)
+    endpoint: Endpoint = "chat"
+    top_logprobs: int = 0
+    extra: Mapping[str, Any] | None = None
+
+    @property
+    def is_plain_chat(self) -> bool:
+        """Whether it is a chat completion without anything that few servers know."""
+        return self.endpoint == "chat" and not self.top_logprobs and not self.extra
 
     @cached_property
     def key(self) -> str:
@@ -88,8 +102,16 @@ class Request:
                     "api_base": self.api_base,
                     "repeat": self.repeat,
                 }
+                | self._beyond_plain_chat()
             )
         ).hexdigest()
+
+    def _beyond_plain_chat(self) -> dict[str, Any]:
+        """Nothing for a plain chat completion, so that the keys of those stay what they were."""
+        if self.is_plain_chat:
+            return {}
+        extra = json.dumps(self.extra or {}, sort_keys=True)
+        return {"endpoint": self.endpoint, "top_logprobs": self.top_logprobs, "extra": extra}
 
 
 def fast_json(value: Any) -> bytes:
@@ -136,6 +158,7 @@ class Reply:
         model: who answered, as the caller names models; with a fallback not always who was asked.
         reused: answered from the ledger, so nothing was paid now.
         allowance: the server's own words about its limits, for the limiter.
+        logprobs: of the answer's tokens, where they were asked for and told.
     """
 
     text: str
@@ -147,6 +170,7 @@ class Reply:
     model: str = ""
     reused: bool = False
     allowance: Allowance | None = field(default=None, compare=False, repr=False)
+    logprobs: Sequence[TokenChoices] | None = field(default=None, repr=False)
 
 
 class FormatRefused(ModelError):

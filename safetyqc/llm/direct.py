@@ -19,7 +19,8 @@ from pydantic_core import from_json
 from yarl import URL
 
 from safetyqc.errors import FatalModelError, ModelError
-from safetyqc.llm.client import Reply, Request
+from safetyqc.llm.client import Endpoint, Reply, Request
+from safetyqc.llm.endpoints import PATHS
 from safetyqc.llm.hosts import base_of, key_of
 from safetyqc.llm.wire import encode_body, explain_error, read_allowance, read_reply, redact
 
@@ -43,7 +44,7 @@ class DirectClient:
     def __init__(self, *, api_key: str | None = None, timeout_s: float = 120.0) -> None:
         self._api_key, self._timeout_s = api_key, timeout_s
         self._session: aiohttp.ClientSession | None = None
-        self._endpoints: dict[tuple[str, str | None], _Endpoint] = {}
+        self._endpoints: dict[tuple[str, str | None, Endpoint], _Endpoint] = {}
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -56,10 +57,10 @@ class DirectClient:
         return self._session
 
     def _endpoint(self, request: Request) -> _Endpoint:
-        known = self._endpoints.get((request.model, request.api_base))
+        known = self._endpoints.get((request.model, request.api_base, request.endpoint))
         if known is None:
             known = _find_endpoint(request, self._api_key)
-            self._endpoints[request.model, request.api_base] = known
+            self._endpoints[request.model, request.api_base, request.endpoint] = known
         return known
 
     async def complete(self, request: Request) -> Reply:
@@ -90,7 +91,10 @@ class DirectClient:
             headers = response.headers
             raise explain_error(status, said, model=request.model, base=to.base, headers=headers, key=to.key)
         latency_s = time.monotonic() - started
-        return read_reply(body, model=request.model, latency_s=latency_s, allowance=read_allowance(response.headers))
+        allowance = read_allowance(response.headers)
+        return read_reply(
+            body, model=request.model, latency_s=latency_s, allowance=allowance, endpoint=request.endpoint
+        )
 
     async def close(self) -> None:
         """Close the connections."""
@@ -105,7 +109,7 @@ def _find_endpoint(request: Request, api_key: str | None) -> _Endpoint:
     if base is None:
         raise FatalModelError(f"no base URL for {request.model}", fix="give one with --api-base URL")
     try:
-        url = URL(f"{base}/chat/completions")
+        url = URL(f"{base}{PATHS[request.endpoint]}")
     except ValueError:
         url = URL()
     if url.scheme not in ("http", "https") or not url.host:

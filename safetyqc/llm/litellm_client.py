@@ -16,11 +16,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import cache, wraps
 from typing import Any
 
 from safetyqc.errors import FatalModelError, ModelError
-from safetyqc.llm.client import Reply, Request
+from safetyqc.llm.client import Endpoint, Reply, Request
+from safetyqc.llm.endpoints import added_fields
 from safetyqc.llm.hosts import base_of, key_of, key_variable, wire_name
 from safetyqc.llm.wire import explain_error, read_allowance, read_reply, redact, response_format
 from safetyqc.text import shorten
@@ -28,6 +30,8 @@ from safetyqc.text import shorten
 _NOT_CONNECTED = "Cannot connect to host"
 """aiohttp's words, which litellm passes on under a status of 500."""
 _HEADER_PREFIX = "llm_provider-"
+_CALLS = {"chat": "acompletion", "completions": "atext_completion", "moderations": "amoderation"}
+_OWN_ROUTES = {"chat": "hosted_vllm", "completions": "text-completion-openai", "moderations": "openai"}
 _WRAPPING = re.compile(r"^(?:(?:litellm\.)?\w+(?:Error|Exception): |\w+Exception - )+")
 
 
@@ -98,9 +102,10 @@ class LitellmClient:
 
     def __init__(self, *, api_key: str | None = None, timeout_s: float = 120.0) -> None:
         self._api_key, self._timeout_s = api_key, timeout_s
-        self._routes: dict[tuple[str, str | None], dict[str, Any]] = {}
+        self._routes: dict[tuple[str, str | None, Endpoint], dict[str, Any]] = {}
         self._refused: dict[str, set[str]] = {}
         self._used = False
+        self._clients: list[Any] = []
 
     async def complete(self, request: Request) -> Reply:
         """Send one request once.
@@ -116,7 +121,7 @@ class LitellmClient:
         try:
             async with asyncio.timeout(self._timeout_s):
                 with _without_bookkeeping():
-                    response = await litellm.acompletion(**arguments)
+                    response = await getattr(litellm, _CALLS[request.endpoint])(**arguments)
         except TimeoutError as error:
             reason = f"{request.model}: no whole answer within {self._timeout_s:g} s"
             raise ModelError("provider_error", reason, retryable=True) from error
@@ -127,9 +132,11 @@ class LitellmClient:
         return _read(request, response, time.monotonic() - started)
 
     def _arguments(self, litellm: Any, request: Request) -> dict[str, Any]:
+        if request.endpoint == "moderations":
+            return {**self._route(litellm, request), "input": request.messages[-1]["content"]}
         arguments = {
             **self._route(litellm, request),
-            "messages": [dict(m) for m in request.messages],
+            **_asked(request),
             "temperature": request.temperature,
             "max_tokens": request.max_tokens,
             "timeout": self._timeout_s,
@@ -147,7 +154,7 @@ class LitellmClient:
 
     def _route(self, litellm: Any, request: Request) -> dict[str, Any]:
         """Model, base and key as litellm wants them; resolved once per model."""
-        found = self._routes.get((request.model, request.api_base))
+        found = self._routes.get((request.model, request.api_base, request.endpoint))
         if found is not None:
             return found
         base = base_of(request.model, request.api_base)
@@ -158,20 +165,29 @@ class LitellmClient:
             else:
                 _refuse_missing_key(litellm, request.model)
         else:
-            model = f"hosted_vllm/{wire_name(request.model)}"
+            model = f"{_OWN_ROUTES[request.endpoint]}/{wire_name(request.model)}"
             route = {"model": model, "api_base": base, "api_key": self._api_key or key_of(request.model) or "none"}
+            if request.endpoint == "completions":
+                route["client"] = self._own_client(base, route["api_key"])
             # Without a price litellm fails its own look-up on every call, and a price of zero makes it look for a
             # mistake on every call; its figure is never read, the door computes its own
             price = {"input_cost_per_token": 1e-15, "output_cost_per_token": 1e-15, "mode": "chat"}
             litellm.register_model({model: {**price, "litellm_provider": "hosted_vllm", "max_tokens": 1_000_000}})
-        self._routes[request.model, request.api_base] = route
+        self._routes[request.model, request.api_base, request.endpoint] = route
         return route
+
+    def _own_client(self, base: str, key: str) -> Any:
+        """litellm makes a client of its own for every text completion otherwise, and closes none."""
+        from openai import AsyncOpenAI
+
+        self._clients.append(AsyncOpenAI(base_url=base, api_key=key, timeout=self._timeout_s, max_retries=0))
+        return self._clients[-1]
 
     async def _without_refused(self, request: Request, error: Exception) -> Reply:
         """Some models take no temperature or seed: remember it and ask without; a schema is never given up silently."""
         said = str(error)
         known = self._refused.setdefault(request.model, set())
-        refused = {name for name in ("temperature", "seed") if name in said} - known
+        refused = {name for name in ("temperature", "seed", "logprobs", "top_logprobs") if name in said} - known
         if not refused:
             raise explain_error(400, said, model=request.model) from error
         known |= refused
@@ -206,9 +222,22 @@ class LitellmClient:
 
     async def close(self) -> None:
         """Close litellm's cached connections, which it would leak once per event loop."""
+        while self._clients:
+            await self._clients.pop().close()
         if self._used:
             self._used = False
+            self._routes.clear()
             await load_litellm().close_litellm_async_clients()
+
+
+def _asked(request: Request) -> dict[str, Any]:
+    """What is asked, as litellm's function for this endpoint takes it, and what few servers know beside it."""
+    if request.endpoint == "completions":
+        asked: dict[str, Any] = {"prompt": request.messages[-1]["content"]}
+    else:
+        asked = {"messages": [dict(m) for m in request.messages]}
+    added = added_fields(replace(request, extra=None))
+    return asked | added | ({"extra_body": dict(request.extra)} if request.extra else {})
 
 
 def _refuse_missing_key(litellm: Any, model: str) -> None:
@@ -246,6 +275,12 @@ def _read(request: Request, response: Any, latency_s: float) -> Reply:
     headers = {
         str(k).lower().removeprefix(_HEADER_PREFIX): str(v) for k, v in (hidden.get("additional_headers") or {}).items()
     }
+    allowance = read_allowance(headers)
+    if not request.is_plain_chat:
+        told = response.model_dump()
+        return read_reply(
+            told, model=request.model, latency_s=latency_s, allowance=allowance, endpoint=request.endpoint
+        )
     choices = []
     for choice in getattr(response, "choices", None) or []:
         message = choice.message
@@ -255,4 +290,4 @@ def _read(request: Request, response: Any, latency_s: float) -> Reply:
     usage = getattr(response, "usage", None)
     counted = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")} if usage else None
     body = {"choices": choices, "usage": counted}
-    return read_reply(body, model=request.model, latency_s=latency_s, allowance=read_allowance(headers))
+    return read_reply(body, model=request.model, latency_s=latency_s, allowance=allowance)

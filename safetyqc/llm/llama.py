@@ -134,8 +134,11 @@ class LocalClient:
         Raises:
             Interrupted: to stop was asked for before a thread was free.
             ModelError: the conversation does not fit the context.
-            FatalModelError: llama.cpp is not installed or cannot load the file.
+            FatalModelError: llama.cpp is not installed or cannot load the file, or this is no chat.
         """
+        if request.endpoint != "chat":
+            fix = "serve it with vLLM or llama-server and name it with --api-base URL"
+            raise FatalModelError(f"{request.model} answers chats alone, no {request.endpoint}", fix=fix)
         started = time.monotonic()
         cancelled = threading.Event()
         loop = asyncio.get_running_loop()
@@ -221,7 +224,7 @@ def _body(request: Request) -> dict[str, Any]:
         "seed": request.seed if request.seed is not None else 0,
         "stream": True,
         "stream_options": {"include_usage": True},
-    }
+    } | dict(request.extra or {})
     if request.format == "json_schema" and request.schema is not None:
         schema = {"name": "answer", "strict": True, "schema": request.schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}

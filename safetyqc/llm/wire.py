@@ -17,7 +17,8 @@ from functools import lru_cache
 from typing import Any
 
 from safetyqc.errors import FatalModelError, ModelError
-from safetyqc.llm.client import Allowance, Format, FormatRefused, Reply, Request, Schema, fast_json
+from safetyqc.llm.client import Allowance, Endpoint, Format, FormatRefused, Reply, Request, Schema, fast_json
+from safetyqc.llm.endpoints import added_fields, as_chat, other_body, read_logprobs
 from safetyqc.llm.hosts import key_variable, wire_name
 from safetyqc.records import Usage
 from safetyqc.text import shorten
@@ -59,7 +60,9 @@ def redact(text: str, key: str | None = None) -> str:
 
 
 def body_of(request: Request) -> dict[str, Any]:
-    """The JSON body of a chat completion."""
+    """The JSON body of a request."""
+    if request.endpoint != "chat":
+        return other_body(request, wire_name(request.model))
     body: dict[str, Any] = {
         "model": wire_name(request.model),
         "messages": list(request.messages),
@@ -70,11 +73,13 @@ def body_of(request: Request) -> dict[str, Any]:
         body["seed"] = request.seed
     if (form := response_format(request)) is not None:
         body["response_format"] = form
-    return body
+    return body | added_fields(request)
 
 
 def encode_body(request: Request) -> bytes:
     """`body_of` as JSON, byte for byte; what a judge's requests share, nine tenths of it, is written once."""
+    if not request.is_plain_chat:
+        return fast_json(body_of(request))
     schema = Schema.of(request.schema).as_json if request.schema is not None else None
     before, after = _around_messages(
         request.model, request.temperature, request.max_tokens, request.seed, request.format, schema
@@ -107,12 +112,15 @@ def response_format(request: Request) -> dict[str, Any] | None:
     return {"type": "json_object"} if request.format == "json_object" else None
 
 
-def read_reply(body: Any, *, model: str, latency_s: float, allowance: Allowance | None = None) -> Reply:
-    """Read a chat completion.
+def read_reply(
+    body: Any, *, model: str, latency_s: float, allowance: Allowance | None = None, endpoint: Endpoint = "chat"
+) -> Reply:
+    """Read an answer.
 
     Raises:
         ModelError: retryable, when the body is no completion or holds neither text nor a reason for its absence.
     """
+    body = as_chat(body, endpoint)
     if not isinstance(body, dict):
         raise ModelError("provider_error", f"the server answered {shorten(repr(body), 80)}", retryable=True)
     if error := body.get("error"):
@@ -136,6 +144,7 @@ def read_reply(body: Any, *, model: str, latency_s: float, allowance: Allowance 
         latency_s=latency_s,
         model=model,
         allowance=allowance,
+        logprobs=read_logprobs(choices[0]),
     )
 
 

@@ -279,7 +279,9 @@ class Store:
     def _call_row(self, request: Request, reply: Reply, good: bool, history: Sequence[str]) -> tuple[Any, ...]:
         body = {name: getattr(request, name) for name in _LEDGER_FIELDS}
         body["messages"] = [self._share_text(message) for message in request.messages]
-        answer = {"text": reply.text, "finish_reason": reply.finish_reason, "refusal": reply.refusal}
+        answer: dict[str, Any] = {"text": reply.text, "finish_reason": reply.finish_reason, "refusal": reply.refusal}
+        if reply.logprobs:
+            answer["logprobs"] = reply.logprobs
         return (
             request.key,
             request.stage,

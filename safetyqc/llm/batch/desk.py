@@ -82,9 +82,9 @@ class BatchDesk:
             BudgetReached: not one more request fits into the budget.
             FatalModelError, ModelError: the provider did not take it; nothing of this batch was submitted.
         """
-        groups: dict[tuple[str, str | None], list[Request]] = {}
+        groups: dict[tuple[str, str | None, str], list[Request]] = {}
         for request in requests:
-            groups.setdefault((request.model, request.api_base), []).append(request)
+            groups.setdefault((request.model, request.api_base, request.endpoint), []).append(request)
         for group in groups.values():
             for chunk in self._chunks(group):
                 yield await self._submit(chunk, command)
@@ -102,6 +102,7 @@ class BatchDesk:
             at=time.time(),
             requests=len(requests),
             most_usd=sum(most_usd(price, r) for r in requests) if price else None,
+            endpoint=first.endpoint,
         )
         self._store.add_batch(batch, requests)
         self._door.budget.spent_usd += batch.most_usd or 0.0
@@ -148,7 +149,7 @@ class BatchDesk:
 
     async def _send(self, batch: Batch) -> Batch:
         """Take a prepared batch to the provider; gives it up where the provider surely did not take it."""
-        lane, place = self._lane(batch), Place(batch.model, batch.api_base)
+        lane, place = self._lane(batch), Place(batch.model, batch.api_base, batch.endpoint)
         try:
             lines = write_lines(self._store.unanswered(batch.tag))
             file_id = await _patiently(lambda: lane.upload(place, f"{batch.tag}.jsonl", lines))
@@ -209,7 +210,7 @@ class BatchDesk:
             if batch.status == "prepared":
                 resumed.append(await self._send(batch))
             elif batch.status == "submitting":
-                lane, place = self._lane(batch), Place(batch.model, batch.api_base)
+                lane, place = self._lane(batch), Place(batch.model, batch.api_base, batch.endpoint)
                 found = await self._find(batch, lane, place)
                 if found is None:
                     resumed.append(await self._create(batch, lane, place))
@@ -228,7 +229,7 @@ class BatchDesk:
         return [await self._collect(batch) for batch in self._store.batches() if batch.status == "submitted"]
 
     async def _collect(self, batch: Batch) -> Collected:
-        lane, place = self._lane(batch), Place(batch.model, batch.api_base)
+        lane, place = self._lane(batch), Place(batch.model, batch.api_base, batch.endpoint)
         state = await self._retrieve(batch)
         waiting = self._store.unanswered(batch.tag)
         if not state.has_ended:
@@ -237,12 +238,12 @@ class BatchDesk:
         lines, cut = Lines(), False
         for file_id in state.files:
             raw = await _patiently(lambda file_id=file_id: lane.download(place, file_id))  # type: ignore[misc]
-            lines.read(raw, self._store.batch_keys(batch.tag), batch.model)
+            lines.read(raw, self._store.batch_keys(batch.tag), batch.model, batch.endpoint)
         cut = lines.broken > 0 or lines.lines < state.done + state.failed
         return self._settle(batch, state, waiting, lines, cut=cut)
 
     async def _retrieve(self, batch: Batch) -> BatchState:
-        lane, place = self._lane(batch), Place(batch.model, batch.api_base)
+        lane, place = self._lane(batch), Place(batch.model, batch.api_base, batch.endpoint)
         try:
             return await _patiently(lambda: lane.retrieve(place, batch.batch_id or ""))
         except FatalModelError as error:
@@ -310,7 +311,7 @@ class BatchDesk:
                 else f"see `safetyqc batch status{self._in_run}`"
             )
             raise UserError(f"no open batch {name!r} in this run", fix=fix)
-        lane, place = self._lane(batch), Place(batch.model, batch.api_base)
+        lane, place = self._lane(batch), Place(batch.model, batch.api_base, batch.endpoint)
         if batch.status == "submitting":
             with contextlib.suppress(ModelError):  # who cannot be asked cannot be told either
                 if found := await self._find(batch, lane, place):

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 from urllib.request import getproxies, proxy_bypass
 
 from safetyqc.errors import FatalModelError, ModelError
-from safetyqc.llm.batch.wire import ENDPOINT, TAG, WINDOW, BatchState, NoBatches, read_state
-from safetyqc.llm.client import Request
+from safetyqc.llm.batch.wire import TAG, WINDOW, BatchState, NoBatches, endpoint_path, read_state
+from safetyqc.llm.client import Endpoint, Request
 from safetyqc.llm.hosts import base_of, key_of
 from safetyqc.llm.wire import explain_error, redact
 
@@ -28,10 +28,11 @@ _NOT_THERE = (404, 405, 501)
 
 @dataclass(frozen=True)
 class Place:
-    """Where a batch is: a model and its base URL, None for the provider's own."""
+    """Where a batch is: a model and its base URL, None for the provider's own, and what its requests ask for."""
 
     model: str
     api_base: str | None
+    endpoint: Endpoint = "chat"
 
 
 class BatchLane(Protocol):
@@ -91,7 +92,8 @@ class DirectBatches:
 
     async def create(self, place: Place, file_id: str, tag: str) -> BatchState:
         """See BatchLane."""
-        wanted = {"input_file_id": file_id, "endpoint": ENDPOINT, "completion_window": WINDOW, "metadata": {TAG: tag}}
+        endpoint = endpoint_path(place.endpoint)
+        wanted = {"input_file_id": file_id, "endpoint": endpoint, "completion_window": WINDOW, "metadata": {TAG: tag}}
         return read_state(await self._ask("POST", place, "/batches", made=True, json=wanted))
 
     async def retrieve(self, place: Place, batch_id: str) -> BatchState:

@@ -14,7 +14,7 @@ from typing import Any
 
 from safetyqc.errors import ModelError
 from safetyqc.llm.batch.direct import Place, sample_request, without_batches
-from safetyqc.llm.batch.wire import ENDPOINT, TAG, WINDOW, BatchState, NoBatches, read_state
+from safetyqc.llm.batch.wire import TAG, WINDOW, BatchState, NoBatches, endpoint_path, read_state
 from safetyqc.llm.hosts import base_of, key_of
 from safetyqc.llm.litellm_client import LitellmClient, load_litellm
 
@@ -38,7 +38,8 @@ class LitellmBatches:
 
     async def create(self, place: Place, file_id: str, tag: str) -> BatchState:
         """See BatchLane."""
-        wanted: dict[str, Any] = {"endpoint": ENDPOINT, "completion_window": WINDOW, "metadata": {TAG: tag}}
+        endpoint = endpoint_path(place.endpoint)
+        wanted: dict[str, Any] = {"endpoint": endpoint, "completion_window": WINDOW, "metadata": {TAG: tag}}
         return _state(await self._call("acreate_batch", place, made=True, input_file_id=file_id, **wanted))
 
     async def retrieve(self, place: Place, batch_id: str) -> BatchState:

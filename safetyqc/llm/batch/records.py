@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from safetyqc.llm.client import Reply, Request
+from safetyqc.llm.client import Endpoint, Reply, Request
 
 BatchStatus = Literal["prepared", "submitting", "submitted", "collected", "given_up"]
 
@@ -36,6 +36,7 @@ class Batch:
     file_id: str | None = None
     batch_id: str | None = None
     note: str = ""
+    endpoint: Endpoint = "chat"
 
     @property
     def is_open(self) -> bool:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from safetyqc.errors import FatalModelError, ModelError
-from safetyqc.llm.client import FormatRefused, Reply, Request, fast_json
+from safetyqc.llm.client import Endpoint, FormatRefused, Reply, Request, fast_json
+from safetyqc.llm.endpoints import PATHS
 from safetyqc.llm.wire import body_of, explain_error, read_reply
 from safetyqc.records import Usage
 from safetyqc.text import shorten
 
-ENDPOINT = "/v1/chat/completions"
 WINDOW = "24h"
 TAG = "safetyqc"
 """Name of the metadata entry that says which of our batches one is."""
@@ -62,10 +62,15 @@ class BatchState:
 def write_lines(requests: Iterable[Request]) -> bytes:
     """The input file of a batch."""
     lines = (
-        fast_json({"custom_id": request.key, "method": "POST", "url": ENDPOINT, "body": body_of(request)})
-        for request in requests
+        fast_json({"custom_id": r.key, "method": "POST", "url": endpoint_path(r.endpoint), "body": body_of(r)})
+        for r in requests
     )
     return b"".join(line + b"\n" for line in lines)
+
+
+def endpoint_path(endpoint: Endpoint) -> str:
+    """The path of an endpoint as batches name it."""
+    return f"/v1{PATHS[endpoint]}"
 
 
 def read_state(body: Any) -> BatchState:
@@ -120,7 +125,7 @@ class Lines:
     repeated: int = 0
     broken: int = 0
 
-    def read(self, raw: bytes, asked: Collection[str], model: str) -> None:
+    def read(self, raw: bytes, asked: Collection[str], model: str, endpoint: Endpoint = "chat") -> None:
         """Add the lines of one file; `asked` holds the keys of all requests of the batch."""
         for line in raw.splitlines():
             if not line.strip():
@@ -134,7 +139,7 @@ class Lines:
             if key not in asked:
                 self.unknown += 1
                 continue
-            outcome = _outcome(body, model)
+            outcome = _outcome(body, model, endpoint)
             known = self.outcomes.get(key)
             self.repeated += known is not None
             if known is None or (isinstance(known, ModelError) and isinstance(outcome, Reply)):
@@ -149,7 +154,7 @@ def _open_line(line: bytes) -> tuple[str, Mapping[str, Any]] | None:
     return (str(body.get("custom_id")), body) if isinstance(body, Mapping) else None
 
 
-def _outcome(line: Mapping[str, Any], model: str) -> Reply | ModelError:
+def _outcome(line: Mapping[str, Any], model: str, endpoint: Endpoint) -> Reply | ModelError:
     """What became of one request: an answer, or the error that the same answer would have been over HTTP."""
     response = line.get("response")
     if not isinstance(response, Mapping):
@@ -160,7 +165,7 @@ def _outcome(line: Mapping[str, Any], model: str) -> Reply | ModelError:
     if isinstance(status, int) and status >= 300:
         return explain_error(status, body, model=model)
     try:
-        return read_reply(body, model=model, latency_s=0.0)
+        return read_reply(body, model=model, latency_s=0.0, endpoint=endpoint)
     except ModelError as error:
         return error
 
