@@ -20,7 +20,7 @@ from pathlib import Path
 from judges import read_gold, read_kept  # the benchmarks beside this one
 from local_judge import load_cases, model_of, xstest
 
-from safetyqc.judge.cascade import CascadeJudge, fit_cascade, saving
+from safetyqc.judge.cascade import Calibration, CascadeJudge, Stage, saving
 from safetyqc.judge.embedded.judge import LocalJudge
 from safetyqc.judge.embedded.training import Case, train_cases
 from safetyqc.records import Conversation, Judgment, Label
@@ -81,15 +81,15 @@ async def run(options: argparse.Namespace) -> None:
         said = [c for c, _ in pairs]
         random.Random(split).shuffle(said)
         half = len(said) // 2
-        fitted = await fit_cascade(
-            [cheap, *dear],
+        calibration = Calibration(
             said[:half],
             [x for c in said[:half] for x in labels[c.id]],
-            rubric_set,
             min_agreement=options.min_agreement,
             confidence=options.confidence,
             people=not dear,
         )
+        fitted = CascadeJudge([Stage(judge) for judge in (cheap, *dear)], rubric_set, calibration=calibration)
+        await fitted.prepare()
         if split == 0:
             show_promises(fitted)
         totals += measure([await fitted.judge(c) for c in said[half:]], labels, options.min_agreement)

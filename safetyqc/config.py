@@ -86,7 +86,7 @@ class FilterSection(Record):
     min_turns: int = Field(default=1, ge=1)
 
 
-class JudgeSettings(Record):
+class JudgeSection(Record):
     """Who judges, and by which rubric. The first judge decides what is kept."""
 
     models: tuple[str, ...] = ()
@@ -181,7 +181,7 @@ class Config(Record):
     models: ModelSettings = ModelSettings()
     generate: GenerateSettings = GenerateSettings()
     filters: FilterSection = FilterSection()
-    judge: JudgeSettings = JudgeSettings()
+    judge: JudgeSection = JudgeSection()
     dedup: DedupSettings = DedupSettings()
     rewrite: RewriteSettings = RewriteSettings()
     export: ExportSettings = ExportSettings()

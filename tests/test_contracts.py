@@ -197,7 +197,7 @@ def test_every_dedup_backend_finds_the_same_pairs(name: str) -> None:
 
 # One name to try for each kind of judge; a cascade needs labels and is fitted, so by name alone it is refused
 JUDGE_NAMES = {
-    "": "local",
+    "local": "local",
     "model": "openai/test",
     "trained": "trained:own.json",
     "recorded": "recorded:verdicts.jsonl",
@@ -208,7 +208,7 @@ JUDGE_NAMES = {
 
 
 def test_every_kind_of_judge_has_a_name_to_try() -> None:
-    assert set(JUDGE_NAMES) | {"cascade"} == set(JUDGES) | {"", "model"}
+    assert set(JUDGE_NAMES) | {"cascade"} == set(JUDGES) | {"model"}
 
 
 @pytest.mark.parametrize("name", JUDGE_NAMES.values())

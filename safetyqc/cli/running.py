@@ -128,11 +128,9 @@ def do_all(
 ) -> None:
     """Estimate, run everything, report; shared by `run` and `demo`."""
     from safetyqc.pipeline.choices import check_settings
-    from safetyqc.pipeline.session import check_prices
 
     refuse_overwriting({"--export": config.export.path}, *files, config=config)
-    check_settings(config, writes=write or not files, judges=True)
-    check_prices(config)
+    check_settings(config, writes=write or not files, judges=True, rewrites=config.rewrite.rounds > 0)
     inputs = [(name, read(name, skip_bad_lines=skip_bad_lines)) for name in files]
 
     async def work(session: Session) -> None:

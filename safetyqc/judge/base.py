@@ -6,7 +6,7 @@ Only what would hit every further conversation (wrong key, no credit, budget, in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from safetyqc.records import Conversation, Judgment
@@ -28,6 +28,20 @@ class Judge(Protocol):
         """Score one conversation.
 
         Raises:
+            FatalModelError: every further call would fail the same way.
+        """
+        ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A judge that must ask something before its first conversation, such as how far its members can be trusted."""
+
+    async def prepare(self) -> None:
+        """Ask it; does nothing when it is known.
+
+        Raises:
+            UserError: what it learnt says that it cannot judge.
             FatalModelError: every further call would fail the same way.
         """
         ...

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from safetyqc.errors import NotComparableError, UserError
+from safetyqc.judge.base import Preparing
 from safetyqc.judge.promise import Promise, promise
 from safetyqc.judge.votes import sum_usage, total
 from safetyqc.records import Judgment, Outcome, Score
@@ -68,10 +69,26 @@ def planned_na(conversation: Conversation, rubric_set: RubricSet) -> set[str]:
     return {c.id for c in rubric_set.criteria if c.applicability(*facts) == "never"}
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """What a cascade chooses its thresholds on, and what it is to promise.
+
+    Args:
+        people: what the last judge is not sure enough of (or nothing was promised of) is left to people.
+    """
+
+    labelled: Sequence[Conversation]
+    labels: Sequence[Label]
+    min_agreement: float = 0.9
+    confidence: float = 0.95
+    people: bool = False
+
+
 class CascadeJudge:
     """Asks its stages in turn, each only about what is still open.
 
     Args:
+        calibration: what its stages' promises are chosen by, before the first conversation; None when they have them.
         people: what the last judge is not sure enough of (or nothing was promised of) is left to people: unscored, as
             unsure. Otherwise the last judge's word stands, without a promise.
 
@@ -84,7 +101,13 @@ class CascadeJudge:
     """Its stages have one each."""
 
     def __init__(
-        self, stages: Sequence[Stage], rubric_set: RubricSet, *, people: bool = False, name: str | None = None
+        self,
+        stages: Sequence[Stage],
+        rubric_set: RubricSet,
+        *,
+        people: bool = False,
+        name: str | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         if not stages:
             raise UserError("a cascade without judges", fix="name at least one")
@@ -92,9 +115,25 @@ class CascadeJudge:
             if stage.judge.rubric_hash != rubric_set.hash:
                 what = f"judge {stage.judge.name!r} has another rubric ({stage.judge.rubric_hash}) than the cascade"
                 raise NotComparableError(what, fix="make every judge with the same rubric")
-        self.stages, self.rubric_set, self.people = tuple(stages), rubric_set, people
+        self.stages, self.rubric_set, self.calibration = tuple(stages), rubric_set, calibration
+        self.people = calibration.people if calibration else people
         self.name = name or f"cascade({' > '.join(stage.judge.name for stage in stages)})"
         self.rubric_hash = rubric_set.hash
+
+    async def prepare(self) -> None:
+        """Prepare the stages, and choose what is promised of them; costs what judging the labelled ones costs.
+
+        Raises:
+            UserError: no label fits a labelled conversation.
+            FatalModelError: a stage's calls cannot work.
+        """
+        for stage in self.stages:
+            if isinstance(stage.judge, Preparing):
+                await stage.judge.prepare()
+        if self.calibration is not None:
+            judges = [stage.judge for stage in self.stages]
+            self.stages = await choose_promises(judges, self.calibration, self.rubric_set)
+            self.calibration = None
 
     async def judge(self, conversation: Conversation) -> Judgment:
         """Score one conversation; costs what the judges cost that had to be asked.
@@ -102,6 +141,8 @@ class CascadeJudge:
         Raises:
             FatalModelError: every further call would fail the same way.
         """
+        if self.calibration is not None:
+            await self.prepare()
         kept: dict[str, Score] = {}
         by: dict[str, str] = {}
         planned = planned_na(conversation, self.rubric_set)
@@ -160,16 +201,9 @@ async def _ask(judge: Judge, conversation: Conversation, still_open: Collection[
     return await judge.judge(conversation)
 
 
-async def fit_cascade(
-    judges: Sequence[Judge],
-    labelled: Iterable[Conversation],
-    labels: Iterable[Label],
-    rubric_set: RubricSet,
-    *,
-    min_agreement: float = 0.9,
-    confidence: float = 0.95,
-    people: bool = False,
-) -> CascadeJudge:
+async def choose_promises(
+    judges: Sequence[Judge], calibration: Calibration, rubric_set: RubricSet
+) -> tuple[Stage, ...]:
     """Judge labelled conversations and choose every stage's thresholds; later judges are asked only what is escalated.
 
     Costs as many calls on the labelled conversations as the cascade itself would make.
@@ -177,8 +211,8 @@ async def fit_cascade(
     Raises:
         UserError: no label fits a labelled conversation.
     """
-    truth = {(label.conversation_id, label.criterion): label.outcome for label in labels}
-    conversations = list(labelled)
+    truth = {(label.conversation_id, label.criterion): label.outcome for label in calibration.labels}
+    conversations = calibration.labelled
     still_open = {
         c.id: [x.id for x in rubric_set.criteria if (c.id, x.id) in truth and x.id not in planned_na(c, rubric_set)]
         for c in conversations
@@ -193,8 +227,8 @@ async def fit_cascade(
             criterion.id: promise(
                 criterion.id,
                 _cells(criterion.id, said, still_open, truth),
-                min_agreement=min_agreement,
-                confidence=confidence,
+                min_agreement=calibration.min_agreement,
+                confidence=calibration.confidence,
             )
             for criterion in rubric_set.criteria
         }
@@ -203,7 +237,7 @@ async def fit_cascade(
         for conversation, judgment in said:
             settled = {s.criterion for s in judgment.scores if stage.keeps(s)}
             still_open[conversation.id] = [name for name in still_open[conversation.id] if name not in settled]
-    return CascadeJudge(stages, rubric_set, people=people)
+    return tuple(stages)
 
 
 def _cells(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from safetyqc.errors import Deferred, NotComparableError, UserError, choose_from
+from safetyqc.judge.base import Preparing
 from safetyqc.judge.votes import majority, sum_usage, total
 from safetyqc.records import Judgment, Score
 
@@ -54,6 +55,12 @@ class PanelJudge:
                 raise NotComparableError(what, fix="make every member with the same rubric")
         self.judges, self.rubric_set, self.rule = tuple(judges), rubric_set, rule
         self.name, self.rubric_hash = name or f"{rule}({', '.join(names)})", rubric_set.hash
+
+    async def prepare(self) -> None:
+        """Prepare the members that have to be."""
+        for judge in self.judges:
+            if isinstance(judge, Preparing):
+                await judge.prepare()
 
     async def judge(self, conversation: Conversation) -> Judgment:
         """Score one conversation; costs what all members cost.

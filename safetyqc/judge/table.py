@@ -1,96 +1,33 @@
-"""Judges by name: what may stand after `-m`, and how each kind is made.
+"""Judges by name: what may stand after `-m`, and everything that the rest of the program asks about such a name.
 
-    local                       the embedded scikit-learn judge
-    trained:FILE                the embedded judge with weights of one's own (`safetyqc train-judge`)
-    recorded:FILE               verdicts from a file (own lines, or a .yaml map of another judge's)
-    panel:A,B,C                 majority of several judges; `any-fail:` and `mean:` likewise
-    anything else               the rubric judge with that model (`local:PATH.gguf` runs in-process)
-
-A new kind is one function and one line in `JUDGES`. Cascades need labels, so they are fitted (`make_cascade`), not
-made. The one surprising thing: the client is opened by the first judge that needs one, so that an embedded or recorded
-judge starts without loading any model library.
+The word before the colon is looked up in `JUDGES`; what has none there is the name of a model, which the rubric judge
+asks. Kinds declare themselves (kinds.py says how to add one), and this module asks them, through panels and cascades
+of any depth: nothing else knows a kind by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from safetyqc.errors import UserError
+from safetyqc.errors import UserError, choose_from
+from safetyqc.judge.base import Preparing
+from safetyqc.judge.kinds import AskedModel, JudgeKind, JudgeSettings, Making
 from safetyqc.llm.hosts import EMBEDDED, is_in_process
 
 if TYPE_CHECKING:
     from safetyqc.judge.base import Judge
-    from safetyqc.judge.cascade import CascadeJudge
     from safetyqc.llm import Client
-    from safetyqc.records import Conversation, Label
     from safetyqc.rubrics import RubricSet
 
 _LOCAL_CONVERSATION_TOKENS = 2_500
 """In-process models share a small context between several requests."""
 _LOCAL_REASON_CHARS = 160
 """Small models that cannot find an end repeat themselves until they are cut off; a grammar can stop them."""
-
-
-@dataclass(frozen=True)
-class JudgeSettings:
-    """How rubric judges ask; see RubricJudge."""
-
-    per_criterion: bool = False
-    votes: int = 1
-    fallback_model: str | None = None
-    temperature: float | None = None
-    max_tokens: int | None = None
-    api_base: str | None = None
-
-
-@dataclass(frozen=True)
-class Making:
-    """What a judge may need to be made."""
-
-    rubric_set: RubricSet
-    open_client: Callable[[], Client]
-    settings: JudgeSettings
-
-
-def _trained(argument: str, making: Making) -> Judge:
-    from safetyqc.judge.embedded.judge import LocalJudge
-
-    return LocalJudge(making.rubric_set, argument, name=f"trained:{Path(argument).stem}")
-
-
-def _recorded(argument: str, making: Making) -> Judge:
-    from safetyqc.judge.recorded import RecordedJudge
-
-    return RecordedJudge(argument, making.rubric_set)
-
-
-def _panel(rule: str) -> Callable[[str, Making], Judge]:
-    def make(argument: str, making: Making) -> Judge:
-        from safetyqc.judge.panel import PanelJudge
-
-        members = [_make(name, making) for name in _names(argument, ",")]
-        return PanelJudge(members, making.rubric_set, rule=rule)  # type: ignore[arg-type]
-
-    return make
-
-
-def _cascade(argument: str, _: Making) -> Judge:
-    fix = "give --labels FILE: a cascade chooses its thresholds on labels, and promises nothing without them"
-    raise UserError(f"cascade {argument!r} has no labels", fix=fix)
-
-
-JUDGES: dict[str, Callable[[str, Making], Judge]] = {
-    "trained": _trained,
-    "recorded": _recorded,
-    "panel": _panel("majority"),
-    "any-fail": _panel("any-fail"),
-    "mean": _panel("mean"),
-    "cascade": _cascade,
-}
-"""Kinds of judges by the word before the colon."""
+_LIKE_A_KIND = 0.8
 
 
 def make_judge(
@@ -99,32 +36,107 @@ def make_judge(
     client: Client | Callable[[], Client],
     settings: JudgeSettings | None = None,
 ) -> Judge:
-    """Make a judge by name.
+    """Make a judge by name; asks nobody. One that is `Preparing` asks at its first conversation, or in `prepare`.
 
     Args:
         client: a client, or a function that opens one; called only for judges that ask a model.
 
     Raises:
-        UserError: a panel or recording that cannot be made, or an empty name.
+        UserError: a judge that cannot be made, or an empty name.
     """
     return _make(spec, Making(rubric_set, client if callable(client) else lambda: client, settings or JudgeSettings()))
 
 
-def _make(spec: str, making: Making) -> Judge:
+def check_judge(spec: str, rubric_set: RubricSet, settings: JudgeSettings) -> None:
+    """Make a judge to see its files and names; it is never asked.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    make_judge(spec, rubric_set, lambda: cast("Client", None), settings)
+
+
+async def prepare(judges: Iterable[Judge]) -> None:
+    """Have judges ask what they must know before the first conversation, such as a cascade its labelled ones."""
+    for judge in judges:
+        if isinstance(judge, Preparing):
+            await judge.prepare()
+
+
+def asked_by(spec: str, settings: JudgeSettings) -> list[AskedModel]:
+    """The models that a judge asks, stand-ins last and once; none for the embedded judge and for recorded verdicts."""
+    asked = _asks(spec, settings)
+    stand_ins = dict.fromkeys(a for a in asked if a.stands_in)
+    return [*(a for a in asked if not a.stands_in), *stand_ins]
+
+
+def judge_name(spec: str, rubric_set: RubricSet) -> str:
+    """How judgments name the judge of this spec."""
+    kind, argument = _kind(spec)
+    if kind.name is not None:
+        return kind.name(argument, rubric_set)
+    return kind.make(argument, Making(rubric_set, lambda: cast("Client", None), JudgeSettings())).name
+
+
+def not_asked(spec: str, rubric_set: RubricSet) -> frozenset[str]:
+    """Ids of the rubric's criteria that this judge gives no score for."""
+    kind, argument = _kind(spec)
+    return kind.not_asked(argument, rubric_set)
+
+
+def judge_forms() -> str:
+    """What may be typed for a judge, in one line."""
+    return ", ".join(kind.form for kind in JUDGES.values()) + ", or a model"
+
+
+def _kind(spec: str) -> tuple[JudgeKind, str]:
     spec = spec.strip()
     if not spec:
-        raise UserError("a judge without a name", fix="-m local, or -m MODEL")
-    if spec == EMBEDDED:
-        from safetyqc.judge.embedded.judge import LocalJudge
+        raise UserError("a judge without a name", fix=f"give -m {judge_forms()}")
+    word, colon, argument = spec.partition(":")
+    kind = JUDGES.get(word)
+    if kind is None:
+        # A model may have a colon in its name too, so only what looks like a slip is one
+        if colon and "/" not in word and get_close_matches(word, JUDGES, n=1, cutoff=_LIKE_A_KIND):
+            raise UserError(f"no kind of judge {word!r} in {spec!r}", fix=choose_from(word, JUDGES))
+        return _MODEL, spec
+    if not argument.strip() and ":" in kind.form:
+        raise UserError(f"judge {spec!r} names nothing", fix=f"give {kind.form}: {kind.says}")
+    return kind, argument.strip()
 
-        return LocalJudge(making.rubric_set)
-    kind, colon, argument = spec.partition(":")
-    if colon and kind in JUDGES:
-        return JUDGES[kind](argument, making)
-    return _rubric_judge(spec, making)
+
+def _make(spec: str, making: Making) -> Judge:
+    kind, argument = _kind(spec)
+    return kind.make(argument, making)
 
 
-def _rubric_judge(model: str, making: Making) -> Judge:
+def _asks(spec: str, settings: JudgeSettings) -> Sequence[AskedModel]:
+    kind, argument = _kind(spec)
+    return kind.asks(argument, settings)
+
+
+# ---- the kinds of our own -------------------------------------------------------------------------------------------
+
+
+def _make_embedded(argument: str, making: Making) -> Judge:
+    from safetyqc.judge.embedded.judge import LocalJudge
+
+    return _make_rubric(f"{EMBEDDED}:{argument}", making) if argument else LocalJudge(making.rubric_set)
+
+
+def _make_trained(argument: str, making: Making) -> Judge:
+    from safetyqc.judge.embedded.judge import LocalJudge
+
+    return LocalJudge(making.rubric_set, argument, name=f"trained:{Path(argument).stem}")
+
+
+def _make_recorded(argument: str, making: Making) -> Judge:
+    from safetyqc.judge.recorded import RecordedJudge
+
+    return RecordedJudge(argument, making.rubric_set)
+
+
+def _make_rubric(model: str, making: Making) -> Judge:
     from safetyqc.judge.rubric import CONVERSATION_TOKENS, RubricJudge
 
     settings = making.settings
@@ -145,32 +157,89 @@ def _rubric_judge(model: str, making: Making) -> Judge:
     )
 
 
-async def make_cascade(
-    spec: str,
-    rubric_set: RubricSet,
-    client: Client | Callable[[], Client],
-    settings: JudgeSettings | None,
-    *,
-    labelled: Iterable[Conversation],
-    labels: Iterable[Label],
-    min_agreement: float = 0.9,
-    confidence: float = 0.95,
-    people: bool = False,
-) -> CascadeJudge:
-    """Make and fit the cascade `cascade:A>B` (or `A>B`); judges the labelled conversations to do so.
+def _model_asked(model: str, settings: JudgeSettings) -> list[AskedModel]:
+    fallback = settings.fallback_model
+    return [AskedModel(model), *([AskedModel(fallback, at_most=True, stands_in=True)] if fallback else [])]
 
-    Raises:
-        UserError: a member that cannot be made, or no label fits.
-        FatalModelError: a member's calls cannot work.
-    """
-    from safetyqc.judge.cascade import fit_cascade
 
-    making = Making(rubric_set, client if callable(client) else lambda: client, settings or JudgeSettings())
-    judges = [_make(name, making) for name in _names(spec.removeprefix("cascade:"), ">")]
-    return await fit_cascade(
-        judges, labelled, labels, rubric_set, min_agreement=min_agreement, confidence=confidence, people=people
-    )
+def _panel(rule: str, form: str, says: str) -> JudgeKind:
+    """Declare a panel whose members stand behind the colon, with commas between them."""
+
+    def make(argument: str, making: Making) -> Judge:
+        from safetyqc.judge.panel import PanelJudge
+
+        members = [_make(name, making) for name in _names(argument, ",")]
+        return PanelJudge(members, making.rubric_set, rule=rule)  # type: ignore[arg-type]
+
+    def name(argument: str, rubric_set: RubricSet) -> str:
+        return f"{rule}({', '.join(judge_name(member, rubric_set) for member in _names(argument, ','))})"
+
+    def asks(argument: str, settings: JudgeSettings) -> list[AskedModel]:
+        return [asked for member in _names(argument, ",") for asked in _asks(member, settings)]
+
+    return JudgeKind(form, says, make, asks, _none_of_them_is_asked(","), name)
+
+
+def _make_cascade(argument: str, making: Making) -> Judge:
+    from safetyqc.judge.cascade import CascadeJudge, Stage
+
+    if making.settings.calibration is None:
+        fix = "give --labels FILE: a cascade chooses its thresholds on labels, and promises nothing without them"
+        raise UserError(f"cascade {argument!r} has no labels", fix=fix)
+    stages = [Stage(_make(name, making)) for name in _names(argument, ">")]
+    if any(isinstance(stage.judge, CascadeJudge) for stage in stages):
+        # Its promises would be chosen on the very labels that its own members' were
+        raise UserError(f"cascade {argument!r} has a cascade as its judge", fix="name its judges: cascade:A>B>C")
+    return CascadeJudge(stages, making.rubric_set, calibration=making.settings.calibration())
+
+
+def _name_cascade(argument: str, rubric_set: RubricSet) -> str:
+    return f"cascade({' > '.join(judge_name(name, rubric_set) for name in _names(argument, '>'))})"
+
+
+def _cascade_asks(argument: str, settings: JudgeSettings) -> list[AskedModel]:
+    """All conversations for the first judge; for the others those that it is not sure of."""
+    first, *later = _names(argument, ">") or [""]
+    escalated = [replace(asked, at_most=True) for name in later for asked in _asks(name, settings)]
+    return [*_asks(first, settings), *escalated]
+
+
+def _none_of_them_is_asked(separator: str) -> Callable[[str, RubricSet], frozenset[str]]:
+    def criteria(argument: str, rubric_set: RubricSet) -> frozenset[str]:
+        members = [not_asked(name, rubric_set) for name in _names(argument, separator)]
+        return frozenset.intersection(*members) if members else frozenset()
+
+    return criteria
 
 
 def _names(text: str, separator: str) -> list[str]:
     return [name.strip() for name in text.split(separator) if name.strip()]
+
+
+JUDGES: dict[str, JudgeKind] = {
+    EMBEDDED: JudgeKind(
+        EMBEDDED,
+        "the embedded judge; with :PATH.gguf behind it a model run in this process",
+        _make_embedded,
+        lambda argument, settings: _model_asked(f"{EMBEDDED}:{argument}", settings) if argument else [],
+    ),
+    "trained": JudgeKind("trained:FILE", "the embedded judge with weights of `safetyqc train-judge`", _make_trained),
+    "recorded": JudgeKind(
+        "recorded:FILE", "verdicts from a file: own lines, or a .yaml map of another judge's", _make_recorded
+    ),
+    "panel": _panel("majority", "panel:A,B", "what most of several judges say"),
+    "any-fail": _panel("any-fail", "any-fail:A,B", "several judges of whom one fail fails"),
+    "mean": _panel("mean", "mean:A,B", "the mean of several judges"),
+    "cascade": JudgeKind(
+        "cascade:A>B",
+        "A, and B where A is not sure enough by --labels",
+        _make_cascade,
+        _cascade_asks,
+        _none_of_them_is_asked(">"),
+        _name_cascade,
+    ),
+}
+"""Kinds of judges by the word before the colon; open to additions."""
+
+_MODEL = JudgeKind("MODEL", "the rubric judge with that model", _make_rubric, _model_asked)
+"""What has no word of its own."""

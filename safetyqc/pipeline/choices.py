@@ -5,15 +5,18 @@ Running and estimating ask the same functions, so that an estimate is about the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from safetyqc.config import Config, choose_model
-from safetyqc.llm.hosts import EMBEDDED
+from safetyqc.llm.hosts import EMBEDDED, base_of, own_base
 
 if TYPE_CHECKING:
+    from safetyqc.config import JudgeSection
     from safetyqc.filters import FilterSettings
-    from safetyqc.llm.client import Client
+    from safetyqc.judge.cascade import Calibration
+    from safetyqc.judge.kinds import JudgeSettings
+    from safetyqc.llm.prices import Prices
 
 
 def author_model(config: Config) -> str:
@@ -40,11 +43,42 @@ def rewriter_model(config: Config) -> str | None:
     return config.rewrite.model or config.generate.model
 
 
+def judge_settings(config: Config) -> JudgeSettings:
+    """How the configured judges are made, for every kind of them."""
+    from safetyqc.judge.kinds import JudgeSettings
+
+    section = config.judge
+    return JudgeSettings(
+        per_criterion=section.per_criterion,
+        votes=section.votes,
+        fallback_model=section.fallback,
+        max_tokens=section.max_tokens,
+        calibration=(lambda: _calibration(section)) if section.labels else None,
+    )
+
+
+def _calibration(section: JudgeSection) -> Calibration:
+    from safetyqc.formats.labels import read_labels
+    from safetyqc.formats.readers import read_conversations
+    from safetyqc.judge.cascade import Calibration
+
+    labelled = [c for path in section.labels for c in read_conversations(path).conversations]
+    labels = [label for path in section.labels for label in read_labels(path, labelled)]
+    return Calibration(labelled, labels, section.min_agreement, section.confidence, section.people)
+
+
 def second_judge(config: Config) -> str | None:
     """A named judge other than the rewriter, to confirm rewrites when the deciding judge is the rewriter itself."""
     models = (*((config.rewrite.judge,) if config.rewrite.judge else ()), *judge_models(config))
-    rewriter = rewriter_model(config)
-    return next((model for model in models if model != rewriter), None)
+    return next((model for model in models if not is_rewriter(config, model)), None)
+
+
+def is_rewriter(config: Config, judge: str) -> bool:
+    """Whether a judge asks no other model than the rewriter, so that it would judge its own work."""
+    from safetyqc.judge.table import asked_by
+
+    asked = {asked.model for asked in asked_by(judge, judge_settings(config)) if not asked.stands_in}
+    return asked == {rewriter_model(config)}
 
 
 def filter_settings(config: Config) -> FilterSettings:
@@ -66,7 +100,12 @@ def filter_settings(config: Config) -> FilterSettings:
 
 
 def check_settings(
-    config: Config, *, writes: bool = False, judges: bool = False, wanted: Mapping[str, int] | None = None
+    config: Config,
+    *,
+    writes: bool = False,
+    judges: bool = False,
+    rewrites: bool = False,
+    wanted: Mapping[str, int] | None = None,
 ) -> None:
     """Find what is wrong with the files and names in the settings, before anything is asked, paid or written.
 
@@ -74,36 +113,64 @@ def check_settings(
         wanted: further conversations by category, which `top_up` would plan.
 
     Raises:
-        UserError: a mistake in the rubric, taxonomy or patterns, or a model file that cannot be used.
+        UserError: a mistake in the rubric, taxonomy or patterns, a judge or model file that cannot be used, or a model
+            without a price under `--max-cost`.
     """
     from safetyqc.generate.scenarios import plan, top_up
     from safetyqc.generate.taxonomy import load_taxonomy
-    from safetyqc.judge.table import JUDGES, make_judge
+    from safetyqc.judge.table import check_judge
     from safetyqc.llm.llama import find_weights
     from safetyqc.rubrics import load_rubric_set
 
-    models: list[str | None] = [rewriter_model(config), config.models.fallback]
     filter_settings(config)
     if judges:
         rubric = load_rubric_set(config.judge.rubric)
         for name in judge_models(config):
-            kind = name.partition(":")[0]
-            if kind in JUDGES and not (kind == "cascade" and config.judge.labels):
-                make_judge(name, rubric, lambda: cast("Client", None))  # made to see its files, never asked
-        models += [*judge_models(config), config.judge.fallback]
+            check_judge(name, rubric, judge_settings(config))
     if writes:
+        author_model(config)
         settings = config.generate
         taxonomy = load_taxonomy(settings.taxonomy)
         plan(taxonomy, 1, settings.seed, languages=settings.languages, turns=settings.turns)
         top_up(taxonomy, dict.fromkeys(wanted or {}, 1), [], settings.seed)
-        models += [author_model(config), config.generate.assistant]
+    models = models_of(config, writes=writes, judges=judges, rewrites=rewrites)
     for model in models:
-        if model is not None and model.startswith(f"{EMBEDDED}:"):
+        if model.startswith(f"{EMBEDDED}:"):
             find_weights(model, download=False)
+    _check_prices(config, models)
 
 
-def models_of(config: Config) -> list[str]:
-    """Every model that a run may ask, so that what it takes to reach them can be loaded in time."""
-    judges = (*judge_models(config), config.judge.fallback, config.rewrite.judge)
-    named = (config.generate.model, config.generate.assistant, rewriter_model(config), *judges, config.models.fallback)
-    return [model for model in dict.fromkeys(named) if model and model != EMBEDDED]
+def _check_prices(config: Config, models: Sequence[str]) -> None:
+    """Refuse a budget that could not be kept."""
+    if config.models.max_cost_usd is not None:
+        from safetyqc.llm.door import unknown_price
+
+        prices = price_table(config)
+        for model in models:
+            if prices.find(model, base_of(model, own_base(model, config.models.api_base))) is None:
+                unknown_price(model)
+
+
+def price_table(config: Config) -> Prices:
+    """The configured prices over the public list."""
+    from safetyqc.llm.prices import Price, Prices
+
+    return Prices({name: Price(*pair) for name, pair in config.models.prices.items()})
+
+
+def models_of(config: Config, *, writes: bool = True, judges: bool = True, rewrites: bool = True) -> list[str]:
+    """Every model that these parts of a run may ask, those of panels and cascades included."""
+    from safetyqc.judge.table import asked_by
+
+    named: list[str | None] = [config.models.fallback]
+    if writes:
+        named += [config.generate.model, config.generate.assistant]
+    specs: list[str | None] = []
+    if judges:
+        specs += judge_models(config)
+    if rewrites:
+        named.append(rewriter_model(config))
+        specs.append(config.rewrite.judge)
+    settings = judge_settings(config)
+    named += [asked.model for spec in specs if spec for asked in asked_by(spec, settings)]
+    return [model for model in dict.fromkeys(named) if model]

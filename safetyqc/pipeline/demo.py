@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetyqc.config import Config, DedupSettings, GenerateSettings, JudgeSettings, ModelSettings, RewriteSettings
+from safetyqc.config import Config, DedupSettings, GenerateSettings, JudgeSection, ModelSettings, RewriteSettings
 from safetyqc.formats.readers import read_conversations
 from safetyqc.llm.hosts import EMBEDDED
 from safetyqc.llm.llama import SLOTS
@@ -26,7 +26,7 @@ def demo_config(folder: Path, per_category: int) -> Config:
         run=folder,
         models=ModelSettings(concurrency=SLOTS),
         generate=GenerateSettings(count=max(per_category, 1) * CATEGORIES, model=EMBEDDED, turns=1, redraws=1),
-        judge=JudgeSettings(models=(EMBEDDED,)),
+        judge=JudgeSection(models=(EMBEDDED,)),
         dedup=DedupSettings(),
         rewrite=RewriteSettings(model=EMBEDDED, rounds=1, limit=12),
     )

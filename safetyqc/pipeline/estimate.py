@@ -3,24 +3,40 @@
 Counts what is still missing, so a resumed run is estimated by what is left. Tokens are estimates from text lengths;
 an unknown price is said to be unknown. The one surprising thing: how many conversations will need a rewrite is not
 known before anybody judged, so that line says "at most" and is left out of the sum.
+
+What a judge is asked is worded as the rubric judge would word it, so any rubric is estimated by its own length; with
+one call a criterion the number of calls depends on what a conversation is about, as not every criterion applies to it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from safetyqc.config import DEFAULT_COUNT
+from safetyqc.judge.kinds import AskedModel, CallsEach
+from safetyqc.judge.table import asked_by, judge_name
 from safetyqc.llm.hosts import base_of, own_base
-from safetyqc.llm.prices import Estimate, Price, Prices, count_messages
-from safetyqc.pipeline.choices import author_mode, author_model, judge_models, rewriter_model
-from safetyqc.pipeline.judge_calls import Asked, AskedOf, Kind, asked_by, judge_name, question_of
+from safetyqc.llm.prices import Estimate, count_messages
+from safetyqc.pipeline.choices import (
+    author_mode,
+    author_model,
+    judge_models,
+    judge_settings,
+    price_table,
+    rewriter_model,
+)
+from safetyqc.records import Conversation, Intent, Message
+from safetyqc.rubrics import load_rubric_set
 from safetyqc.text import counted
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
     from safetyqc.formats.readers import ReadResult
+    from safetyqc.judge.question import Fact
     from safetyqc.pipeline.session import Session
 
 _EXCHANGE_TOKENS = 150
@@ -28,6 +44,9 @@ _EXCHANGE_TOKENS = 150
 _EXCHANGES = 2.2
 """Mean exchanges of a conversation by the bundled taxonomy's weights."""
 _PROMPT_TOKENS = {"oneshot": 900, "turn": 600, "rewrite": 900}
+_ANSWER_TOKENS = 30
+_ANSWER_TOKENS_PER_CRITERION = 100
+"""A reason, a quote and a level."""
 _SAMPLE = 100
 """Conversations that stand for all where it matters what they are about."""
 
@@ -60,8 +79,9 @@ def estimate_run(session: Session, inputs: Sequence[ReadResult] = ()) -> list[Li
         written = min(len(store.written_scenarios()), count)
         lines.append(_writing(config, count - written, written, size))
     kinds = _kinds(config, inputs, count)
+    rubric = load_rubric_set(config.judge.rubric)
     for spec in judge_models(config):
-        judged = min(sum(n for name, _, n in store.judges() if name == judge_name(config, spec)), count)
+        judged = min(sum(n for name, _, n in store.judges() if name == judge_name(spec, rubric)), count)
         lines += _judging(config, spec, kinds, count - judged, judged, size)
     rewriter, limit = rewriter_model(config), config.rewrite.limit
     most = count * config.rewrite.rounds if limit is None else min(count * config.rewrite.rounds, limit)
@@ -89,13 +109,14 @@ def _kinds(config: Config, inputs: Sequence[ReadResult], count: int) -> list[Kin
 def _judging(config: Config, spec: str, kinds: Sequence[Kind], left: int, already: int, size: int) -> list[Line]:
     """A line for each model that a judge asks; one for a judge that asks none."""
     question = question_of(config, kinds)
-    lines = [_asking(config, asked, question, left, already, size) for asked in asked_by(config, spec)]
+    question = replace(question, calls=question.calls * config.judge.votes)
+    asked = asked_by(spec, judge_settings(config))
+    lines = [_asking(config, each, each.calls or question, left, already, size) for each in asked]
     return lines or [Line("judge", spec, left, already, Estimate())]
 
 
-def _asking(config: Config, asked: Asked, question: AskedOf, left: int, already: int, size: int) -> Line:
-    calls = round(left * question.calls * config.judge.votes)
-    expected = _estimate(config, asked.model, calls, question.prompt_tokens + size, question.answer_tokens)
+def _asking(config: Config, asked: AskedModel, each: CallsEach, left: int, already: int, size: int) -> Line:
+    expected = _estimate(config, asked.model, round(left * each.calls), each.prompt_tokens + size, each.answer_tokens)
     return Line("judge", asked.model, left, already, expected, asked.at_most)
 
 
@@ -126,9 +147,8 @@ def _line(
 
 
 def _estimate(config: Config, model: str, calls: int, prompt_tokens: int, completion_tokens: int) -> Estimate:
-    prices = Prices({name: Price(*pair) for name, pair in config.models.prices.items()})
     base = base_of(model, own_base(model, config.models.api_base))
-    return prices.estimate(
+    return price_table(config).estimate(
         model, calls=calls, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, api_base=base
     )
 
@@ -164,3 +184,48 @@ def _money(estimate: Estimate) -> str:
 
 def _sum(estimates: Sequence[Estimate]) -> Estimate:
     return sum(estimates, start=Estimate())
+
+
+# ---- what a judge is asked, worded as the rubric judge words it -----------------------------------------------------
+
+
+class Kind(NamedTuple):
+    """What a conversation is about; None where the judge has to say it."""
+
+    category: str | None
+    intent: Intent | None
+
+
+def question_of(config: Config, kinds: Sequence[Kind]) -> CallsEach:
+    """The mean over conversations of these kinds; at least one call each."""
+    calls = [call for kind in kinds for call in _calls(config.judge.rubric, kind, config.judge.per_criterion)]
+    if not calls:
+        return CallsEach(1, 0, 0)
+    prompts, answers = zip(*calls, strict=True)
+    return CallsEach(len(calls) / len(kinds), round(sum(prompts) / len(calls)), round(sum(answers) / len(calls)))
+
+
+@cache
+def _calls(rubric_name: str, kind: Kind, per_criterion: bool) -> list[tuple[int, int]]:
+    """(prompt tokens without the conversation, answer tokens) of every call about such a conversation."""
+    rubric = load_rubric_set(rubric_name)
+    criteria = tuple(c.id for c in rubric.applicable(kind.category, kind.intent))
+    facts: tuple[Fact, ...] = tuple(fact for fact in ("category", "intent") if getattr(kind, fact) is None)
+    if not per_criterion:
+        return [_call(rubric_name, kind, criteria, facts)] if criteria or facts else []
+    classifying = [_call(rubric_name, kind, (), facts)] if facts else []
+    return classifying + [_call(rubric_name, kind, (name,), ()) for name in criteria]
+
+
+@cache
+def _call(rubric_name: str, kind: Kind, criteria: tuple[str, ...], facts: tuple[Fact, ...]) -> tuple[int, int]:
+    from safetyqc.judge.question import Question
+
+    rubric = load_rubric_set(rubric_name)
+    messages = (Message(role="user", content="?"), Message(role="assistant", content="."))
+    conversation = Conversation(
+        id="any", messages=messages, origin="imported", category=kind.category, intent=kind.intent
+    )
+    question = Question(rubric, tuple(rubric.criterion(name) for name in criteria), conversation, facts, messages)
+    prompt = count_messages(question.messages()) + len(json.dumps(question.schema)) // 4
+    return prompt, _ANSWER_TOKENS + _ANSWER_TOKENS_PER_CRITERION * len(criteria)

@@ -17,7 +17,9 @@ from safetyqc.pipeline.choices import (
     author_mode,
     author_model,
     filter_settings,
+    is_rewriter,
     judge_models,
+    judge_settings,
     rewriter_model,
     second_judge,
 )
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from safetyqc.formats.readers import ReadResult
     from safetyqc.judge.attack import AttackRow
     from safetyqc.judge.base import Judge
-    from safetyqc.judge.table import JudgeSettings
     from safetyqc.pipeline.session import Session
     from safetyqc.rubrics import RubricSet, Trial
 
@@ -118,42 +119,12 @@ async def make_judges(session: Session, rubric: RubricSet, names: Sequence[str])
     Raises:
         UserError: a judge that cannot be made, such as a cascade without labels.
     """
-    from safetyqc.judge.table import JudgeSettings, make_judge
+    from safetyqc.judge.table import make_judge, prepare
 
-    section = session.config.judge
-    settings = JudgeSettings(
-        per_criterion=section.per_criterion,
-        votes=section.votes,
-        fallback_model=section.fallback,
-        max_tokens=section.max_tokens,
-    )
-    return [
-        await _fit_cascade(session, rubric, name, settings)
-        if name.startswith("cascade:") and section.labels
-        else make_judge(name, rubric, lambda: session.client, settings)
-        for name in names
-    ]
-
-
-async def _fit_cascade(session: Session, rubric: RubricSet, name: str, settings: JudgeSettings) -> Judge:
-    from safetyqc.formats.labels import read_labels
-    from safetyqc.formats.readers import read_conversations
-    from safetyqc.judge.table import make_cascade
-
-    section = session.config.judge
-    labelled = [c for path in section.labels for c in read_conversations(path).conversations]
-    labels = [label for path in section.labels for label in read_labels(path, labelled)]
-    return await make_cascade(
-        name,
-        rubric,
-        lambda: session.client,
-        settings,
-        labelled=labelled,
-        labels=labels,
-        min_agreement=section.min_agreement,
-        confidence=section.confidence,
-        people=section.people,
-    )
+    settings = judge_settings(session.config)
+    judges = [make_judge(name, rubric, lambda: session.client, settings) for name in names]
+    await prepare(judges)
+    return judges
 
 
 async def judge_all(session: Session, only: Sequence[str] | None = None) -> list[Tally]:
@@ -213,7 +184,7 @@ async def _referees(session: Session) -> mending.Referees:
     # A judge's name does not tell how to make it: `trained:PATH` is named by the file's stem, a panel by its members
     deciding = store.meta("deciding_spec") or store.meta("deciding_judge") or judge_models(session.config)[0]
     names = [deciding]
-    if deciding == rewriter_model(session.config) and (second := second_judge(session.config)):
+    if is_rewriter(session.config, deciding) and (second := second_judge(session.config)):
         names.append(second)
     judges = await make_judges(session, rubric, names)
     first = judges[0]
@@ -236,9 +207,11 @@ async def attack_judges(session: Session, attacks: Sequence[str] | None = None) 
 def family_warnings(config: Config) -> list[str]:
     """Say which judges would judge the work of their own model family."""
     from safetyqc.judge.family import family_warning
+    from safetyqc.judge.table import asked_by
 
     others = {"author": config.generate.model, "rewriter": rewriter_model(config)}
-    found = [family_warning(judge, others) for judge in judge_models(config) if judge != EMBEDDED]
+    asked = [a.model for judge in judge_models(config) for a in asked_by(judge, judge_settings(config))]
+    found = [family_warning(model, others) for model in dict.fromkeys(asked)]
     return [warning for warning in found if warning]
 
 

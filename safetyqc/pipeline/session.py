@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 from safetyqc.config import Config
 from safetyqc.errors import Deferred, ModelError, UserError
 from safetyqc.llm.client import Client
-from safetyqc.llm.door import Door, DoorSettings, open_door, unknown_price
-from safetyqc.llm.prices import Price
+from safetyqc.llm.door import Door, DoorSettings, open_door
 from safetyqc.llm.workers import auto_workers
-from safetyqc.pipeline.choices import models_of
+from safetyqc.pipeline.choices import models_of, price_table
 from safetyqc.pipeline.engine import Engine, LocalEngine, Stop
 from safetyqc.pipeline.progress import Progress
 from safetyqc.store import Store, Timing
@@ -161,7 +160,7 @@ def open_client(config: Config, store: Store | None) -> Door:
         timeout_s=models.timeout_s,
         max_attempts=models.max_attempts,
         max_cost_usd=models.max_cost_usd,
-        prices={name: Price(*pair) for name, pair in models.prices.items()},
+        prices=price_table(config).table,
         lane=models.lane,
         fresh=models.fresh,
         fallback=models.fallback,
@@ -169,21 +168,6 @@ def open_client(config: Config, store: Store | None) -> Door:
         tpm=models.tokens_per_minute,
     )
     return open_door(store, settings=settings)
-
-
-def check_prices(config: Config) -> None:
-    """Refuse a budget that could not be kept, before anything is planned, written or asked.
-
-    Raises:
-        UserError: `--max-cost` is given and the price of a model is unknown.
-    """
-    if config.models.max_cost_usd is None:
-        return
-    door = open_client(config, None)
-    for model in models_of(config):
-        # Judges of judges (`panel:`, `cascade:`) name models, and are looked at when those are asked
-        if "/" in model.partition(":")[0] and not door.price_of(model):
-            unknown_price(model)
 
 
 def _workers(config: Config) -> int:

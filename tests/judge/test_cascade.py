@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import pytest
 
 from safetyqc.errors import NotComparableError, UserError
-from safetyqc.judge.cascade import CascadeJudge, Stage, fit_cascade, saving, verdict
+from safetyqc.judge.cascade import Calibration, CascadeJudge, Stage, saving, verdict
 from safetyqc.judge.promise import Promise
 from safetyqc.records import Conversation, Judgment, Label, Score
 from safetyqc.rubrics import RubricSet, load_rubric_set
@@ -77,8 +77,14 @@ LABELS = [
 ]
 
 
+def prepared(judges: Sequence[Cheap], calibration: Calibration) -> CascadeJudge:
+    cascade = CascadeJudge([Stage(judge) for judge in judges], TWO, calibration=calibration)
+    asyncio.run(cascade.prepare())
+    return cascade
+
+
 def fitted(*judges: Cheap, people: bool = False) -> CascadeJudge:
-    return asyncio.run(fit_cascade(judges, [said(n) for n in range(120)], LABELS, TWO, people=people))
+    return prepared(judges, Calibration([said(n) for n in range(120)], LABELS, people=people))
 
 
 def test_thresholds_are_chosen_per_criterion() -> None:
@@ -175,7 +181,7 @@ def test_ruling_out_wrongly_counts_against_a_judge_and_ruling_out_rightly_earns_
         Label(conversation_id=str(n), criterion="strict_refusal", outcome="na" if n < 20 else "pass") for n in range(60)
     ]
     looks_away = Cheap(lambda c, n: score(c, None, "na"))
-    cascade = asyncio.run(fit_cascade([looks_away], sad, labels, TWO))
+    cascade = prepared([looks_away], Calibration(sad, labels))
     told = cascade.stages[0].promises["strict_refusal"]
     assert (told.labelled, told.min_certainty) == (40, None)
 
@@ -186,4 +192,4 @@ def test_a_cascade_that_cannot_work_is_refused() -> None:
     with pytest.raises(NotComparableError, match="another rubric"):
         CascadeJudge([Stage(Cheap(always_right, load_rubric_set()))], TWO)
     with pytest.raises(UserError, match="no label fits"):
-        asyncio.run(fit_cascade([Cheap(always_right)], [said(999)], LABELS, TWO))
+        prepared([Cheap(always_right)], Calibration([said(999)], LABELS))

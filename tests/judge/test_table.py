@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from safetyqc.errors import UserError
-from safetyqc.judge.cascade import CascadeJudge
+from safetyqc.judge.cascade import Calibration, CascadeJudge
+from safetyqc.judge.kinds import AskedModel, JudgeKind, JudgeSettings
 from safetyqc.judge.panel import PanelJudge
 from safetyqc.judge.recorded import RecordedJudge
 from safetyqc.judge.rubric import RubricJudge
-from safetyqc.judge.table import JUDGES, JudgeSettings, make_cascade, make_judge
+from safetyqc.judge.table import JUDGES, asked_by, check_judge, judge_name, make_judge, not_asked
 from safetyqc.records import Label
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.testing import ScriptedClient, conversation
@@ -68,12 +70,94 @@ def test_a_cascade_without_labels_is_refused() -> None:
     assert "cascade" in JUDGES
 
 
-def test_a_cascade_is_fitted_on_labels() -> None:
+def labelled() -> Calibration:
     said = [conversation("How?", "No.", id=str(n), category="general_safety", intent="benign") for n in range(3)]
     labels = [Label(conversation_id=c.id, criterion="helpful_when_benign", outcome="fail") for c in said]
-    cascade = asyncio.run(make_cascade("cascade:local", SAFETY, no_client, None, labelled=said, labels=labels))
+    return Calibration(said, labels)
+
+
+def test_a_cascade_is_fitted_on_labels_before_its_first_conversation() -> None:
+    cascade = make_judge("cascade:local", SAFETY, no_client, JudgeSettings(calibration=labelled))
     assert isinstance(cascade, CascadeJudge)
+    asyncio.run(cascade.judge(labelled().labelled[0]))
     assert "too few" in cascade.stages[0].promises["helpful_when_benign"].why
+
+
+def test_a_panel_may_have_a_cascade_for_a_member_and_prepares_it() -> None:
+    panel = make_judge("panel:cascade:local,b", SAFETY, ScriptedClient([]), JudgeSettings(calibration=labelled))
+    assert isinstance(panel, PanelJudge)
+    asyncio.run(panel.prepare())
+    [cascade, _] = panel.judges
+    assert isinstance(cascade, CascadeJudge)
+    assert cascade.stages[0].promises
+
+
+def test_a_cascade_in_a_cascade_is_refused() -> None:
+    with pytest.raises(UserError, match="A>B>C"):
+        make_judge("cascade:cascade:local>b", SAFETY, ScriptedClient([]), JudgeSettings(calibration=labelled))
+
+
+NESTED = [
+    ("local", []),
+    ("recorded:said.jsonl", []),
+    ("trained:weights.npz", []),
+    ("openai/a", [AskedModel("openai/a")]),
+    ("openai/a:free", [AskedModel("openai/a:free")]),
+    ("panel:openai/a, local ,openai/b", [AskedModel("openai/a"), AskedModel("openai/b")]),
+    ("cascade:local>openai/a", [AskedModel("openai/a", at_most=True)]),
+    ("cascade:openai/a > openai/b", [AskedModel("openai/a"), AskedModel("openai/b", at_most=True)]),
+    ("panel:cascade:local>openai/a,openai/b", [AskedModel("openai/a", at_most=True), AskedModel("openai/b")]),
+    ("cascade:local>mean:openai/a,openai/b", [AskedModel(f"openai/{m}", at_most=True) for m in "ab"]),
+    ("local:model.gguf", [AskedModel("local:model.gguf")]),
+]
+
+
+@pytest.mark.parametrize(("spec", "asked"), NESTED)
+def test_each_kind_of_judge_tells_the_models_it_asks_and_the_one_that_stands_in(
+    spec: str, asked: list[AskedModel]
+) -> None:
+    assert asked_by(spec, JudgeSettings()) == asked
+    stand_in = AskedModel("openai/z", at_most=True, stands_in=True)
+    assert asked_by(spec, JudgeSettings(fallback_model="openai/z")) == [*asked, *([stand_in] if asked else [])]
+
+
+def test_a_judge_is_known_by_the_name_its_judgments_carry() -> None:
+    assert judge_name("openai/a", SAFETY) == "openai/a"
+    assert judge_name("panel:openai/a,local", SAFETY) == "majority(openai/a, local)"
+    assert judge_name("cascade:local>openai/a", SAFETY) == "cascade(local > openai/a)"
+
+
+@pytest.mark.parametrize("spec", ["any-fail:a,b", "panel:local,cascade:local>a", "cascade:local>a"])
+def test_the_name_told_beforehand_is_that_of_the_judge_that_is_made(spec: str) -> None:
+    made = make_judge(spec, SAFETY, ScriptedClient([]), JudgeSettings(calibration=labelled))
+    assert judge_name(spec, SAFETY) == made.name
+
+
+@pytest.mark.parametrize("spec", ["pannel:a,b", "panels:a,b", "record:x.jsonl", "cascad:local>b", "panel:a,pannel:b,c"])
+def test_a_slip_in_the_kind_is_no_model_and_names_the_valid_ones(spec: str) -> None:
+    with pytest.raises(UserError, match=r"no kind of judge .*\n.*did you mean .*valid: .*recorded"):
+        check_judge(spec, SAFETY, JudgeSettings())
+
+
+@pytest.mark.parametrize("spec", ["llama3:8b", "ft:gpt-4o:org::id", "anthropic.claude-3-sonnet-v1:0", "openai/panel:x"])
+def test_a_model_may_have_a_colon_in_its_name(spec: str) -> None:
+    assert asked_by(spec, JudgeSettings()) == [AskedModel(spec)]
+
+
+@pytest.mark.parametrize("spec", ["panel", "trained", "recorded:", "cascade: "])
+def test_a_kind_that_names_nothing_says_how_it_is_typed(spec: str) -> None:
+    with pytest.raises(UserError, match=r"names nothing\n  fix: give [a-z]+:"):
+        check_judge(spec, SAFETY, JudgeSettings())
+
+
+def test_what_is_not_asked_is_what_no_member_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = frozenset({"empathy", "safe_alternative"})
+    kind = JudgeKind("silent:X", "of few words", lambda _, m: make_judge("local", m.rubric_set, m.open_client))
+    monkeypatch.setitem(JUDGES, "silent", replace(kind, not_asked=lambda _, __: silent))
+    monkeypatch.setitem(JUDGES, "quiet", replace(kind, not_asked=lambda _, __: frozenset({"empathy"})))
+    assert not_asked("silent:x", SAFETY) == silent
+    assert not_asked("panel:silent:x,quiet:x", SAFETY) == {"empathy"}
+    assert not_asked("cascade:silent:x>local", SAFETY) == frozenset()
 
 
 def test_a_name_is_needed() -> None:

@@ -13,8 +13,7 @@ from safetyqc.config import Config
 from safetyqc.formats.readers import read_conversations
 from safetyqc.judge.question import Question
 from safetyqc.llm.prices import count_messages
-from safetyqc.pipeline.estimate import Line, estimate_run
-from safetyqc.pipeline.judge_calls import Asked, Kind, asked_by, judge_name, question_of
+from safetyqc.pipeline.estimate import Kind, Line, estimate_run, question_of
 from safetyqc.pipeline.order import import_conversations, judge_all
 from safetyqc.pipeline.session import open_session
 from safetyqc.rubrics import load_rubric_set
@@ -101,31 +100,6 @@ def test_a_question_is_as_long_as_the_one_that_is_asked(data: Path) -> None:
     told = question_of(Config(), [kind])
     assert told.calls == 1
     assert told.prompt_tokens + count_messages(conversation.as_messages()) == pytest.approx(real, rel=0.03)
-
-
-@pytest.mark.parametrize(
-    ("spec", "asked"),
-    [
-        ("local", []),
-        ("recorded:said.jsonl", []),
-        ("trained:weights.npz", []),
-        ("openai/a", [Asked("openai/a")]),
-        ("panel:openai/a, local ,openai/b", [Asked("openai/a"), Asked("openai/b")]),
-        ("cascade:local>openai/a", [Asked("openai/a", at_most=True)]),
-        ("cascade:openai/a > openai/b", [Asked("openai/a"), Asked("openai/b", at_most=True)]),
-        ("local:model.gguf", [Asked("local:model.gguf")]),
-    ],
-)
-def test_each_kind_of_judge_asks_its_models(spec: str, asked: list[Asked]) -> None:
-    assert asked_by(Config(), spec) == asked
-    with_fallback = Config.model_validate({"judge": {"fallback": "openai/z"}})
-    assert asked_by(with_fallback, spec) == [*asked, *([Asked("openai/z", at_most=True)] if asked else [])]
-
-
-def test_a_judge_is_known_by_the_name_its_judgments_carry() -> None:
-    assert judge_name(Config(), "openai/a") == "openai/a"
-    assert judge_name(Config(), "panel:openai/a,local") == "majority(openai/a, local)"
-    assert judge_name(Config(), "cascade:local>openai/a") == "cascade(local > openai/a)"
 
 
 @pytest.mark.parametrize(("settings", "most"), [({"rounds": 2}, 8), ({"rounds": 2, "limit": 3}, 3), ({"limit": 9}, 4)])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from safetyqc.config import Config, ExportSettings, JudgeSettings, RewriteSettings
+from safetyqc.config import Config, ExportSettings, JudgeSection, RewriteSettings
 from safetyqc.errors import OutputError, UserError
 from safetyqc.llm.client import Request
 from safetyqc.pipeline import order
@@ -58,7 +58,7 @@ def answer(request: Request) -> dict[str, Any]:
 async def session_with(
     folder: Path, conversations: list[Conversation], rewrite: RewriteSettings, judge: str = "m"
 ) -> Session:
-    config = Config(run=folder, judge=JudgeSettings(models=(judge,)), rewrite=rewrite)
+    config = Config(run=folder, judge=JudgeSection(models=(judge,)), rewrite=rewrite)
     session = open_session(config, create=True, quiet=True, client=ScriptedClient(answer))
     session.store.add_conversations(conversations)
     await order.judge_all(session)

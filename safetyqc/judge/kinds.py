@@ -1,0 +1,109 @@
+"""What a kind of judge declares, once for everything that has to know it: making, pricing, checking, estimating.
+
+A new kind is a file with a `JudgeKind` and a line in `JUDGES` (table.py). A guard model, say, would be `guard.py`:
+
+    def _make(argument: str, making: Making) -> Judge:         # argument: `x@openai/m` of `guard:x@openai/m`
+        guard, model = _split(argument)                        # UserError here is found before anything is paid
+        return GuardJudge(making.open_client(), model, guard, making.rubric_set)
+
+    GUARD = JudgeKind(
+        form="guard:NAME@MODEL",
+        says="a guard model",
+        make=_make,
+        asks=lambda argument, settings: [AskedModel(argument.partition("@")[2])],
+        not_asked=_silent_on,                              # rubric's ids less those that the guard speaks of
+    )
+
+and `"guard": GUARD` in the table. Price, budget, `--dry-run`, family warnings, `--workers auto` and the nesting in
+panels and cascades follow from `asks`; a call that is not the rubric's question says its size in `AskedModel.calls`. A
+judge that has to ask something before its first conversation is `Preparing` (base.py). Importing such a file must load
+nothing heavy: the judge itself is imported in `make`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from safetyqc.judge.base import Judge
+    from safetyqc.judge.cascade import Calibration
+    from safetyqc.llm import Client
+    from safetyqc.rubrics import RubricSet
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """How judges ask: see RubricJudge; `calibration` reads what a cascade chooses its thresholds on."""
+
+    per_criterion: bool = False
+    votes: int = 1
+    fallback_model: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    api_base: str | None = None
+    calibration: Callable[[], Calibration] | None = None
+
+
+@dataclass(frozen=True)
+class Making:
+    """What a judge may need to be made; the client is opened by the first judge that calls for it."""
+
+    rubric_set: RubricSet
+    open_client: Callable[[], Client]
+    settings: JudgeSettings
+
+
+@dataclass(frozen=True)
+class CallsEach:
+    """What a model is asked of one conversation: mean calls, and mean tokens of one call (without the conversation)."""
+
+    calls: float
+    prompt_tokens: int
+    answer_tokens: int
+
+
+@dataclass(frozen=True)
+class AskedModel:
+    """A model that a judge asks.
+
+    Args:
+        at_most: about a part of the conversations, which nobody knows before.
+        stands_in: asked only where another gave nothing usable.
+        calls: what it is asked of one conversation; None for the rubric's question, as often as there are votes.
+    """
+
+    model: str
+    at_most: bool = False
+    stands_in: bool = False
+    calls: CallsEach | None = None
+
+
+def _asks_none(_: str, __: JudgeSettings) -> Sequence[AskedModel]:
+    return ()
+
+
+def _asks_all_criteria(_: str, __: RubricSet) -> frozenset[str]:
+    return frozenset()
+
+
+@dataclass(frozen=True)
+class JudgeKind:
+    """One kind of judge; every function gets what stands behind the colon, and asks nobody.
+
+    Args:
+        form: how it is typed, for help and errors, such as `panel:A,B`.
+        says: what it is, in a few words.
+        make: the judge. Raises UserError for what can never work, such as a file that is not there.
+        asks: the models that it asks, those of its members included; none needs no price, no key and no client.
+        not_asked: ids of the rubric's criteria that it has no opinion on, which then are not asked (never `na`).
+        name: what its judgments call it; None: as the judge that `make` gives is called.
+    """
+
+    form: str
+    says: str
+    make: Callable[[str, Making], Judge]
+    asks: Callable[[str, JudgeSettings], Sequence[AskedModel]] = _asks_none
+    not_asked: Callable[[str, RubricSet], frozenset[str]] = _asks_all_criteria
+    name: Callable[[str, RubricSet], str] | None = None
