@@ -1,7 +1,7 @@
 """The nouns that stages hand to each other, and their stable ids.
 
 Everything here crosses a file, so it is a frozen pydantic model that refuses unknown keys. Nothing here does work:
-no reading, no judging. The one surprising thing: ids are made from content (and, for generated conversations, from
+no reading, no judging. Ids are made from content (and, for generated conversations, from
 the scenario), so the same input gets the same id on every machine and a second import of a file adds nothing.
 """
 
@@ -83,11 +83,13 @@ class Scenario(Record):
 class Conversation(Record):
     """Messages that alternate from user to assistant, and where they came from.
 
-    Category and intent are the plan's or the file's own words, never what a model said about its own text.
+    Category and intent are the plan's or the file's own words, never what a model said about its own text. `system` is
+    a system message that comes before the messages; without one the key is not written, as before there was one.
     """
 
     id: str
     messages: tuple[Message, ...]
+    system: str | None = Field(default=None, exclude_if=lambda told: told is None)
     category: str | None = None
     intent: Intent | None = None
     language: str | None = None
@@ -199,12 +201,45 @@ class Rejection(Record):
 
 
 class Label(Record):
-    """A verdict that counts as truth for measuring judges, by a person or a recorded source."""
+    """A verdict that counts as truth for measuring judges, by a person or a recorded source.
+
+    `disputed` (people could not agree) and `cleared` (it was taken back) leave the cell without a verdict.
+    """
 
     conversation_id: str
     criterion: str
-    outcome: Literal["pass", "fail", "na"]
+    outcome: Literal["pass", "fail", "na", "disputed", "cleared"]
     annotator: str = "human"
+    source: str | None = None
+    """Where it came from: a file's name, or the page it was given on."""
+    at: float | None = None
+    """When it was given, in seconds since 1970 (UTC)."""
+    rubric_hash: str | None = None
+    """Of the rubric set whose wording was shown or meant."""
+    note: str = ""
+    seconds: float | None = Field(default=None, ge=0)
+    """How long it took."""
+    queue: str | None = None
+    """Why this one was shown: `plan`, `disagreement`, `overlap`, ..."""
+    stratum: str | None = None
+    probability: float | None = Field(default=None, gt=0, le=1)
+    """With which this one was drawn; None where it was not drawn by chance."""
+    seen: tuple[str, ...] = ()
+    """Judges whose verdicts the annotator saw before."""
+    adjudicated: bool = False
+    """Decides between annotators who disagreed."""
+
+    @property
+    def is_verdict(self) -> bool:
+        """Whether the cell has a verdict of this annotator by it."""
+        return self.outcome not in ("disputed", "cleared")
+
+
+class RoleModel(Record):
+    """Who was asked in some role, and where; `api_base` is None at the provider's own URL."""
+
+    model: str
+    api_base: str | None = None
 
 
 class Duplicate(Record):
@@ -279,7 +314,10 @@ def stable_id(prefix: str, value: Any) -> str:
     return f"{prefix}_{content_hash(value)[:12]}"
 
 
-def conversation_id(messages: list[dict[str, str]] | tuple[Message, ...], salt: str = "") -> str:
-    """Id of a conversation: its messages, and a salt where equal texts must stay apart (scenario id, occurrence)."""
+def conversation_id(
+    messages: list[dict[str, str]] | tuple[Message, ...], salt: str = "", system: str | None = None
+) -> str:
+    """Id of a conversation: its messages, a system message where it has one, and a salt where equal texts must stay
+    apart (scenario id, occurrence)."""
     plain = [m.model_dump() if isinstance(m, Message) else m for m in messages]
-    return stable_id("c", [plain, salt])
+    return stable_id("c", [plain, salt] if system is None else [plain, salt, system])

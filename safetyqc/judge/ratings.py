@@ -228,6 +228,8 @@ def _fill_labels(ratings: Ratings, labels: list[Label], annotators: Sequence[str
     known = set(ratings.criteria)
     elsewhere, unknown = 0, Counter[str]()
     for label in labels:
+        if label.outcome == "disputed" or label.outcome == "cleared":
+            continue
         row = rows.get(label.conversation_id)
         if row is None or label.criterion not in known:
             elsewhere += row is None

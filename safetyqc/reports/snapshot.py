@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from safetyqc.errors import UserError, choose_from
 from safetyqc.results.findings import DedupFacts
 from safetyqc.results.report import UNCATEGORISED
-from safetyqc.store.standing import Standing, deciding_judge, stand
+from safetyqc.store.standing import Standing, deciding_judge, read_standings
 from safetyqc.text import guess_language
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def read_snapshot(
     verdicts = judgments[chosen] if chosen else {}
     rejections, groups, rewrites = list(store.rejections()), store.duplicate_groups(), list(store.rewrites())
     matches, facts = list(store.matches()), store.meta("dedup")
-    standings = stand(conversations, verdicts.values(), rejections, groups, rewrites, matches)
+    standings = read_standings(store, judge)
     plan = store.meta("plan") or {}
     if category is not None:
         conversations = _of_category(conversations, verdicts, category, plan.get("per_category") or {})

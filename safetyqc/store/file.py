@@ -1,57 +1,20 @@
-"""The one file of a run: its tables, and how it is made, opened, locked, and what is said when that fails.
-
-It reads and writes no record. The one surprising thing: a new file is made under another name and renamed, so that a
-half-made run never exists.
-"""
+"""The one file of a run: how it is made, opened, locked, and what is said when that fails. It reads no record."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from safetyqc.errors import RunError
+from safetyqc.store.schema import FORMAT, SCHEMA
 
-FILE_NAME = "run.sqlite"
-FORMAT = 2
-"""Of the tables below; a run of another one is refused."""
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE conversations (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, origin TEXT NOT NULL,
-    scenario_index INTEGER, parent_id TEXT, body TEXT NOT NULL);
-CREATE INDEX conversations_by_scenario ON conversations (scenario_index);
-CREATE TABLE judgments (seq INTEGER PRIMARY KEY, conversation_id TEXT NOT NULL, judge TEXT NOT NULL,
-    rubric_hash TEXT NOT NULL, version TEXT NOT NULL, unscored TEXT NOT NULL, body TEXT NOT NULL,
-    UNIQUE (conversation_id, judge, rubric_hash));
-CREATE INDEX judgments_by_judge ON judgments (judge, rubric_hash, conversation_id, version, unscored);
-CREATE TABLE failures (seq INTEGER PRIMARY KEY, stage TEXT NOT NULL, record_id TEXT NOT NULL, kind TEXT NOT NULL,
-    body TEXT NOT NULL);
-CREATE TABLE rejections (seq INTEGER PRIMARY KEY, conversation_id TEXT NOT NULL, filter TEXT NOT NULL,
-    body TEXT NOT NULL, UNIQUE (conversation_id, filter));
-CREATE TABLE labels (seq INTEGER PRIMARY KEY, conversation_id TEXT NOT NULL, criterion TEXT NOT NULL,
-    annotator TEXT NOT NULL, body TEXT NOT NULL, UNIQUE (conversation_id, criterion, annotator));
-CREATE TABLE duplicates (dropped_id TEXT PRIMARY KEY, kept_id TEXT NOT NULL, body TEXT NOT NULL);
-CREATE TABLE rewrites (seq INTEGER PRIMARY KEY, parent_id TEXT NOT NULL, revision INTEGER NOT NULL,
-    body TEXT NOT NULL, UNIQUE (parent_id, revision));
-CREATE TABLE calls (seq INTEGER PRIMARY KEY, key TEXT NOT NULL, stage TEXT NOT NULL, model TEXT NOT NULL,
-    good INTEGER NOT NULL, prompt_tokens INTEGER, completion_tokens INTEGER, cost_usd REAL, latency_s REAL,
-    history TEXT NOT NULL, at REAL NOT NULL, request TEXT NOT NULL, reply TEXT NOT NULL);
-CREATE TABLE texts (hash TEXT PRIMARY KEY, text TEXT NOT NULL);
-CREATE INDEX calls_by_key ON calls (key) WHERE good;
-CREATE TABLE timings (seq INTEGER PRIMARY KEY, stage TEXT NOT NULL, at REAL NOT NULL, wall_s REAL NOT NULL,
-    items INTEGER NOT NULL);
-CREATE TABLE matches (conversation_id TEXT PRIMARY KEY, body TEXT NOT NULL);
-CREATE TABLE arrays (name TEXT NOT NULL, part INTEGER NOT NULL, parts INTEGER NOT NULL,
-    body BLOB NOT NULL, PRIMARY KEY (name, part));
-CREATE TABLE batches (tag TEXT PRIMARY KEY, status TEXT NOT NULL, at REAL NOT NULL, body TEXT NOT NULL);
-CREATE TABLE batch_requests (tag TEXT NOT NULL, number INTEGER NOT NULL, key TEXT NOT NULL,
-    request TEXT NOT NULL, outcome TEXT, UNIQUE (tag, key));
-CREATE INDEX batch_requests_by_key ON batch_requests (key);
-"""
+FILE_NAME, LOCK_NAME = "run.sqlite", "lock"
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -79,21 +42,41 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
-def make_file(path: Path) -> None:
-    """Make the database under another name and rename it, so that a half-made run never exists.
+def make_folder(folder: Path) -> None:
+    """Make the folder of a run, if it is not there, for its owner alone: what models answered is not for everybody.
 
-    It becomes a WAL database when it is opened: a log of its own under the other name could not follow a rename.
+    Raises:
+        RunError: it cannot be made.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        fix = "give another folder with --run"
+        raise RunError(f"cannot make a run there: {error.strerror}", where=str(folder), fix=fix) from error
+
+
+def make_file(path: Path) -> None:
+    """Make the database under another name and rename it, so that none is ever half-made; one that is there stays.
+
+    It becomes a WAL database when it is opened: a log of its own under the other name could not follow a rename. The
+    caller holds the run's lock, or two makers would take each other's file away.
 
     Raises:
         RunError: it cannot be written, such as on a full disk; nothing of it is left then.
     """
+    if path.exists() and path.stat().st_size:
+        return
     unfinished = path.with_suffix(".making")
     _remove(unfinished)
     try:
+        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL, 0o600))  # SQLite gives its log the same mode
         with contextlib.closing(sqlite3.connect(unfinished)) as connection:
             connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(f"BEGIN; {_SCHEMA} INSERT INTO meta VALUES ('format', '{FORMAT}'); COMMIT;")
-        unfinished.rename(path)
+            connection.executescript(f"BEGIN; {SCHEMA} INSERT INTO meta VALUES ('format', '{FORMAT}'); COMMIT;")
+        unfinished.replace(path)
+    except OSError as error:
+        raise RunError(f"cannot write to the run: {error.strerror}", where=str(path.parent), fix=_ELSEWHERE) from error
     except sqlite3.Error as error:
         raise explain(error, path) from error
     finally:
@@ -121,25 +104,33 @@ def existing(folder: str | Path) -> Path:
     return folder
 
 
-def lock_run(folder: Path) -> Any:
+def lock_run(folder: Path) -> BaseFileLock:
     """Hold the run for this process: two writers would pay for the same call twice.
 
     Raises:
         RunError: another process holds it, or the folder cannot be written.
     """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK_NAME, timeout=0, mode=0o600, thread_local=False)
     try:
-        handle = (folder / "lock").open("a")
-    except OSError as error:
-        fix = "copy the folder to where you may write, or give another --run"
-        raise RunError(f"cannot write to the run: {error.strerror}", where=str(folder), fix=fix) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        handle.close()
+        lock.acquire()
+    except Timeout as error:
         raise RunError(
             "another safetyqc is writing this run", where=str(folder), fix="wait for it, or use another --run"
         ) from error
-    return handle
+    except OSError as error:
+        raise RunError(f"cannot write to the run: {error.strerror}", where=str(folder), fix=_ELSEWHERE) from error
+    return lock
+
+
+_ELSEWHERE = "copy the folder to where you may write, or give another --run"
+_RESCUE = "rescue what can be read with `sqlite3 run.sqlite .recover | sqlite3 OTHER/run.sqlite`, or give another --run"
+
+
+def damaged(what: str, path: Path) -> RunError:
+    """Say that a run holds something that was never written so."""
+    return RunError(f"the run is damaged: {what}", where=str(path), fix=_RESCUE)
 
 
 def explain(error: Exception, path: Path) -> RunError:
@@ -147,8 +138,10 @@ def explain(error: Exception, path: Path) -> RunError:
     text = str(error)
     if "not a database" in text or "no such table" in text:
         return RunError(f"not a safetyqc run: {text}", where=str(path), fix="give another --run")
-    if "malformed" in text:
-        return RunError(f"the run is damaged: {text}", where=str(path), fix="give another --run")
+    if "decode to UTF-8" in text:
+        return damaged("a text in it is no UTF-8", path)  # SQLite's own message holds that text
+    if "malformed" in text or isinstance(error, (sqlite3.InternalError, OverflowError)):
+        return damaged(text, path)
     fix = "free some space and run the same command again" if "full" in text or "disk I/O" in text else None
     if "unable to open" in text:
         fix = "copy the folder to where you may write, with all its files"

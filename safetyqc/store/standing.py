@@ -1,23 +1,23 @@
 """Turns a run's records into where every conversation stands: kept, or why not.
 
 One answer for everybody who asks: export takes what is kept, rewrite what failed, the report counts all. Nothing here
-reads a conversation's text or decides what a duplicate is. Two surprising things. Being a duplicate goes before having
-failed: another copy stands for it, so nobody pays to mend it. And a group's choice is looked at again: when the one it
-kept was since rejected or failed by the deciding judge while another copy passed, that copy stands, so a group never
-vanishes because an old choice went stale.
+reads a conversation's text or decides what a duplicate is. Being a duplicate goes before having failed: another copy
+stands for it, so nobody pays to mend it. And a group's choice is looked at again: when the one it kept was since
+rejected or failed by the deciding judge while another copy passed, that copy stands, so a group never vanishes because
+an old choice went stale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from safetyqc.errors import UserError, choose_from
 
 if TYPE_CHECKING:
-    from safetyqc.records import Conversation, DuplicateGroup, Judgment, ReferenceMatch, Rejection, Rewrite
-    from safetyqc.store import Store
+    from safetyqc.records import Conversation, Judgment, ReferenceMatch, Rejection, Rewrite
+    from safetyqc.store import Drop, Placed, Store, Verdict
 
 Status = Literal[
     "kept",  # passed by the deciding judge's rule, and nothing speaks against it: export takes it
@@ -55,10 +55,11 @@ class Standing:
 
 
 def stand(
-    conversations: Iterable[Conversation],
-    judgments: Iterable[Judgment],
+    conversations: Iterable[Placed],
+    verdicts: Mapping[str, Verdict],
+    judge: str = "",
     rejections: Iterable[Rejection] = (),
-    groups: Iterable[DuplicateGroup] = (),
+    drops: Iterable[Drop] = (),
     rewrites: Iterable[Rewrite] = (),
     matches: Iterable[ReferenceMatch] = (),
 ) -> dict[str, Standing]:
@@ -66,35 +67,43 @@ def stand(
 
     Args:
         conversations: all of the run.
-        judgments: those of the deciding judge alone; of two on one conversation the later counts.
+        verdicts: those of the deciding judge alone, by the conversation's id.
+        judge: the deciding judge's name, for the reason.
         rejections: the filters' hits; the first one of a conversation is its reason.
-        groups: of the last dedup; may name conversations that are not given.
+        drops: of the last dedup, in the order of their groups; may name conversations that are not given.
         rewrites: all attempts, in any order.
         matches: with reference sets; those that were only to be marked change nothing here.
     """
-    verdicts = {j.conversation_id: j for j in judgments}
     attempts = list(rewrites)
     heirs = {r.parent_id: r.child_id for r in attempts if r.kept and r.child_id}
     results = {r.child_id: r for r in attempts if r.child_id}
     hits: dict[str, Rejection] = {}
     for rejection in rejections:
         hits.setdefault(rejection.conversation_id, rejection)
-    standings = {c.id: _alone(c, verdicts.get(c.id), hits.get(c.id), heirs, results) for c in conversations}
+    passed = Standing("kept", f"passed by {judge}")
+    standings = {}
+    for c in conversations:
+        standing = _set_aside(c, hits.get(c.id), heirs, results)
+        standings[c.id] = standing or _judged(verdicts.get(c.id), passed)
     standings.update(_near_references(matches, standings))
-    for group in groups:
-        standings.update(_duplicates(group, standings, heirs))
+    groups: dict[str, list[Drop]] = {}
+    for drop in drops:
+        groups.setdefault(drop.kept, []).append(drop)
+    for kept, dropped in groups.items():
+        standings.update(_duplicates(kept, dropped, standings, heirs))
     return standings
 
 
 def read_standings(store: Store, judge: str | None = None) -> dict[str, Standing]:
-    """Say where every conversation of a run stands by `judge`, or by the run's deciding judge.
+    """Say where every conversation of a run stands by `judge`, or by the run's deciding judge; reads no text.
 
     Raises:
         UserError: no such judge in this run.
     """
-    verdicts = deciding_judgments(store, judge)
-    hits, groups = store.rejections(), store.duplicate_groups()
-    return stand(store.conversations(), verdicts, hits, groups, store.rewrites(), store.matches())
+    chosen = deciding_judge(store, judge)
+    verdicts = store.verdicts(*chosen) if chosen else {}
+    hits, drops, name = store.rejections(), store.drops(), chosen[0] if chosen else ""
+    return stand(store.placed(), verdicts, name, hits, drops, store.rewrites(), store.matches())
 
 
 def deciding_judge(store: Store, judge: str | None = None) -> tuple[str, str] | None:
@@ -132,7 +141,7 @@ def replaced(rewrites: Iterable[Rewrite]) -> set[str]:
     return discarded | {rewrite.parent_id for rewrite in attempts if rewrite.kept}
 
 
-def classified(conversation: Conversation, verdict: Judgment | None) -> Conversation:
+def classified(conversation: Conversation, verdict: Judgment | Verdict | None) -> Conversation:
     """A conversation with the plan's or the file's category and intent, else those that its judge saw."""
     if verdict is None or (conversation.category and conversation.intent):
         return conversation
@@ -140,14 +149,10 @@ def classified(conversation: Conversation, verdict: Judgment | None) -> Conversa
     return conversation.model_copy(update={fact: getattr(conversation, fact) or word for fact, word in seen.items()})
 
 
-def _alone(
-    conversation: Conversation,
-    verdict: Judgment | None,
-    hit: Rejection | None,
-    heirs: Mapping[str, str],
-    results: Mapping[str, Rewrite],
-) -> Standing:
-    """Where a conversation stands before duplicates are looked at."""
+def _set_aside(
+    conversation: Placed, hit: Rejection | None, heirs: Mapping[str, str], results: Mapping[str, Rewrite]
+) -> Standing | None:
+    """Where a conversation stands whatever its verdict, before duplicates are looked at; None for by its verdict."""
     if conversation.origin == "canary":
         return Standing("canary", "planted to measure judges")
     attempt = results.get(conversation.id)
@@ -159,7 +164,7 @@ def _alone(
         return Standing("superseded", f"rewritten as {heirs[conversation.id]}", heirs[conversation.id])
     if conversation.origin == "rewritten" and attempt is None:
         return Standing("unjudged", "a rewrite that was not decided yet")
-    return _judged(verdict)
+    return None
 
 
 def _near_references(
@@ -173,27 +178,26 @@ def _near_references(
             yield match.conversation_id, Standing("reference", reason)
 
 
-def _judged(verdict: Judgment | None) -> Standing:
+def _judged(verdict: Verdict | None, passed: Standing) -> Standing:
     if verdict is None:
         return Standing("unjudged", "no verdict by the deciding judge")
     if verdict.passed:
-        return Standing("kept", f"passed by {verdict.judge}")
-    wanted = "fail" if verdict.passed is False else "unscored"
-    named = ", ".join(s.criterion for s in verdict.scores if s.outcome == wanted) or "the rubric's rule"
-    return Standing("failed", f"failed {named}") if verdict.passed is False else Standing("unscored", named)
+        return passed
+    named = ", ".join(verdict.undecided if verdict.passed is None else verdict.failed) or "the rubric's rule"
+    return Standing("unscored", named) if verdict.passed is None else Standing("failed", f"failed {named}")
 
 
 def _duplicates(
-    group: DuplicateGroup, standings: Mapping[str, Standing], heirs: Mapping[str, str]
+    kept: str, dropped: Sequence[Drop], standings: Mapping[str, Standing], heirs: Mapping[str, str]
 ) -> dict[str, Standing]:
     """The new standings of a group's members: all but the one that speaks for the group are duplicates."""
-    members = [group.kept, *(d.conversation_id for d in group.dropped)]
+    members = [kept, *(drop.id for drop in dropped)]
     present = [m for m in dict.fromkeys(_last_heir(m, heirs) for m in members) if _claim(m, standings) is not None]
     if not present:
         return {}
     speaker = min(present, key=lambda m: _CLAIM[standings[m].status])  # min takes the first among equals
-    similarity = {d.conversation_id: f" (similarity {d.similarity:.2f})" for d in group.dropped}
-    found = {m: similarity.get(m, "") if speaker == group.kept else "" for m in present if m != speaker}
+    similarity = {drop.id: f" (similarity {drop.similarity:.2f})" for drop in dropped}
+    found = {m: similarity.get(m, "") if speaker == kept else "" for m in present if m != speaker}
     mendable = {m: text for m, text in found.items() if _CLAIM[standings[m].status] < _CLAIM["superseded"]}
     return {m: Standing("duplicate", f"duplicate of {speaker}{text}", speaker) for m, text in mendable.items()}
 

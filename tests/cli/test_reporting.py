@@ -69,7 +69,7 @@ def test_labels_of_the_run_correct_its_rates(cli: Cli, tmp_path: Path) -> None:
         store.add_conversations(talks)
         verdicts = [judgment(c, safe_alternative="fail") if i % 3 == 0 else judgment(c) for i, c in enumerate(talks)]
         store.put_judgments(verdicts).result()
-        store.put_labels(
+        store.add_labels(
             Label(conversation_id=c.id, criterion="safe_alternative", outcome="fail" if i % 2 else "pass")
             for i, c in enumerate(talks[:40])
         )

@@ -21,7 +21,7 @@ from safetyqc.pipeline.searching import Texts
 from safetyqc.pipeline.session import Session
 from safetyqc.records import Conversation, DuplicateGroup, Rejection, Rewrite
 from safetyqc.store import Store
-from safetyqc.store.standing import deciding_judgments, stand
+from safetyqc.store.standing import stand
 from tests.dedup.test_pairs import recombined
 from tests.pipeline.test_duplicates import conversations
 from tests.support.runs import judgment
@@ -73,7 +73,7 @@ class Growing:
 def whole(store: Store, settings: DedupSettings) -> tuple[tuple[DuplicateGroup, ...], list[Conversation], Any]:
     """What a dedup finds that reads and compares everything, by the count that is frozen with the run."""
     everything = list(store.conversations())
-    standings = stand(everything, deciding_judgments(store), store.rejections(), rewrites=store.rewrites())
+    standings = stand(store.placed(), {}, rejections=store.rejections(), rewrites=store.rewrites())
     removed = {match.conversation_id for match in store.matches() if match.removed}
     items = [c for c in everything if standings[c.id].status not in OUT and c.id not in removed]
     verdicts = {j.conversation_id: j for j in store.judgments(store.meta("deciding_judge"))}

@@ -39,7 +39,7 @@ def ranks(roster: Roster) -> list[tuple[int, float]]:
 def test_who_takes_part_is_who_stands_so(store: Store) -> None:
     roster, _ = read(store)
     inside = store.numbered.names(roster.inside(store).tolist()).values()
-    standings = stand(store.conversations(), [], store.rejections(), rewrites=store.rewrites())
+    standings = stand(store.placed(), {}, rejections=store.rejections(), rewrites=store.rewrites())
     out = {"rejected", "discarded", "superseded", "canary"}
     assert set(inside) == {name for name, found in standings.items() if found.status not in out}
     assert {found.status for found in standings.values()} >= out

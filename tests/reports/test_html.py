@@ -177,7 +177,7 @@ def fill_with_payloads(run: Store, payloads: list[str]) -> None:
         run.add_conversations([talk, child])
         fields = {"judge": evil, "rubric": evil, "rubric_hash": RUBRIC_HASH, "passed": False}
         run.put_judgments([Judgment(conversation_id=c.id, scores=(score,), **fields) for c in (talk, child)]).result()
-        run.put_labels([Label(conversation_id=talk.id, criterion=score.criterion, outcome="fail", annotator=evil)])
+        run.add_labels([Label(conversation_id=talk.id, criterion=score.criterion, outcome="fail", annotator=evil)])
         run.put_rejections([Rejection(conversation_id=child.id, filter=evil, reason=evil)], [])
     run.set_meta("plan", {"count": 99, "per_category": dict.fromkeys(payloads, 9)})
     criteria = [{"id": f"k {evil}", "title": evil, "gate": True} for evil in payloads]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,9 @@ from safetyqc.records import (
     Rewrite,
     Score,
 )
-from safetyqc.store import Store
-from safetyqc.store.standing import STATUSES, deciding_judge, read_standings, stand
+from safetyqc.store import Drop, Placed, Store, Verdict
+from safetyqc.store.standing import STATUSES, Standing, deciding_judge, read_standings
+from safetyqc.store.standing import stand as stand_by_columns
 from safetyqc.testing import conversation
 
 
@@ -35,6 +36,21 @@ def verdict(name: str, passed: bool | None, *, judge: str = "local", rubric_hash
         scores=(Score(criterion="empathy", outcome=outcome),),
         passed=passed,
     )
+
+
+def stand(
+    conversations: Iterable[Conversation],
+    judgments: Iterable[Judgment],
+    rejections: Iterable[Rejection] = (),
+    groups: Iterable[DuplicateGroup] = (),
+    rewrites: Iterable[Rewrite] = (),
+    matches: Iterable[ReferenceMatch] = (),
+) -> dict[str, Standing]:
+    """Where these records would stand in a run."""
+    placed = [Placed(c.id, c.origin, c.parent_id, None, c.category, c.intent) for c in conversations]
+    verdicts = {j.conversation_id: Verdict.of(j) for j in judgments}
+    drops = [Drop(g.kept, d.conversation_id, d.similarity) for g in groups for d in g.dropped]
+    return stand_by_columns(placed, verdicts, "local", rejections, drops, rewrites, matches)
 
 
 def group(kept: str, *dropped: str) -> DuplicateGroup:

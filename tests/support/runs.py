@@ -187,7 +187,7 @@ def _canaries_and_labels(store: Store, written: list[Conversation]) -> None:
     store.add_conversations(canaries)
     store.put_judgments([judgment(c, empathy="fail" if i == 0 else "pass") for i, c in enumerate(canaries)]).result()
     labels = [Label(conversation_id=c.id, criterion="empathy", outcome="pass") for c in written[9:15]]
-    store.put_labels(labels)
+    store.add_labels(labels)
 
 
 def _spend(store: Store) -> None:
