@@ -22,7 +22,7 @@ from safetyqc.errors import FatalModelError, Interrupted, ModelError
 from safetyqc.llm import Request, ask_json
 from safetyqc.llm import door as door_module
 from safetyqc.llm.door import Door, DoorSettings, open_door
-from safetyqc.pipeline.engine import LocalEngine
+from safetyqc.pipeline.engine import LocalEngine, Stop
 from safetyqc.store import Store
 from safetyqc.testing.faults import FAULTS
 from safetyqc.testing.server import FaultServer
@@ -152,6 +152,44 @@ async def test_a_server_that_was_never_there_ends_the_run_soon(lane: Any) -> Non
         await asyncio.wait_for(door.complete(REQUEST), 20)
     assert "does not answer" in door.counters.trouble()
     await door.close()
+
+
+async def test_a_request_to_stop_ends_a_map_whose_server_is_down() -> None:
+    """Many wait for the one request that tries whether the server is back; all of them have to hear of the stop."""
+    async with FaultServer(script=["error_500"] * 999, latency_s=0.05) as server:
+        door, stop = door_to(server), Stop()
+        stop.on_press(door.stop)
+        requests = [replace(REQUEST, seed=n) for n in range(60)]
+
+        async def ask() -> None:
+            async for _ in LocalEngine(16, stop).map(requests, door.complete):
+                pass
+
+        asking = asyncio.create_task(ask())
+        while not door.limits(REQUEST).is_open or not door.limits(REQUEST)._waiting:
+            await asyncio.sleep(0.005)
+        stop.press()
+        asked = server.witness.received.total()
+        with pytest.raises(Interrupted):
+            await asyncio.wait_for(asking, 10)
+        assert server.witness.received.total() <= asked + 1  # at most the one that was on its way
+        await door.close()
+
+
+async def test_no_call_is_made_after_a_request_to_stop() -> None:
+    """What stands in the limiter's queue has not been asked, and is not asked any more."""
+    async with FaultServer(latency_s=0.1) as server:
+        door, stop = door_to(server), Stop()
+        stop.on_press(door.stop)
+        door.limits(REQUEST).most_in_flight = 2
+        asking = [asyncio.create_task(door.complete(replace(REQUEST, seed=n))) for n in range(16)]
+        while server.witness.received.total() < 2:
+            await asyncio.sleep(0.005)
+        stop.press()
+        ended = await asyncio.wait_for(asyncio.gather(*asking, return_exceptions=True), 10)
+        await door.close()
+    assert server.witness.received.total() == 2
+    assert [type(error) for error in ended if isinstance(error, BaseException)] == [Interrupted] * 14
 
 
 @pytest.mark.parametrize("lane", ["direct", "litellm"])

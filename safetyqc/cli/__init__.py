@@ -6,6 +6,7 @@ runs, so that `safetyqc --help` answers at once and loads no litellm, scikit-lea
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -75,7 +76,8 @@ def _end(error: SafetyqcError) -> NoReturn:
         sys.stdout.flush()
     except OSError:
         _give_up_stdout()
-    typer.echo(f"safetyqc: {error}", err=True)
+    with contextlib.suppress(OSError):  # the terminal itself may be what went away
+        typer.echo(f"safetyqc: {error}", err=True)
     sys.exit(error.exit_code)
 
 

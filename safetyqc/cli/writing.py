@@ -55,7 +55,10 @@ def generate(
     top_up: Annotated[
         list[str] | None,
         typer.Option(
-            "--top-up", metavar="CATEGORY=N", help="Plan N more of a category; repeatable.", show_default=False
+            "--top-up",
+            metavar="CATEGORY=N",
+            help="Plan N more of a category; repeatable. The same again goes on until they are written.",
+            show_default=False,
         ),
     ] = None,
     seed: o.Seed = None,
@@ -103,9 +106,6 @@ def generate(
     refuse_fresh_batch(batch=batch, fresh=fresh)
     if batch and author_mode(config) != "oneshot":
         raise UserError("a dialogue cannot go in batches: each turn waits for the one before", fix="--mode oneshot")
-    if batch and wanted:
-        fix = "plan them without --batch, or raise -n"
-        raise UserError("--top-up plans more each time, and --batch needs the same command twice", fix=fix)
     check_settings(config, writes=True, wanted=wanted)
 
     async def work(session: Session) -> None:
@@ -178,7 +178,11 @@ def rewrite(
 def augment(
     wanted: Annotated[
         list[str],
-        typer.Option("--more", metavar="CATEGORY=N", help="N variants of conversations of a category; repeatable."),
+        typer.Option(
+            "--more",
+            metavar="CATEGORY=N",
+            help="Keep N more variants of a category; repeatable. The same again goes on until they are kept.",
+        ),
     ],
     model: o.Model = None,
     judge: o.Judges = None,

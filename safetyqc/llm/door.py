@@ -267,6 +267,8 @@ class Door:
     def stop(self) -> None:
         """Ask nothing and wait for no provider any more; what is being answered now is still taken."""
         self._stopping = True
+        for limits in self._limits.values():
+            limits.stop()
         for lane in self._lanes.values():
             if isinstance(lane, _Stoppable):
                 lane.stop()

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from safetyqc.errors import FatalModelError, ModelError
+from safetyqc.errors import FatalModelError, Interrupted, ModelError
 from safetyqc.llm.client import Allowance
 from safetyqc.text import shorten
 
@@ -87,6 +87,7 @@ class Limits:
     _bad_requests: int = 0
     _ever_answered: bool = False
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    _stopped: bool = False
 
     def __post_init__(self) -> None:
         self._requests = _Rate(self.rpm) if self.rpm else None
@@ -135,19 +136,26 @@ class Limits:
 
         Raises:
             FatalModelError: this provider will not be asked again in this run.
+            Interrupted: to stop was asked for.
         """
-        while True:
-            if self.fatal is not None:
-                raise self.fatal
-            now = self.now()
-            wait_s = self._wait_s(now)
-            if wait_s > 0:
-                # All who wait here would else go in the same instant
-                await self.sleep(min(wait_s, _SLEEP_AT_MOST_S) * random.uniform(1.0, 1.1))
-            elif self.in_flight >= (1 if self.is_open else self.most_in_flight):
-                await self._queue()
-            else:
-                return self._take(now, tokens)
+        try:
+            while True:
+                if self._stopped:
+                    raise Interrupted("stopped before the model was asked")
+                if self.fatal is not None:
+                    raise self.fatal
+                now = self.now()
+                wait_s = self._wait_s(now)
+                if wait_s > 0:
+                    # All who wait here would else go in the same instant
+                    await self.sleep(min(wait_s, _SLEEP_AT_MOST_S) * random.uniform(1.0, 1.1))
+                elif self.in_flight >= (1 if self.is_open else self.most_in_flight):
+                    await self._queue()
+                else:
+                    return self._take(now, tokens)
+        except BaseException:
+            self._wake()  # a turn that was given and will not be used is the next one's, or nobody would ever wake it
+            raise
 
     def _wait_s(self, now: float) -> float:
         wait_s = self._paused_until - now
@@ -168,12 +176,14 @@ class Limits:
     async def _queue(self) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._wake()  # the turn was given and will not be used
-            raise
+        await turn
+
+    def stop(self) -> None:
+        """Let nobody in any more, and tell everybody who waits; may be called by a signal's handler."""
+        self._stopped = True
+        for turn in list(self._waiting):
+            # The loop sleeps while nothing happens, and only this wakes it
+            turn.get_loop().call_soon_threadsafe(_give, turn)
 
     def leave(self) -> None:
         """Say that a request that entered is over, however it went."""
@@ -253,9 +263,7 @@ class Limits:
     def _give_up(self, error: FatalModelError) -> None:
         self.fatal = self.fatal or error
         while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
+            _give(self._waiting.popleft())
 
     def _learn(self, said: Allowance) -> None:
         if self.rpm is None:
@@ -268,6 +276,11 @@ class Limits:
             self.pause(min(said.reset_requests_s, 60.0))
         if said.remaining_tokens == 0 and said.reset_tokens_s:
             self.pause(min(said.reset_tokens_s, 60.0))
+
+
+def _give(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)
 
 
 def _learnt(known: _Rate | None, limit: int | None, remaining: int | None, reset_s: float | None) -> _Rate | None:

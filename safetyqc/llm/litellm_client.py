@@ -53,9 +53,6 @@ def load_litellm() -> Any:
     litellm.drop_params = False  # a silently dropped schema would look like a model that cannot follow one
     litellm.num_retries = 0
     _leave_costs_to_the_door(litellm)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
     return litellm
 
 

@@ -8,6 +8,7 @@ order in which they finish, so a caller that wants order sorts by its own key.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -19,6 +20,9 @@ from safetyqc.errors import BudgetReached, FatalModelError, Interrupted, ModelEr
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that ask to stop: Ctrl-C, whoever ends the process, and the end of its terminal."""
 
 
 class Engine(Protocol):
@@ -85,15 +89,22 @@ class Stop:
 
     @contextmanager
     def on_ctrl_c(self, tell: Callable[[int], None]) -> Iterator[None]:
-        """Turn Ctrl-C (and SIGTERM) into presses while the block runs; `tell` gets the number of the press."""
+        """Turn Ctrl-C (SIGTERM, and a terminal that went away) into presses while the block runs.
+
+        Args:
+            tell: gets the number of the press; where it would say so may be gone.
+        """
 
         def handle(*_: object) -> None:
             self.press()
             if self._at_once:
                 raise Interrupted("stopped")
-            tell(self.presses)
+            with contextlib.suppress(OSError):
+                tell(self.presses)
 
-        before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+        # A command that was started to outlive its terminal (nohup) ignores SIGHUP, and goes on doing so
+        heard = [s for s in STOPPING if s.name != "SIGHUP" or signal.getsignal(s) is not signal.SIG_IGN]
+        before = {s: signal.signal(s, handle) for s in heard}
         try:
             yield
         finally:

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from safetyqc.generate.rewrite import AnswerRewriter, Augmenter, Rewriter
     from safetyqc.judge.base import Judge
     from safetyqc.pipeline.session import Session
+    from safetyqc.store import Store
 
 _ATTEMPTS_PER_VARIANT = 3
+_WISHES = "augmenting"
+"""How many variants were asked for that are not there yet, and how many there were before."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,8 @@ async def augment_run(
 ) -> Tally:
     """Write variants of kept conversations until `wanted` more of each category passed, in at most three tries each.
 
+    What an earlier call with the same wishes has not reached is what this one is about.
+
     Returns:
         `done` counts variants that passed, `failed` the others by why: a failure's kind, `filtered`, `duplicate` or
         `not_passed`.
@@ -190,10 +195,11 @@ async def augment_run(
     """
     studio = _Studio(session, augmenter, referees, settings)
     outcomes: Counter[str] = Counter()
-    kept = studio.kept_by_category()
+    kept, varied = studio.kept_by_category()
     _refuse_unknown(wanted, kept)
     queues = {name: _attempts(kept[name], studio.written) for name in wanted}
-    missing = {name: count for name, count in wanted.items() if count > 0}
+    missing = _still_missing(session.store, wanted, varied)
+    already = sum(wanted.values()) - missing.total()
     for _ in range(_ATTEMPTS_PER_VARIANT):
         wave = [next(queues[name]) for name, count in missing.items() for _ in range(count)]
         async for (source, _), outcome in session.map("augment", wave, studio.vary):
@@ -201,7 +207,26 @@ async def augment_run(
             outcomes[word] += 1
             if word == "kept" and source.category:
                 missing[source.category] -= 1
-    return Tally("augment", 0, outcomes.pop("kept", 0), outcomes)
+    if missing.total() == 0:
+        _close(session.store, wanted)
+    return Tally("augment", already, outcomes.pop("kept", 0), outcomes)
+
+
+def _still_missing(store: Store, wanted: Mapping[str, int], varied: Mapping[str, int]) -> Counter[str]:
+    """How many variants are to be kept yet; what there were when these wishes were first heard is noted with the run.
+
+    Else a command that was interrupted would, typed again, ask for all of them once more.
+    """
+    wishes = store.meta(_WISHES, [])
+    wish = next((w for w in wishes if w["wanted"] == dict(wanted)), None)
+    if wish is None:
+        wish = {"wanted": dict(wanted), "before": {name: varied.get(name, 0) for name in wanted}}
+        store.set_meta(_WISHES, [*wishes, wish])
+    return Counter({n: max(wish["before"][n] + count - varied.get(n, 0), 0) for n, count in wanted.items()})
+
+
+def _close(store: Store, wanted: Mapping[str, int]) -> None:
+    store.set_meta(_WISHES, [w for w in store.meta(_WISHES, []) if w["wanted"] != dict(wanted)])
 
 
 def _refuse_unknown(wanted: Mapping[str, int], kept: Mapping[str, list[Conversation]]) -> None:
@@ -227,17 +252,23 @@ class _Studio:
         self._known = Known(session.config, conversations)
         self.written = Counter(c.parent_id for c in conversations if c.origin == "augmented" and c.parent_id)
 
-    def kept_by_category(self) -> dict[str, list[Conversation]]:
-        """What variants may be made of: kept conversations that are no variants themselves, as the judge saw them."""
+    def kept_by_category(self) -> tuple[dict[str, list[Conversation]], Counter[str]]:
+        """What variants may be made of (kept conversations that are none themselves, as the judge saw them), and how
+        many variants are kept."""
         store, judge = self._session.store, self._referees.deciding.name
         standings = read_standings(store, judge)
         verdicts = {j.conversation_id: j for j in deciding_judgments(store, judge)}
-        found: dict[str, list[Conversation]] = {}
+        sources: dict[str, list[Conversation]] = {}
+        varied: Counter[str] = Counter()
         for c in store.conversations():
             source = classified(c, verdicts.get(c.id))
-            if standings[c.id].status == "kept" and source.category and c.origin != "augmented":
-                found.setdefault(source.category, []).append(source)
-        return found
+            if standings[c.id].status != "kept" or not source.category:
+                continue
+            if c.origin == "augmented":
+                varied[source.category] += 1
+            else:
+                sources.setdefault(source.category, []).append(source)
+        return sources, varied
 
     async def vary(self, attempt: tuple[Conversation, int]) -> str:
         """Write, filter, compare and judge one variant; returns what became of it."""
@@ -259,8 +290,8 @@ class _Studio:
             store.add_failures([_failure("augment", source, copy, self._augmenter.model)]).result()
             return "duplicate"
         judgment = await self._referees.deciding.judge(variant)
+        store.put_judgments([judgment])  # first: a variant that waits for its verdict would be neither kept nor tried
         store.add_conversations([variant])
-        store.put_judgments([judgment]).result()
         return "kept" if judgment.passed else "not_passed"
 
 

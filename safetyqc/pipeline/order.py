@@ -25,7 +25,7 @@ from safetyqc.pipeline.choices import (
 )
 from safetyqc.pipeline.duplicates import dedup_run, has_frozen_count
 from safetyqc.pipeline.outputs import Exported, export_run
-from safetyqc.pipeline.plan import settle_plan
+from safetyqc.pipeline.plan import close_top_ups, settle_plan
 from safetyqc.pipeline.stages import Tally
 from safetyqc.records import Conversation, conversation_id
 from safetyqc.store.standing import read_standings
@@ -47,7 +47,7 @@ async def generate(session: Session, wanted: Mapping[str, int] | None = None) ->
     """Write what the plan still lacks.
 
     Args:
-        wanted: further conversations by category, on top of the plan so far.
+        wanted: further conversations by category, on top of the plan so far (see `plan.settle_plan`).
     """
     from safetyqc.generate.author import Author, Voice
     from safetyqc.generate.taxonomy import load_taxonomy
@@ -72,7 +72,10 @@ async def generate(session: Session, wanted: Mapping[str, int] | None = None) ->
         assistant=voice(settings.assistant) if settings.assistant else None,
         mode=author_mode(session.config),
     )
-    return await stages.write_conversations(session, scenarios, author, taxonomy, settings.redraws)
+    tally = await stages.write_conversations(session, scenarios, author, taxonomy, settings.redraws)
+    if not tally.missing and not tally.waiting:
+        close_top_ups(session.store)
+    return tally
 
 
 def import_conversations(session: Session, name: str, read: ReadResult) -> tuple[Tally, list[Conversation]]:

@@ -1,7 +1,8 @@
 """Settles which conversations a run is to hold: drawn once, kept with the run, the same at every resume.
 
-It asks no model. The one surprising thing: a plan may grow (a larger count, a top-up), but seed, languages and taxonomy
-are fixed by the first command, because a changed draw would mix two different plans into one balance table.
+It asks no model. A plan may grow (a larger count, a top-up), but seed, languages and taxonomy are fixed by the first
+command, because a changed draw would mix two different plans into one balance table. A top-up stays open until all of
+it is written: until then the same words go on with it, whatever ended the command that began it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from safetyqc.records import Scenario, content_hash
 from safetyqc.store import Store
 
 PLAN = "plan"
+_OPEN = "open_top_ups"
+"""Top-ups of which something is still to be written."""
 
 
 def settle_plan(
@@ -26,7 +29,8 @@ def settle_plan(
     """Draw the run's scenarios, and remember with the run how they were drawn.
 
     Args:
-        wanted: further conversations by category, on top of the plan so far (`--top-up`).
+        wanted: further conversations by category, on top of the plan so far (`--top-up`); those of a top-up that is
+            still open are meant, where there is one.
 
     Raises:
         RunError: the run was planned with another seed, languages, turns or taxonomy.
@@ -41,14 +45,24 @@ def settle_plan(
     before = store.meta(PLAN)
     _refuse_change(before, fixed, store)
     base = _base(before, settings.count, store, is_top_up=bool(wanted))
-    top_ups = [*(before["top_ups"] if before else []), *([dict(wanted)] if wanted else [])]
+    top_ups, still_open = (list(before.get(name, [])) if before else [] for name in ("top_ups", _OPEN))
+    if wanted and dict(wanted) not in still_open:
+        top_ups.append(dict(wanted))
+        still_open.append(dict(wanted))
     scenarios = plan(taxonomy, base, settings.seed, languages=settings.languages, turns=settings.turns) if base else []
     for each in top_ups:
         scenarios += top_up(
             taxonomy, each, scenarios, settings.seed, languages=settings.languages, turns=settings.turns
         )
-    store.set_meta(PLAN, fixed | {"base": base, "top_ups": top_ups} | _counts(scenarios))
+    store.set_meta(PLAN, fixed | {"base": base, "top_ups": top_ups, _OPEN: still_open} | _counts(scenarios))
     return scenarios
+
+
+def close_top_ups(store: Store) -> None:
+    """Remember that every scenario is written: whoever asks for the same top-up from now on wants as many again."""
+    plan = store.meta(PLAN)
+    if plan.get(_OPEN):
+        store.set_meta(PLAN, plan | {_OPEN: []})
 
 
 def _base(before: Mapping[str, Any] | None, count: int | None, store: Store, *, is_top_up: bool) -> int:

@@ -7,6 +7,7 @@ and tokens are those of all stages since the command began, because that is what
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -225,13 +226,17 @@ class _Drawing:
 
     def _run(self) -> None:
         while not self._ended.wait(self._interval_s):
-            self._drawer.draw()
+            self._draw()
+
+    def _draw(self, *, last: bool = False) -> None:
+        with contextlib.suppress(OSError):  # a terminal that went away must not cost what is being saved
+            self._drawer.draw(last=last)
 
     def __enter__(self) -> None:
-        self._drawer.draw()
+        self._draw()
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        self._drawer.draw(last=True)
+        self._draw(last=True)

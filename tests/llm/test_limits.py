@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from safetyqc.errors import FatalModelError, ModelError
+from safetyqc.errors import FatalModelError, Interrupted, ModelError
 from safetyqc.llm.client import Allowance
 from safetyqc.llm.limits import Limits
 
@@ -264,3 +264,35 @@ async def test_an_exhausted_allowance_pauses_until_it_is_whole(clock: Clock) -> 
     limits = limits_of(clock)
     limits.answered(await limits.enter(0), None, Allowance(remaining_requests=0, reset_requests_s=17.0))
     assert limits.paused_s == pytest.approx(17)
+
+
+async def test_a_stop_wakes_everybody_who_waits_and_lets_nobody_in(clock: Clock) -> None:
+    limits = limits_of(clock)
+    taken = await limits.enter(0)
+    limits.failed(taken, overload())  # one at a time from now on
+    waiting = [asyncio.create_task(limits.enter(0)) for _ in range(5)]
+    await asyncio.sleep(0)
+    limits.stop()
+    ended = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
+    assert {type(error) for error in ended} == {Interrupted}
+    with pytest.raises(Interrupted):
+        await limits.enter(0)
+
+
+async def test_a_turn_that_is_not_used_is_the_next_ones(clock: Clock) -> None:
+    limits = limits_of(clock)
+    taken = await limits.enter(0)
+    limits.failed(taken, overload())
+    first, second = (asyncio.create_task(limits.enter(0)) for _ in range(2))
+    await asyncio.sleep(0)
+
+    async def gives_up(_: float) -> None:
+        limits.sleep = clock.sleep
+        raise Interrupted("the sleeper had enough")
+
+    limits.pause(5)
+    limits.sleep = gives_up
+    limits.leave()
+    with pytest.raises(Interrupted):
+        await first
+    await asyncio.wait_for(second, 5)

@@ -208,11 +208,20 @@ def test_generate_and_rewrite_go_in_batches_too(cli: Cli, serve: Serve) -> None:
     assert server.witness.paid_twice == 0
 
 
+def test_a_top_up_in_a_batch_is_planned_once(cli: Cli, serve: Serve) -> None:
+    server = serve()
+    words = line(server, "generate", "--batch", "--top-up", "self_harm_support=3")
+    assert "3 wait for a batch" in cli(*words).err
+    assert cli(*words).code == 0
+    with Store.read("r") as store:
+        assert store.count_conversations() == {"generated": 3}
+        assert store.meta("plan")["count"] == 3
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["generate", "-n", 9, "--batch", "--mode", "dialogue"], "each turn waits for the one before"),
-        (["generate", "-n", 9, "--batch", "--top-up", "self_harm_support=1"], "needs the same command twice"),
         (["generate", "-n", 9, "--batch", "--fresh"], "--batch and --fresh exclude each other"),
         (["judge", "data.jsonl", "--batch", "--fresh"], "--batch and --fresh exclude each other"),
     ],

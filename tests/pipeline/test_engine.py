@@ -11,7 +11,16 @@ from collections.abc import Iterator
 import pytest
 
 from safetyqc.errors import BudgetReached, FatalModelError, Interrupted, ModelError
-from safetyqc.pipeline.engine import LocalEngine, Stop
+from safetyqc.pipeline.engine import STOPPING, LocalEngine, Stop
+
+
+@pytest.fixture(autouse=True)
+def hearing() -> Iterator[None]:
+    """Signals as a shell in the foreground leaves them: one that starts the tests otherwise may have some ignored."""
+    before = {sign: signal.signal(sign, signal.default_int_handler) for sign in STOPPING}
+    yield
+    for sign, old in before.items():
+        signal.signal(sign, old)
 
 
 async def double(n: int) -> int:
@@ -197,7 +206,7 @@ async def test_a_map_begun_after_two_presses_does_nothing() -> None:
         await collect(LocalEngine(2, stop), range(3), double)
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sign", STOPPING)
 async def test_signals_are_presses_and_wake_a_waiting_loop(sign: signal.Signals) -> None:
     stop, told = Stop(), []
     loop = asyncio.get_running_loop()
@@ -214,7 +223,7 @@ async def test_signals_are_presses_and_wake_a_waiting_loop(sign: signal.Signals)
     assert signal.getsignal(sign) is before
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sign", STOPPING)
 def test_what_may_end_anywhere_ends_at_the_first_press(sign: signal.Signals) -> None:
     stop, told, reached = Stop(), list[int](), list[str]()
 
@@ -229,6 +238,26 @@ def test_what_may_end_anywhere_ends_at_the_first_press(sign: signal.Signals) -> 
             with pytest.raises(Interrupted):
                 work()
     assert (reached, told) == (["before"], [])
+
+
+def test_a_command_that_is_to_outlive_its_terminal_does() -> None:
+    stop, before = Stop(), signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop.on_ctrl_c(lambda _: None):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not stop.requested
+
+
+def test_a_terminal_that_went_away_is_no_reason_to_lose_anything() -> None:
+    def tell(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    stop = Stop()
+    with stop.on_ctrl_c(tell):
+        signal.raise_signal(signal.SIGHUP)
+    assert stop.presses == 1
 
 
 def test_after_what_may_end_anywhere_a_press_lets_things_finish_again() -> None:

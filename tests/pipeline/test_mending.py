@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from safetyqc.config import Config, ExportSettings, JudgeSection, RewriteSettings
-from safetyqc.errors import OutputError, UserError
-from safetyqc.llm.client import Request
+from safetyqc.errors import BudgetReached, OutputError, UserError
+from safetyqc.llm.client import Reply, Request
 from safetyqc.pipeline import order
 from safetyqc.pipeline.session import Session, open_session
 from safetyqc.records import AGAIN, Conversation
@@ -114,6 +114,29 @@ async def test_variants_join_the_run_until_enough_are_kept(tmp_path: Path) -> No
     variants = [c for c in session.store.conversations() if c.origin == "augmented"]
     assert [standings[c.id].status for c in variants] == ["kept"] * 3
     assert all(c.parent_id and c.category == "violence_or_crime" for c in variants)
+    await session.close()
+
+
+async def test_variants_that_were_asked_for_and_not_reached_are_what_the_same_words_ask_for(tmp_path: Path) -> None:
+    session = await session_with(tmp_path / "r", weak(2), RewriteSettings(model="w", control_share=0))
+    await order.mend(session)
+    made, wanted = 0, {"violence_or_crime": 4}
+
+    async def enough(request: Request) -> Reply:
+        nonlocal made
+        made += request.stage == "judge"
+        if made > 2:
+            raise BudgetReached("spent")
+        return await ScriptedClient(answer).complete(request)
+
+    ask, session.client.complete = session.client.complete, enough  # type: ignore[method-assign]
+    with pytest.raises(BudgetReached):
+        await order.augment(session, wanted)
+    session.client.complete = ask  # type: ignore[method-assign]
+    tally = await order.augment(session, wanted)
+    assert (tally.already + tally.done, tally.already > 0) == (4, True)
+    assert session.store.count_conversations()["augmented"] == 4
+    assert (await order.augment(session, wanted)).done == 4  # they are there, so four more are meant
     await session.close()
 
 

@@ -10,7 +10,7 @@ import pytest
 from safetyqc.config import DEFAULT_COUNT, GenerateSettings
 from safetyqc.errors import RunError
 from safetyqc.generate.taxonomy import load_taxonomy
-from safetyqc.pipeline.plan import settle_plan
+from safetyqc.pipeline.plan import close_top_ups, settle_plan
 from safetyqc.store import Store
 
 TAXONOMY = load_taxonomy()
@@ -63,4 +63,15 @@ def test_another_draw_is_refused_and_named(store: Store, other: dict[str, object
     settle_plan(store, TAXONOMY, GenerateSettings(count=9))
     with pytest.raises(RunError, match=next(iter(other))):
         settle_plan(store, TAXONOMY, GenerateSettings.model_validate({"count": 9, **other}))
+    store.close()
+
+
+def test_a_top_up_is_gone_on_with_until_it_is_written_and_then_asks_for_as_many_again(store: Store) -> None:
+    wanted = {"drugs_or_weapons": 4}
+    begun = settle_plan(store, TAXONOMY, GenerateSettings(), wanted)
+    assert settle_plan(store, TAXONOMY, GenerateSettings(), wanted) == begun
+    other = settle_plan(store, TAXONOMY, GenerateSettings(), {"general_safety": 1})
+    assert settle_plan(store, TAXONOMY, GenerateSettings(), wanted) == other
+    close_top_ups(store)
+    assert len(settle_plan(store, TAXONOMY, GenerateSettings(), wanted)) == 9
     store.close()

@@ -62,6 +62,16 @@ def test_a_terminal_gets_a_live_line() -> None:
     assert "10/10" in out.getvalue()
 
 
+def test_a_stage_goes_on_when_its_terminal_went_away() -> None:
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    with Progress(stream=Gone(), every_s=0.01).stage("judge", 2) as line:
+        line.advance(count=2)
+    assert line.done == 2
+
+
 def test_what_the_door_counts_is_shown_and_zeros_are_not() -> None:
     line = Line("judge", 10)
     line.advance(failed="truncated")
