@@ -20,7 +20,7 @@ from pathlib import Path
 from judges import read_gold, read_kept  # the benchmarks beside this one
 from local_judge import load_cases, model_of, xstest
 
-from safetyqc.judge.cascade import Calibration, CascadeJudge, Stage, saving
+from safetyqc.judge.cascade import CascadeJudge, CascadeLabels, Stage, saving
 from safetyqc.judge.embedded.judge import LocalJudge
 from safetyqc.judge.embedded.training import Case, train_cases
 from safetyqc.records import Conversation, Judgment, Label
@@ -81,14 +81,14 @@ async def run(options: argparse.Namespace) -> None:
         said = [c for c, _ in pairs]
         random.Random(split).shuffle(said)
         half = len(said) // 2
-        calibration = Calibration(
+        given = CascadeLabels(
             said[:half],
             [x for c in said[:half] for x in labels[c.id]],
             min_agreement=options.min_agreement,
             confidence=options.confidence,
             people=not dear,
         )
-        fitted = CascadeJudge([Stage(judge) for judge in (cheap, *dear)], rubric_set, calibration=calibration)
+        fitted = CascadeJudge([Stage(judge) for judge in (cheap, *dear)], rubric_set, to_fit=given)
         await fitted.prepare()
         if split == 0:
             show_promises(fitted)

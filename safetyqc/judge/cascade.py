@@ -70,7 +70,7 @@ def planned_na(conversation: Conversation, rubric_set: RubricSet) -> set[str]:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CascadeLabels:
     """What a cascade chooses its thresholds on, and what it is to promise.
 
     Args:
@@ -88,7 +88,7 @@ class CascadeJudge:
     """Asks its stages in turn, each only about what is still open.
 
     Args:
-        calibration: what its stages' promises are chosen by, before the first conversation; None when they have them.
+        to_fit: what its stages' promises are chosen by, before the first conversation; None when they have them.
         people: what the last judge is not sure enough of (or nothing was promised of) is left to people: unscored, as
             unsure. Otherwise the last judge's word stands, without a promise.
 
@@ -107,7 +107,7 @@ class CascadeJudge:
         *,
         people: bool = False,
         name: str | None = None,
-        calibration: Calibration | None = None,
+        to_fit: CascadeLabels | None = None,
     ) -> None:
         if not stages:
             raise UserError("a cascade without judges", fix="name at least one")
@@ -115,8 +115,8 @@ class CascadeJudge:
             if stage.judge.rubric_hash != rubric_set.hash:
                 what = f"judge {stage.judge.name!r} has another rubric ({stage.judge.rubric_hash}) than the cascade"
                 raise NotComparableError(what, fix="make every judge with the same rubric")
-        self.stages, self.rubric_set, self.calibration = tuple(stages), rubric_set, calibration
-        self.people = calibration.people if calibration else people
+        self.stages, self.rubric_set, self.to_fit = tuple(stages), rubric_set, to_fit
+        self.people = to_fit.people if to_fit else people
         self.name = name or f"cascade({' > '.join(stage.judge.name for stage in stages)})"
         self.rubric_hash = rubric_set.hash
 
@@ -130,10 +130,10 @@ class CascadeJudge:
         for stage in self.stages:
             if isinstance(stage.judge, Preparing):
                 await stage.judge.prepare()
-        if self.calibration is not None:
+        if self.to_fit is not None:
             judges = [stage.judge for stage in self.stages]
-            self.stages = await choose_promises(judges, self.calibration, self.rubric_set)
-            self.calibration = None
+            self.stages = await choose_promises(judges, self.to_fit, self.rubric_set)
+            self.to_fit = None
 
     async def judge(self, conversation: Conversation) -> Judgment:
         """Score one conversation; costs what the judges cost that had to be asked.
@@ -141,7 +141,7 @@ class CascadeJudge:
         Raises:
             FatalModelError: every further call would fail the same way.
         """
-        if self.calibration is not None:
+        if self.to_fit is not None:
             await self.prepare()
         kept: dict[str, Score] = {}
         by: dict[str, str] = {}
@@ -201,9 +201,7 @@ async def _ask(judge: Judge, conversation: Conversation, still_open: Collection[
     return await judge.judge(conversation)
 
 
-async def choose_promises(
-    judges: Sequence[Judge], calibration: Calibration, rubric_set: RubricSet
-) -> tuple[Stage, ...]:
+async def choose_promises(judges: Sequence[Judge], given: CascadeLabels, rubric_set: RubricSet) -> tuple[Stage, ...]:
     """Judge labelled conversations and choose every stage's thresholds; later judges are asked only what is escalated.
 
     Costs as many calls on the labelled conversations as the cascade itself would make.
@@ -211,8 +209,8 @@ async def choose_promises(
     Raises:
         UserError: no label fits a labelled conversation.
     """
-    truth = {(label.conversation_id, label.criterion): label.outcome for label in calibration.labels}
-    conversations = calibration.labelled
+    truth = {(label.conversation_id, label.criterion): label.outcome for label in given.labels}
+    conversations = given.labelled
     still_open = {
         c.id: [x.id for x in rubric_set.criteria if (c.id, x.id) in truth and x.id not in planned_na(c, rubric_set)]
         for c in conversations
@@ -227,8 +225,8 @@ async def choose_promises(
             criterion.id: promise(
                 criterion.id,
                 _cells(criterion.id, said, still_open, truth),
-                min_agreement=calibration.min_agreement,
-                confidence=calibration.confidence,
+                min_agreement=given.min_agreement,
+                confidence=given.confidence,
             )
             for criterion in rubric_set.criteria
         }

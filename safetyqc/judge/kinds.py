@@ -28,14 +28,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from safetyqc.judge.base import Judge
-    from safetyqc.judge.cascade import Calibration
+    from safetyqc.judge.cascade import CascadeLabels
     from safetyqc.llm import Client
     from safetyqc.rubrics import RubricSet
 
 
 @dataclass(frozen=True)
 class JudgeSettings:
-    """How judges ask: see RubricJudge; `calibration` reads what a cascade chooses its thresholds on."""
+    """How judges ask: see RubricJudge; `read_labels` gives what a cascade chooses its thresholds on."""
 
     per_criterion: bool = False
     votes: int = 1
@@ -43,7 +43,7 @@ class JudgeSettings:
     temperature: float | None = None
     max_tokens: int | None = None
     api_base: str | None = None
-    calibration: Callable[[], Calibration] | None = None
+    read_labels: Callable[[], CascadeLabels] | None = None
 
 
 @dataclass(frozen=True)

@@ -183,14 +183,14 @@ def _panel(rule: str, form: str, says: str) -> JudgeKind:
 def _make_cascade(argument: str, making: Making) -> Judge:
     from safetyqc.judge.cascade import CascadeJudge, Stage
 
-    if making.settings.calibration is None:
+    if making.settings.read_labels is None:
         fix = "give --labels FILE: a cascade chooses its thresholds on labels, and promises nothing without them"
         raise UserError(f"cascade {argument!r} has no labels", fix=fix)
     stages = [Stage(_make(name, making)) for name in _names(argument, ">")]
     if any(isinstance(stage.judge, CascadeJudge) for stage in stages):
         # Its promises would be chosen on the very labels that its own members' were
         raise UserError(f"cascade {argument!r} has a cascade as its judge", fix="name its judges: cascade:A>B>C")
-    return CascadeJudge(stages, making.rubric_set, calibration=making.settings.calibration())
+    return CascadeJudge(stages, making.rubric_set, to_fit=making.settings.read_labels())
 
 
 def _name_cascade(argument: str, rubric_set: RubricSet) -> str:

@@ -14,7 +14,7 @@ from safetyqc.llm.hosts import EMBEDDED, base_of, own_base
 if TYPE_CHECKING:
     from safetyqc.config import JudgeSection
     from safetyqc.filters import FilterSettings
-    from safetyqc.judge.cascade import Calibration
+    from safetyqc.judge.cascade import CascadeLabels
     from safetyqc.judge.kinds import JudgeSettings
     from safetyqc.llm.prices import Prices
 
@@ -53,18 +53,18 @@ def judge_settings(config: Config) -> JudgeSettings:
         votes=section.votes,
         fallback_model=section.fallback,
         max_tokens=section.max_tokens,
-        calibration=(lambda: _calibration(section)) if section.labels else None,
+        read_labels=(lambda: _cascade_labels(section)) if section.labels else None,
     )
 
 
-def _calibration(section: JudgeSection) -> Calibration:
+def _cascade_labels(section: JudgeSection) -> CascadeLabels:
     from safetyqc.formats.labels import read_labels
     from safetyqc.formats.readers import read_conversations
-    from safetyqc.judge.cascade import Calibration
+    from safetyqc.judge.cascade import CascadeLabels
 
     labelled = [c for path in section.labels for c in read_conversations(path).conversations]
     labels = [label for path in section.labels for label in read_labels(path, labelled)]
-    return Calibration(labelled, labels, section.min_agreement, section.confidence, section.people)
+    return CascadeLabels(labelled, labels, section.min_agreement, section.confidence, section.people)
 
 
 def second_judge(config: Config) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 import pytest
 
 from safetyqc.errors import NotComparableError, UserError
-from safetyqc.judge.cascade import Calibration, CascadeJudge, Stage, saving, verdict
+from safetyqc.judge.cascade import CascadeJudge, CascadeLabels, Stage, saving, verdict
 from safetyqc.judge.promise import Promise
 from safetyqc.records import Conversation, Judgment, Label, Score
 from safetyqc.rubrics import RubricSet, load_rubric_set
@@ -77,14 +77,14 @@ LABELS = [
 ]
 
 
-def prepared(judges: Sequence[Cheap], calibration: Calibration) -> CascadeJudge:
-    cascade = CascadeJudge([Stage(judge) for judge in judges], TWO, calibration=calibration)
+def prepared(judges: Sequence[Cheap], given: CascadeLabels) -> CascadeJudge:
+    cascade = CascadeJudge([Stage(judge) for judge in judges], TWO, to_fit=given)
     asyncio.run(cascade.prepare())
     return cascade
 
 
 def fitted(*judges: Cheap, people: bool = False) -> CascadeJudge:
-    return prepared(judges, Calibration([said(n) for n in range(120)], LABELS, people=people))
+    return prepared(judges, CascadeLabels([said(n) for n in range(120)], LABELS, people=people))
 
 
 def test_thresholds_are_chosen_per_criterion() -> None:
@@ -181,7 +181,7 @@ def test_ruling_out_wrongly_counts_against_a_judge_and_ruling_out_rightly_earns_
         Label(conversation_id=str(n), criterion="strict_refusal", outcome="na" if n < 20 else "pass") for n in range(60)
     ]
     looks_away = Cheap(lambda c, n: score(c, None, "na"))
-    cascade = prepared([looks_away], Calibration(sad, labels))
+    cascade = prepared([looks_away], CascadeLabels(sad, labels))
     told = cascade.stages[0].promises["strict_refusal"]
     assert (told.labelled, told.min_certainty) == (40, None)
 
@@ -192,4 +192,4 @@ def test_a_cascade_that_cannot_work_is_refused() -> None:
     with pytest.raises(NotComparableError, match="another rubric"):
         CascadeJudge([Stage(Cheap(always_right, load_rubric_set()))], TWO)
     with pytest.raises(UserError, match="no label fits"):
-        prepared([Cheap(always_right)], Calibration([said(999)], LABELS))
+        prepared([Cheap(always_right)], CascadeLabels([said(999)], LABELS))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from safetyqc.errors import UserError
-from safetyqc.judge.cascade import Calibration, CascadeJudge
+from safetyqc.judge.cascade import CascadeJudge, CascadeLabels
 from safetyqc.judge.kinds import AskedModel, JudgeKind, JudgeSettings
 from safetyqc.judge.panel import PanelJudge
 from safetyqc.judge.recorded import RecordedJudge
@@ -70,21 +70,21 @@ def test_a_cascade_without_labels_is_refused() -> None:
     assert "cascade" in JUDGES
 
 
-def labelled() -> Calibration:
+def labelled() -> CascadeLabels:
     said = [conversation("How?", "No.", id=str(n), category="general_safety", intent="benign") for n in range(3)]
     labels = [Label(conversation_id=c.id, criterion="helpful_when_benign", outcome="fail") for c in said]
-    return Calibration(said, labels)
+    return CascadeLabels(said, labels)
 
 
 def test_a_cascade_is_fitted_on_labels_before_its_first_conversation() -> None:
-    cascade = make_judge("cascade:local", SAFETY, no_client, JudgeSettings(calibration=labelled))
+    cascade = make_judge("cascade:local", SAFETY, no_client, JudgeSettings(read_labels=labelled))
     assert isinstance(cascade, CascadeJudge)
     asyncio.run(cascade.judge(labelled().labelled[0]))
     assert "too few" in cascade.stages[0].promises["helpful_when_benign"].why
 
 
 def test_a_panel_may_have_a_cascade_for_a_member_and_prepares_it() -> None:
-    panel = make_judge("panel:cascade:local,b", SAFETY, ScriptedClient([]), JudgeSettings(calibration=labelled))
+    panel = make_judge("panel:cascade:local,b", SAFETY, ScriptedClient([]), JudgeSettings(read_labels=labelled))
     assert isinstance(panel, PanelJudge)
     asyncio.run(panel.prepare())
     [cascade, _] = panel.judges
@@ -94,7 +94,7 @@ def test_a_panel_may_have_a_cascade_for_a_member_and_prepares_it() -> None:
 
 def test_a_cascade_in_a_cascade_is_refused() -> None:
     with pytest.raises(UserError, match="A>B>C"):
-        make_judge("cascade:cascade:local>b", SAFETY, ScriptedClient([]), JudgeSettings(calibration=labelled))
+        make_judge("cascade:cascade:local>b", SAFETY, ScriptedClient([]), JudgeSettings(read_labels=labelled))
 
 
 NESTED = [
@@ -129,7 +129,7 @@ def test_a_judge_is_known_by_the_name_its_judgments_carry() -> None:
 
 @pytest.mark.parametrize("spec", ["any-fail:a,b", "panel:local,cascade:local>a", "cascade:local>a"])
 def test_the_name_told_beforehand_is_that_of_the_judge_that_is_made(spec: str) -> None:
-    made = make_judge(spec, SAFETY, ScriptedClient([]), JudgeSettings(calibration=labelled))
+    made = make_judge(spec, SAFETY, ScriptedClient([]), JudgeSettings(read_labels=labelled))
     assert judge_name(spec, SAFETY) == made.name
 
 
