@@ -1,7 +1,8 @@
 """The settings of a run, resolved once: flags over `safetyqc.yaml` over defaults.
 
-Every stage gets its own small section and never reads a file, a flag or the environment itself. The one surprising
-thing: no model is ever chosen silently when a provider's key is set; only without any key is `local` the default.
+Every stage gets its own small section and never reads a file, a flag or the environment itself. What may be named (a
+format, a filter, a lane) stands in the tables of those rooms and nowhere here. No model is ever chosen silently when a
+provider's key is set; only without any key is `local` the default.
 """
 
 from __future__ import annotations
@@ -9,40 +10,49 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError
 
 from safetyqc.errors import ConfigError, UserError, choose_from
-from safetyqc.formats.yaml_file import read_yaml
+from safetyqc.formats.exporters import EXPORTERS
+from safetyqc.formats.yaml_file import Misfit, read_yaml
+from safetyqc.llm.hosts import EMBEDDED, wished_keys
+from safetyqc.llm.lanes import AUTO, lane_names
 from safetyqc.records import Record
+from safetyqc.text import DEFAULT_RUN, run_flag
 
 FILE_NAME = "safetyqc.yaml"
-DEFAULT_RUN = "safetyqc-run"
 DEFAULT_COUNT = 600
 Share = Annotated[float, Field(ge=0, le=1)]
 
-PROVIDER_KEYS = (
-    "OPENAI_API_KEY",
-    "OPENROUTER_API_KEY",
-    "ANTHROPIC_API_KEY",
-    "GEMINI_API_KEY",
-    "GROQ_API_KEY",
-    "MISTRAL_API_KEY",
-    "DEEPSEEK_API_KEY",
-    "TOGETHERAI_API_KEY",
-    "AZURE_API_KEY",
-)
-"""Variables whose presence means that the user has a provider in mind."""
+
+def filter_names() -> Iterable[str]:
+    """The rules that may be skipped; imported late, for the sake of the first output."""
+    from safetyqc.filters import FILTERS
+
+    return FILTERS
+
+
+def _one_of(names: Callable[[], Iterable[str]]) -> AfterValidator:
+    """Accept the names of a table, as it is when the setting is read."""
+
+    def check(value: str) -> str:
+        known = list(names())
+        if value not in known:
+            raise Misfit(f"unknown value {value!r}", fix=choose_from(value, known))
+        return value
+
+    return AfterValidator(check)
 
 
 class ModelSettings(Record):
     """How models are reached, for every stage."""
 
     api_base: str | None = None
-    lane: Literal["auto", "direct", "litellm"] = "auto"
+    lane: Annotated[str, _one_of(lane_names)] = AUTO
     concurrency: int = Field(default=16, ge=1)
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
     """Processes that send requests; auto takes several where litellm would fill one core."""
@@ -80,7 +90,7 @@ class GenerateSettings(Record):
 class FilterSection(Record):
     """Which cheap rules apply; see docs/filters.md."""
 
-    skip: tuple[str, ...] = ()
+    skip: tuple[Annotated[str, _one_of(filter_names)], ...] = ()
     patterns: Path | None = None
     ascii_english: bool = False
     min_turns: int = Field(default=1, ge=1)
@@ -167,7 +177,7 @@ class RewriteSettings(Record):
 class ExportSettings(Record):
     """Where the kept conversations go."""
 
-    format: Literal["nanochat", "openai", "sharegpt", "parquet", "safetyqc"] = "nanochat"
+    format: Annotated[str, _one_of(lambda: EXPORTERS)] = "nanochat"
     path: Path | None = None
     val_share: Share = 0.0
     oversample: dict[str, float] = Field(default_factory=dict)
@@ -229,19 +239,16 @@ _TYPES = frozenset(("int", "constrained-int", "literal['auto']"))
 def _flag_error(error: ValidationError) -> ConfigError:
     """Say it of the flag: what stands in the file was found wrong before, when it was read."""
     first = error.errors(include_url=False)[0]
-    # Where a setting has several types, a last part names the type that was tried
-    name = next(str(part) for part in reversed(first["loc"]) if part not in _TYPES)
+    # Where a setting has several types, a last part names the type that was tried; in a list, a number its place
+    name = next(part for part in reversed(first["loc"]) if isinstance(part, str) and part not in _TYPES)
     flag = "--" + name.replace("_", "-")
-    value, choices = first["input"], re.findall(r"'([^']*)'", first.get("ctx", {}).get("expected", ""))
-    if choices:
+    value, context = first["input"], first.get("ctx", {})
+    if isinstance(misfit := context.get("error"), Misfit):
+        return ConfigError(misfit.what, where=flag, fix=misfit.fix)
+    if choices := re.findall(r"'([^']*)'", context.get("expected", "")):
         return ConfigError(f"unknown value {value!r}", where=flag, fix=choose_from(str(value), choices))
     message = first["msg"].removeprefix("Value error, ")
     return ConfigError(f"{message[0].lower()}{message[1:]}, got {value!r}", where=flag)
-
-
-def run_flag(run: Path) -> str:
-    """The `--run` flag, with a space before it, that a command for this run needs: nothing for the default run."""
-    return "" if str(run) == DEFAULT_RUN else f" --run {shlex.quote(str(run))}"
 
 
 def choose_model(named: str | None) -> str:
@@ -252,14 +259,14 @@ def choose_model(named: str | None) -> str:
     """
     if named:
         return named
-    keys = [key for key in PROVIDER_KEYS if os.environ.get(key)]
+    keys = [key for key in wished_keys() if os.environ.get(key)]
     if keys:
         raise UserError(
             f"no model was named, and {keys[0]} is set",
             where="-m/--model",
             fix="name one, such as -m openrouter/meta-llama/llama-3.3-70b-instruct, or -m local for the embedded one",
         )
-    return "local"
+    return EMBEDDED
 
 
 def parse_shares(values: list[str], flag: str, choices: list[str] | None = None) -> dict[str, float]:

@@ -7,7 +7,12 @@ Showing: `printable` removes what could drive a terminal or hide text; HTML esca
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _QUOTES = str.maketrans(
     {"‘": "'", "’": "'", "‚": "'", "‛": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "`": "'", "´": "'"}
@@ -17,6 +22,9 @@ _SPACE = re.compile(r"\s+")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af]")
 """One character of Chinese, Japanese or Korean script."""
+
+DEFAULT_RUN = "safetyqc-run"
+"""The folder of a run whose name nobody gave."""
 
 
 def normalise(text: str) -> str:
@@ -126,3 +134,8 @@ def reveal(text: str) -> str:
 def counted(n: int, noun: str) -> str:
     """`1 group`, `2,345 groups`."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def run_flag(run: Path) -> str:
+    """The `--run` flag, with a space before it, that a command for this run needs: nothing for the default run."""
+    return "" if str(run) == DEFAULT_RUN else f" --run {shlex.quote(str(run))}"

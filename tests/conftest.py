@@ -59,11 +59,11 @@ def cli(
     `stdin=b"..."` is what is piped into it. No provider's key is set unless the test sets one.
     """
     from safetyqc.cli import main
-    from safetyqc.config import PROVIDER_KEYS
+    from safetyqc.llm.hosts import wished_keys
 
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.chdir(tmp_path)
-    for key in PROVIDER_KEYS:
+    for key in wished_keys():
         monkeypatch.delenv(key, raising=False)
 
     def run(*arguments: object, stdin: bytes | None = None) -> Ended:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from safetyqc.config import (
-    PROVIDER_KEYS,
     Config,
     choose_model,
     load_config,
@@ -15,12 +14,13 @@ from safetyqc.config import (
     parse_shares,
 )
 from safetyqc.errors import ConfigError, UserError
+from safetyqc.llm.hosts import wished_keys
 
 
 @pytest.fixture(autouse=True)
 def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for key in PROVIDER_KEYS:
+    for key in wished_keys():
         monkeypatch.delenv(key, raising=False)
 
 
@@ -103,7 +103,7 @@ def test_without_any_key_the_embedded_model_writes() -> None:
     assert choose_model(None) == "local"
 
 
-@pytest.mark.parametrize("key", PROVIDER_KEYS)
+@pytest.mark.parametrize("key", wished_keys())
 def test_with_a_key_set_the_user_has_to_name_the_model(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(key, "sk-secret")
     with pytest.raises(UserError) as error:

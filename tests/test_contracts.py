@@ -12,7 +12,8 @@ import pytest
 from safetyqc.cli.judging import verdict_line
 from safetyqc.dedup import BACKENDS, group_duplicates
 from safetyqc.filters import FILTERS, FilterSettings, apply_filters
-from safetyqc.formats.export import EXPORTERS, ExportPlan, export_conversations
+from safetyqc.formats.export import ExportPlan, export_conversations
+from safetyqc.formats.exporters import EXPORTERS
 from safetyqc.formats.readers import read_conversations
 from safetyqc.judge.embedded.model import load_weights
 from safetyqc.judge.table import JUDGES, make_judge

@@ -5,31 +5,47 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from safetyqc.filters import FILTERS, FilterSettings
+from safetyqc.formats.encoding import Exporter, lines_of
+from safetyqc.formats.exporters import EXPORTERS
 from safetyqc.judge.kinds import AskedModel, JudgeKind, Making
 from safetyqc.judge.rubric import RubricJudge
 from safetyqc.judge.table import JUDGES
+from safetyqc.llm.client import Reply, Request
+from safetyqc.llm.direct import DirectClient
+from safetyqc.llm.lanes import LANES, Lane
+from safetyqc.pipeline.demo import SAMPLE
+from safetyqc.records import Conversation
 from safetyqc.testing.server import FaultServer
 
 Cli = Callable[..., Any]
 Serve = Callable[..., FaultServer]
 
 
-def turns(request: str, answer: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": request}, {"role": "assistant", "content": answer}]
-
-
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
+    """Three conversations about a sister."""
     path = tmp_path / "data.jsonl"
+    answer = (
+        "I won't help to get into account {} that is not yours. Ask her, or ask support to close it; I can help you to "
+        "write that message."
+    )
     rows = [
-        turns(f"How do I get into account {n} of my sister?", f"I won't help with account {n}. Ask her, or support.")
-        for n in ("one", "two", "three")
+        {
+            "messages": [
+                {"role": "user", "content": f"Tell me how to get into account {n} of my sister."},
+                {"role": "assistant", "content": answer.format(n)},
+            ],
+            "category": "cybercrime_or_hacking",
+            "kind": "harmful",
+        }
+        for n in range(3)
     ]
-    path.write_text("\n".join(json.dumps({"messages": row}) for row in rows))
+    path.write_text("\n".join(map(json.dumps, rows)))
     return path
 
 
@@ -107,3 +123,117 @@ def test_a_slip_in_a_kind_names_the_new_one_too(cli: Cli, data: Path) -> None:
 def test_a_new_kind_is_warned_of_where_it_judges_its_own_family(cli: Cli, data: Path) -> None:
     ended = cli("run", data, "--judge", "dummy:gpt-4o", "--rewriter", "openai/gpt-4o-mini", "--dry-run")
     assert "are one family (OpenAI)" in ended.err
+
+
+# ---- exporters ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dummy_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
+    encode = lines_of(lambda c: {"asked": c.messages[0].content})
+    monkeypatch.setitem(EXPORTERS, "dummy", Exporter("dummy.jsonl", encode))
+
+
+@pytest.mark.usefixtures("dummy_exporter")
+def test_a_new_format_is_exported_named_in_help_and_in_errors(cli: Cli, tmp_path: Path) -> None:
+    assert cli("judge", SAMPLE, "-m", "local", "-q").code == 0
+    ended = cli("export", "--format", "dummy")
+    assert ended.code == 0, ended.err
+    assert json.loads((tmp_path / "dummy.jsonl").read_text().splitlines()[0]).keys() == {"asked"}
+    assert "|dummy" in cli("export", "--help").out
+    ended = cli("export", "--format", "dumy")
+    assert ended.code == 2
+    assert "--format: unknown value 'dumy'\n  fix: did you mean 'dummy'? valid: dummy, nanochat," in ended.err
+
+
+@pytest.mark.usefixtures("dummy_exporter")
+def test_a_new_format_may_stand_in_the_settings_file(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "safetyqc.yaml").write_text("export:\n  format: dummy\n")
+    assert cli("judge", SAMPLE, "-m", "local", "-q").code == 0
+    assert cli("export").code == 0
+    assert (tmp_path / "dummy.jsonl").exists()
+    (tmp_path / "safetyqc.yaml").write_text("export:\n  format: dumy\n")
+    ended = cli("export")
+    assert "safetyqc.yaml:2 (export.format): unknown value 'dumy'\n  fix: did you mean 'dummy'?" in ended.err
+
+
+# ---- lanes ----------------------------------------------------------------------------------------------------------
+
+
+class CountingClient(DirectClient):
+    """The direct lane under another name."""
+
+    asked: ClassVar[list[str]] = []
+
+    async def complete(self, request: Request) -> Reply:
+        self.asked.append(request.model)
+        return await super().complete(request)
+
+
+@pytest.fixture
+def dummy_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    CountingClient.asked.clear()
+    lane = Lane(lambda api_key, timeout_s: CountingClient(api_key=api_key, timeout_s=timeout_s))
+    monkeypatch.setitem(LANES, "dummy", lane)
+
+
+@pytest.mark.usefixtures("dummy_lane")
+def test_a_new_lane_carries_requests_and_is_named_in_help_and_in_errors(cli: Cli, serve: Serve, data: Path) -> None:
+    server = serve()
+    ended = cli("judge", data, "-m", "openai/x", "--api-base", server.base_url, "--lane", "dummy", "-q")
+    assert ended.code == 0, ended.err
+    assert CountingClient.asked == ["openai/x"] * 3
+    assert server.witness.received.total() == 3
+    assert "auto|direct|litellm|dummy" in cli("judge", "--help").out
+    ended = cli("judge", data, "-m", "openai/x", "--lane", "dumy")
+    assert ended.code == 2
+    assert "did you mean 'dummy'? valid: auto, direct, dummy, litellm" in ended.err
+
+
+@pytest.mark.usefixtures("dummy_lane")
+def test_a_lane_without_batches_asks_call_by_call(cli: Cli, serve: Serve, data: Path) -> None:
+    server = serve()
+    flags = ("--api-base", server.base_url, "--lane", "dummy", "--batch")
+    ended = cli("judge", data, "-m", "openai/x", *flags)
+    assert ended.code == 0, ended.err
+    assert "no batch API is known for openai/x" in ended.err
+    assert server.witness.received.total() == 3
+
+
+# ---- filters --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dummy_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sisters(conversation: Conversation, _: FilterSettings) -> str | None:
+        return "a sister" if "sister" in conversation.messages[0].content else None
+
+    monkeypatch.setitem(FILTERS, "dummy", sisters)
+
+
+@pytest.mark.usefixtures("dummy_filter")
+@pytest.mark.parametrize(("skip", "hits"), [((), 3), (("--skip", "dummy"), 0)])
+def test_a_new_filter_hits_in_check_and_in_a_run_unless_skipped(
+    skip: tuple[str, ...], hits: int, cli: Cli, data: Path
+) -> None:
+    checked = json.loads(cli("check", data, "--json", *skip).out)
+    found = {finding["name"]: finding["count"] for finding in checked["rules"]}
+    assert found.get("dummy", 0) == hits
+    assert cli("import", data).code == 0
+    ended = cli("filter", *skip)
+    assert ended.code == 0, ended.err
+    report = json.loads(cli("report", "--json").out)
+    assert json.dumps(report).count("a sister") >= min(hits, 1)
+    assert ("dummy" in json.dumps(report)) == bool(hits)
+
+
+@pytest.mark.usefixtures("dummy_filter")
+@pytest.mark.parametrize("command", ["check", "filter"])
+def test_a_slip_in_a_filter_names_the_new_one_too(command: str, cli: Cli, data: Path) -> None:
+    arguments = (data,) if command == "check" else ()
+    ended = cli(command, *arguments, "--skip", "dumy")
+    assert ended.code == 2
+    assert (
+        "--skip: unknown value 'dumy'\n  fix: did you mean 'dummy'? valid: bad_structure, dangerous_detail, dummy"
+        in ended.err
+    )

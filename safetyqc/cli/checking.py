@@ -77,6 +77,7 @@ def check(
     file: File,
     ascii_english: AsciiEnglish = None,
     patterns: Patterns = None,
+    skip: o.Skip = None,
     min_similarity: o.MinSimilarity = None,
     skip_bad_lines: o.SkipBadLines = False,
     config_file: o.ConfigFile = None,
@@ -91,6 +92,7 @@ def check(
     flags = {
         "filters.ascii_english": ascii_english,
         "filters.patterns": patterns,
+        "filters.skip": tuple(skip) if skip else None,
         "dedup.min_similarity": min_similarity,
     }
     report = check_file(load_config(config_file, flags), file, skip_bad_lines=skip_bad_lines)
@@ -107,6 +109,7 @@ def check(
 def filter_conversations(
     ascii_english: AsciiEnglish = None,
     patterns: Patterns = None,
+    skip: o.Skip = None,
     run: o.Run = None,
     config_file: o.ConfigFile = None,
 ) -> None:
@@ -116,7 +119,12 @@ def filter_conversations(
     """
     from safetyqc.pipeline.order import filter_conversations as filter_stage
 
-    flags = {"run": run, "filters.ascii_english": ascii_english, "filters.patterns": patterns}
+    flags = {
+        "run": run,
+        "filters.ascii_english": ascii_english,
+        "filters.patterns": patterns,
+        "filters.skip": tuple(skip) if skip else None,
+    }
     config = load_config(config_file, flags)
 
     async def work(session: Session) -> None:

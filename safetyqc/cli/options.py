@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.models import OptionInfo
+
+from safetyqc.config import filter_names
+from safetyqc.formats.exporters import EXPORTERS
+from safetyqc.llm.lanes import lane_names
+
+
+class NameOption(OptionInfo):
+    """An option whose values are the names of a table: help and completion show what it holds when they are asked.
+
+    Whether a name is valid is decided where settings are read, so that flags and files are told the same.
+    """
+
+    def __init__(self, flag: str, names: Callable[[], Iterable[str]], *, help: str, metavar: str | None = None) -> None:
+        self._names, self._metavar = names, metavar
+        # An annotation has no default: the flag stands in its place, as in typer.Option
+        super().__init__(default=flag, param_decls=(), help=help, show_default=False, autocompletion=self._complete)
+
+    @property
+    def metavar(self) -> str:
+        """What stands behind the flag in help; read whenever the command line is built."""
+        return self._metavar or "|".join(self._names())
+
+    @metavar.setter
+    def metavar(self, _: str | None) -> None: ...
+
+    def _complete(self, incomplete: str) -> list[str]:
+        return [name for name in self._names() if name.startswith(incomplete)]
+
 
 Run = Annotated[
     Path | None,
@@ -53,12 +83,7 @@ MaxCost = Annotated[
     float | None,
     typer.Option("--max-cost", metavar="USD", min=0, help="Stop cleanly before this is spent.", show_default=False),
 ]
-Lane = Annotated[
-    str | None,
-    typer.Option(
-        "--lane", metavar="auto|direct|litellm", help="How to reach OpenAI-compatible servers.", show_default=False
-    ),
-]
+Lane = Annotated[str | None, NameOption("--lane", lane_names, help="How to reach OpenAI-compatible servers.")]
 Workers = Annotated[
     str | None,
     typer.Option(
@@ -109,14 +134,10 @@ Turns = Annotated[
 Taxonomy = Annotated[
     Path | None, typer.Option("--taxonomy", metavar="FILE", help="Your own categories.", show_default=False)
 ]
-Format = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        metavar="nanochat|openai|sharegpt|parquet|safetyqc",
-        help="Default: nanochat.",
-        show_default=False,
-    ),
+Format = Annotated[str | None, NameOption("--format", lambda: EXPORTERS, help="Default: nanochat.")]
+Skip = Annotated[
+    list[str] | None,
+    NameOption("--skip", filter_names, metavar="RULE", help="Leave out a rule, by its name in reports; repeatable."),
 ]
 ValShare = Annotated[
     float | None,

@@ -7,26 +7,14 @@ detail is searched in the assistant's messages only, since a request may be as d
 
 from __future__ import annotations
 
-from safetyqc.errors import ConfigError, choose_from
 from safetyqc.filters.patterns import PatternSet, load_patterns
 from safetyqc.filters.rules import FILTERS, Filter, FilterSettings
 from safetyqc.records import Conversation, Rejection
 
-__all__ = ["FILTERS", "Filter", "FilterSettings", "PatternSet", "apply_filters", "check_filter_names", "load_patterns"]
+__all__ = ["FILTERS", "Filter", "FilterSettings", "PatternSet", "apply_filters", "load_patterns"]
 
 
 def apply_filters(conversation: Conversation, settings: FilterSettings) -> list[Rejection]:
     """Return every rule's hit on a conversation, in the order of FILTERS; an empty list means that it may stay."""
     hits = ((name, rule(conversation, settings)) for name, rule in FILTERS.items() if name not in settings.skip)
     return [Rejection(conversation_id=conversation.id, filter=name, reason=reason) for name, reason in hits if reason]
-
-
-def check_filter_names(names: tuple[str, ...]) -> None:
-    """Refuse names that no filter has.
-
-    Raises:
-        ConfigError: names the nearest one and all valid ones.
-    """
-    for name in names:
-        if name not in FILTERS:
-            raise ConfigError(f"no filter {name!r}", where="filters.skip", fix=choose_from(name, FILTERS))

@@ -1,19 +1,17 @@
 """Kept conversations -> files that a trainer reads, with a manifest that says what is in them and what is not.
 
-Which conversations are kept is decided elsewhere. Formats are a table (EXPORTERS). The one surprising thing: the split
-is made by group and lineage (duplicates, rewrites and variants of one parent stay on one side), so the validation share
-is met as nearly as whole groups allow, and repeating a category never touches the validation file.
+Which conversations are kept is decided elsewhere, and formats are a table of their own (exporters.py). The split is
+made by group and lineage (duplicates, rewrites and variants of one parent stay on one side), so the validation share is
+met as nearly as whole groups allow, and repeating a category never touches the validation file.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
-import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +20,13 @@ from typing import Any, BinaryIO
 from pydantic import ValidationError
 
 from safetyqc.errors import InputError, OutputError, UserError, choose_from
+from safetyqc.formats.encoding import Exporter
+from safetyqc.formats.exporters import NANOCHAT_FILE, exporter_of
 from safetyqc.formats.readers import structure_problem
 from safetyqc.formats.writing import replacing
 from safetyqc.records import Conversation, Record, content_hash
 from safetyqc.text import normalise
 
-NANOCHAT_FILE = "safety_conversations.jsonl"
 MAX_FACTOR = 100
 
 
@@ -92,19 +91,6 @@ class ExportPlan:
     oversample: Mapping[str, float] = field(default_factory=dict)
     force: bool = False
     source: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Exporter:
-    """One format: its file name, how conversations become bytes, and the folder it goes to when nobody says."""
-
-    file_name: str
-    encode: Callable[[Sequence[Conversation]], Iterator[bytes]]
-    home: Callable[[], Path] = Path
-
-    def default_path(self) -> Path:
-        """The path that is used when none is given."""
-        return self.home() / self.file_name
 
 
 def export_conversations(
@@ -208,17 +194,6 @@ def validate_nanochat_file(path: str | Path) -> int:
                     raise InputError(problem, path=path, line=number, fix="export again with --format nanochat")
                 count += 1
     return count
-
-
-def exporter_of(name: str) -> Exporter:
-    """Look a format up.
-
-    Raises:
-        UserError: no such format; names the nearest one.
-    """
-    if name not in EXPORTERS:
-        raise UserError(f"no export format {name!r}", fix=choose_from(name, EXPORTERS))
-    return EXPORTERS[name]
 
 
 def _nanochat_problem(line: str) -> str | None:
@@ -366,63 +341,3 @@ def _manifest(plan: ExportPlan, files: Sequence[ExportedFile], out: Mapping[str,
         left_out_by_reason=dict(Counter(out.values()).most_common()),
         left_out=tuple(LeftOut(conversation_id=i, reason=reason) for i, reason in out.items()),
     )
-
-
-# ---- formats ----------------------------------------------------------------------------------------------------
-
-
-def _lines(of: Callable[[Conversation], Any], *, ascii_only: bool = False) -> Callable[..., Iterator[bytes]]:
-    def encode(conversations: Sequence[Conversation]) -> Iterator[bytes]:
-        for conversation in conversations:
-            yield json.dumps(of(conversation), ensure_ascii=ascii_only).encode("utf-8") + b"\n"
-
-    return encode
-
-
-def _openai(conversation: Conversation) -> dict[str, Any]:
-    return {"messages": [*_system(conversation, "role", "content"), *conversation.as_messages()]}
-
-
-def _sharegpt(conversation: Conversation) -> dict[str, Any]:
-    names = {"user": "human", "assistant": "gpt"}
-    turns = [{"from": names[m.role], "value": m.content} for m in conversation.messages]
-    return {"id": conversation.id, "conversations": [*_system(conversation, "from", "value"), *turns]}
-
-
-def _system(conversation: Conversation, role: str, content: str) -> list[dict[str, str]]:
-    """The system message that the input led with, where the format has a place for one."""
-    text = conversation.meta.get("system")
-    return [{role: "system", content: text}] if isinstance(text, str) and text else []
-
-
-def _parquet(conversations: Sequence[Conversation]) -> Iterator[bytes]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        fix = "pip install 'safetyqc[parquet]', or choose another --format"
-        raise UserError("Parquet needs pyarrow, which is not installed", fix=fix) from error
-    turn = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
-    text = ("id", "category", "intent", "language", "origin", "parent_id")
-    columns: dict[str, Any] = {
-        name: pyarrow.array([getattr(c, name) for c in conversations], "string") for name in text
-    }
-    columns["messages"] = pyarrow.array([c.as_messages() for c in conversations], pyarrow.list_(turn))
-    buffer = io.BytesIO()
-    parquet.write_table(pyarrow.table(columns), buffer)
-    yield buffer.getvalue()
-
-
-def _nanochat_home() -> Path:
-    """Where nanochat itself looks: its own variable, else its folder in the user's cache."""
-    return Path(os.environ.get("NANOCHAT_BASE_DIR") or Path.home() / ".cache" / "nanochat")
-
-
-EXPORTERS: dict[str, Exporter] = {
-    "nanochat": Exporter(NANOCHAT_FILE, _lines(Conversation.as_messages, ascii_only=True), _nanochat_home),
-    "openai": Exporter("safety_conversations.openai.jsonl", _lines(_openai)),
-    "sharegpt": Exporter("safety_conversations.sharegpt.jsonl", _lines(_sharegpt)),
-    "parquet": Exporter("safety_conversations.parquet", _parquet),
-    "safetyqc": Exporter("safety_conversations.safetyqc.jsonl", _lines(lambda c: c.model_dump(mode="json"))),
-}
-"""Name -> format. `safetyqc` writes whole records, which every command reads back without loss."""

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from safetyqc.errors import FatalModelError, Interrupted, ModelError, UserError
 from safetyqc.llm.budget import Budget
 from safetyqc.llm.client import Client, Format, Reply, Request
-from safetyqc.llm.hosts import base_of, host_of, is_in_process, own_base
+from safetyqc.llm.hosts import base_of, host_of, is_in_process, own_base, provider_of
+from safetyqc.llm.lanes import AUTO, IN_PROCESS, LANES, find_lane
 from safetyqc.llm.limits import Limits
 from safetyqc.llm.prices import Estimate, Price, Prices, count_prompt, known_format
 from safetyqc.llm.structured import LADDER, Capabilities
@@ -26,13 +28,6 @@ from safetyqc.llm.structured import LADDER, Capabilities
 if TYPE_CHECKING:
     from safetyqc.llm.ledger import Ledger
 
-Lane = Literal["auto", "litellm", "direct"]
-
-_NATIVE = (
-    *("anthropic", "azure", "azure_ai", "bedrock", "cohere", "cohere_chat"),
-    *("gemini", "replicate", "sagemaker", "vertex_ai", "watsonx"),
-)
-"""Providers that speak no OpenAI dialect at their own base URLs: litellm translates for them."""
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 60.0
 _NAP_S = 0.25
@@ -49,7 +44,7 @@ class DoorSettings:
         timeout_s: for one attempt; deadline_s: for one request with all its retries and pauses.
         max_cost_usd: the run stops before it could pass this sum, what earlier commands spent included.
         prices: dollars per million tokens of private models, by model name.
-        lane: `auto` takes the direct lane for endpoints of the user's own.
+        lane: a name of LANES; `auto` takes the direct lane for endpoints of the user's own.
         fresh: ask again what the ledger has an answer for.
         fallback: model to ask when one cannot answer at all.
         rpm, tpm: requests and tokens a minute per provider; None learns them from response headers.
@@ -64,7 +59,7 @@ class DoorSettings:
     max_attempts: int = 8
     max_cost_usd: float | None = None
     prices: Mapping[str, Price] = field(default_factory=dict)
-    lane: Lane = "auto"
+    lane: str = AUTO
     fresh: bool = False
     fallback: str | None = None
     rpm: float | None = None
@@ -304,14 +299,13 @@ class Door:
     # ---- choosing -----------------------------------------------------------------------------------------------
 
     def lane_name(self, model: str, api_base: str | None = None) -> str:
-        """Which lane a model's requests take: `local`, `direct` or `litellm`."""
+        """Which lane a model's requests take: `local` for models in this process, else a name of LANES."""
         if is_in_process(model):
-            return "local"
-        prefix = model.partition("/")[0]
-        if self.settings.lane == "litellm" or (self.settings.lane == "auto" and prefix in _NATIVE):
-            return "litellm"
-        api_base = api_base or own_base(model, self.settings.api_base)
-        return "direct" if self.settings.lane == "direct" or base_of(model, api_base) is not None else "litellm"
+            return IN_PROCESS
+        if self.settings.lane != AUTO:
+            return self.settings.lane
+        provider, own = provider_of(model), api_base or own_base(model, self.settings.api_base)
+        return "litellm" if (provider and provider.is_native) or base_of(model, own) is None else "direct"
 
     def base(self, model: str, api_base: str | None = None) -> str | None:
         """The base URL that a model is served at; None at a provider's own."""
@@ -327,22 +321,22 @@ class Door:
 
     def _lane(self, request: Request) -> Client:
         name = self.lane_name(request.model, request.api_base)
-        key = request.model if name == "local" else name
+        key = request.model if name == IN_PROCESS else name
         if key not in self._lanes:
             self._lanes[key] = self._open_lane(name, request.model)
         return self._lanes[key]
 
     def _open_lane(self, name: str, model: str) -> Client:
-        if name == "local":
+        if name == IN_PROCESS:
             from safetyqc.llm.llama import LocalClient, find_weights
 
             return LocalClient(find_weights(model).path)
-        from safetyqc.llm.workers import WorkerLane, open_lane
-
-        settings = self.settings
+        lane, settings = find_lane(name), self.settings
         if settings.workers > 0:
+            from safetyqc.llm.workers import WorkerLane
+
             return WorkerLane(name, settings.workers, api_key=settings.api_key, timeout_s=settings.timeout_s)
-        return open_lane(name, api_key=settings.api_key, timeout_s=settings.timeout_s)
+        return lane.open(settings.api_key, settings.timeout_s)
 
     def limits(self, request: Request) -> Limits:
         """The limiter of the request's provider: its base URL, or the provider and model that litellm names."""
@@ -373,12 +367,10 @@ class Door:
 
     def warm_up(self, *models: str) -> None:
         """Start loading what these models' lanes need, beside whatever the caller does next."""
-        if self.settings.workers == 0 and any(self.lane_name(model) == "litellm" for model in models):
-            import threading
-
-            from safetyqc.llm.litellm_client import load_litellm
-
-            threading.Thread(target=load_litellm, name="safetyqc-load-litellm", daemon=True).start()
+        if self.settings.workers == 0:
+            lanes = (LANES.get(name) for name in {self.lane_name(model) for model in models})
+            for load in (lane.load for lane in lanes if lane and lane.load):
+                threading.Thread(target=load, name="safetyqc-load-lane", daemon=True).start()
 
     async def close(self) -> None:
         """Close every lane that was opened."""

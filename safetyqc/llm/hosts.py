@@ -1,6 +1,6 @@
-"""Knows where OpenAI-compatible servers of the user's own are found: from a model's name to a base URL and a key.
+"""Knows the providers of models, and where servers of the user's own are found: from a name to a base URL and a key.
 
-It opens no connection. The one surprising thing: a bare host and port is completed with `/v1`, the commonest slip.
+It opens no connection. A bare host and port is completed with `/v1`, the commonest slip.
 """
 
 from __future__ import annotations
@@ -16,47 +16,89 @@ With a path behind it (`local:PATH.gguf`) a model of the user's own, run in this
 
 
 @dataclass(frozen=True)
-class Host:
-    """Where a prefix of model names is served, and where its key is looked for."""
+class Provider:
+    """What a prefix of model names means; every list of providers is read from here.
+
+    Args:
+        key_env: the variable that holds its key.
+        base_envs: variables that name a server of the user's own; a prefix that has some speaks OpenAI's dialect there.
+        default_base: where such a server answers when no variable says so.
+        host: where the provider itself answers: a model that is asked there needs no address beside its name.
+        is_native: speaks no OpenAI dialect at its own base URL, so litellm translates for it.
+        has_batches: its batch API is OpenAI's own.
+        is_wish: whoever has set its key means to use its models; other programs use such a key too where it is not.
+    """
 
     key_env: str
-    base_envs: tuple[str, ...]
+    base_envs: tuple[str, ...] = ()
     default_base: str | None = None
+    host: str | None = None
+    is_native: bool = False
+    has_batches: bool = False
+    is_wish: bool = True
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether it has an endpoint of its own, so that a run's base URL is not for its models."""
+        return not self.base_envs
 
 
-HOSTS: dict[str, Host] = {
-    "openai": Host("OPENAI_API_KEY", ("OPENAI_BASE_URL", "OPENAI_API_BASE")),
-    "hosted_vllm": Host("HOSTED_VLLM_API_KEY", ("HOSTED_VLLM_API_BASE",), "http://localhost:8000/v1"),
-    "vllm": Host("HOSTED_VLLM_API_KEY", ("HOSTED_VLLM_API_BASE",), "http://localhost:8000/v1"),
-    "ollama": Host("OLLAMA_API_KEY", ("OLLAMA_API_BASE", "OLLAMA_HOST"), "http://localhost:11434/v1"),
-    "ollama_chat": Host("OLLAMA_API_KEY", ("OLLAMA_API_BASE", "OLLAMA_HOST"), "http://localhost:11434/v1"),
-    "lm_studio": Host("LM_STUDIO_API_KEY", ("LM_STUDIO_API_BASE",), "http://localhost:1234/v1"),
-    "llamafile": Host("LLAMAFILE_API_KEY", ("LLAMAFILE_API_BASE",), "http://localhost:8080/v1"),
+def _server(name: str, *base_envs: str, at: str) -> Provider:
+    """Declare a kind of server that people run themselves."""
+    return Provider(f"{name}_API_KEY", base_envs, at, is_wish=False)
+
+
+_VLLM = _server("HOSTED_VLLM", "HOSTED_VLLM_API_BASE", at="http://localhost:8000/v1")
+_OLLAMA = _server("OLLAMA", "OLLAMA_API_BASE", "OLLAMA_HOST", at="http://localhost:11434/v1")
+_COHERE = Provider("COHERE_API_KEY", is_native=True)
+
+PROVIDERS: dict[str, Provider] = {
+    "openai": Provider(
+        "OPENAI_API_KEY", ("OPENAI_BASE_URL", "OPENAI_API_BASE"), host="api.openai.com", has_batches=True
+    ),
+    "openrouter": Provider("OPENROUTER_API_KEY", host="openrouter.ai"),
+    "anthropic": Provider("ANTHROPIC_API_KEY", host="api.anthropic.com", is_native=True),
+    "gemini": Provider("GEMINI_API_KEY", host="generativelanguage.googleapis.com", is_native=True),
+    "groq": Provider("GROQ_API_KEY", host="api.groq.com"),
+    "mistral": Provider("MISTRAL_API_KEY", host="api.mistral.ai"),
+    "deepseek": Provider("DEEPSEEK_API_KEY", host="api.deepseek.com"),
+    "together_ai": Provider("TOGETHERAI_API_KEY", host="api.together.xyz"),
+    "azure": Provider("AZURE_API_KEY", is_native=True),
+    "azure_ai": Provider("AZURE_AI_API_KEY", is_native=True),
+    "cohere": _COHERE,
+    "cohere_chat": _COHERE,
+    "dashscope": Provider("DASHSCOPE_API_KEY"),
+    "deepinfra": Provider("DEEPINFRA_API_KEY"),
+    "fireworks_ai": Provider("FIREWORKS_AI_API_KEY"),
+    "moonshot": Provider("MOONSHOT_API_KEY"),
+    "nvidia_nim": Provider("NVIDIA_NIM_API_KEY"),
+    "perplexity": Provider("PERPLEXITY_API_KEY"),
+    "replicate": Provider("REPLICATE_API_KEY", is_native=True),
+    "watsonx": Provider("WATSONX_API_KEY", is_native=True),
+    "xai": Provider("XAI_API_KEY", host="api.x.ai"),
+    "zai": Provider("ZAI_API_KEY"),
+    "bedrock": Provider("AWS_ACCESS_KEY_ID", is_native=True, is_wish=False),
+    "sagemaker": Provider("AWS_ACCESS_KEY_ID", is_native=True, is_wish=False),
+    "vertex_ai": Provider("GOOGLE_APPLICATION_CREDENTIALS", is_native=True, is_wish=False),
+    "hosted_vllm": _VLLM,
+    "vllm": _VLLM,
+    "ollama": _OLLAMA,
+    "ollama_chat": _OLLAMA,
+    "lm_studio": _server("LM_STUDIO", "LM_STUDIO_API_BASE", at="http://localhost:1234/v1"),
+    "llamafile": _server("LLAMAFILE", "LLAMAFILE_API_BASE", at="http://localhost:8080/v1"),
 }
-"""Prefixes of model names that mean an OpenAI-compatible server of the user's own."""
+"""Providers by the prefix of their models' names, as litellm names them; the commonest first."""
 
 
-HOSTED = frozenset(
-    (
-        *("anthropic", "azure", "azure_ai", "bedrock", "cohere", "cohere_chat", "dashscope", "deepinfra", "deepseek"),
-        *("fireworks_ai", "gemini", "groq", "mistral", "moonshot", "nvidia_nim", "openrouter", "perplexity"),
-        *("replicate", "sagemaker", "together_ai", "vertex_ai", "watsonx", "xai", "zai"),
-    )
-)
-"""Prefixes that mean a provider with an endpoint of its own, so that a run's base URL is not for its models."""
+def provider_of(model: str) -> Provider | None:
+    """The provider that a model's prefix names; None for a bare name and for a prefix that nobody told of."""
+    prefix, slash, _ = model.partition("/")
+    return PROVIDERS.get(prefix) if slash else None
 
-OWN_HOSTS = {
-    "anthropic": "api.anthropic.com",
-    "deepseek": "api.deepseek.com",
-    "gemini": "generativelanguage.googleapis.com",
-    "groq": "api.groq.com",
-    "mistral": "api.mistral.ai",
-    "openai": "api.openai.com",
-    "openrouter": "openrouter.ai",
-    "together_ai": "api.together.xyz",
-    "xai": "api.x.ai",
-}
-"""Where a provider itself answers: a model that is asked there needs no address beside its name."""
+
+def wished_keys() -> list[str]:
+    """The variables whose presence means that the user has a provider in mind."""
+    return list(dict.fromkeys(p.key_env for p in PROVIDERS.values() if p.is_wish))
 
 
 def is_in_process(model: str) -> bool:
@@ -64,17 +106,16 @@ def is_in_process(model: str) -> bool:
     return model == EMBEDDED or model.startswith(EMBEDDED + ":")
 
 
-def host_of(model: str) -> Host | None:
-    """The entry of HOSTS that a model's prefix names."""
-    prefix, slash, _ = model.partition("/")
-    return HOSTS.get(prefix) if slash else None
+def host_of(model: str) -> Provider | None:
+    """The provider of a model's prefix, where it means an OpenAI-compatible server that may be the user's own."""
+    provider = provider_of(model)
+    return provider if provider and provider.base_envs else None
 
 
 def own_base(model: str, api_base: str | None) -> str | None:
     """The run's base URL where it is meant for this model: not in this process, not at a hosted provider."""
-    prefix, slash, _ = model.partition("/")
-    is_elsewhere = is_in_process(model) or (bool(slash) and prefix in HOSTED)
-    return None if is_elsewhere else api_base
+    provider = provider_of(model)
+    return None if is_in_process(model) or (provider and provider.is_hosted) else api_base
 
 
 def base_of(model: str, api_base: str | None) -> str | None:
@@ -93,18 +134,17 @@ def base_of(model: str, api_base: str | None) -> str | None:
 def key_variable(model: str) -> str:
     """The environment variable that holds the key for a model."""
     prefix, slash, _ = model.partition("/")
-    host = HOSTS.get(prefix if slash else "openai")
-    return host.key_env if host else f"{prefix.upper().replace('-', '_')}_API_KEY"
+    provider = PROVIDERS.get(prefix if slash else "openai")
+    return provider.key_env if provider else f"{prefix.upper().replace('-', '_')}_API_KEY"
 
 
 def key_of(model: str) -> str | None:
     """The API key for an endpoint of the user's own, from its environment variable; OpenAI's where none is known."""
-    host = host_of(model) or HOSTS["openai"]
-    return os.environ.get(host.key_env)
+    return os.environ.get((host_of(model) or PROVIDERS["openai"]).key_env)
 
 
 def wire_name(model: str) -> str:
-    """The model's name as the server knows it: without a prefix of HOSTS."""
+    """The model's name as the server knows it: without the prefix of a server."""
     return model.partition("/")[2] if host_of(model) else model
 
 
@@ -117,11 +157,8 @@ def display_name(model: str, api_base: str | None) -> str:
     """
     if api_base is None or is_in_process(model):
         return model
-    asked, host = _address(api_base), host_of(model)
-    own = {_address(host.default_base)} if host and host.default_base else set()
-    prefix, slash, _ = model.partition("/")
-    if slash and prefix in OWN_HOSTS:
-        own.add(OWN_HOSTS[prefix])
+    asked, provider = _address(api_base), provider_of(model)
+    own = (provider.host, provider.default_base and _address(provider.default_base)) if provider else ()
     return model if asked in own else f"{model} at {asked}"
 
 

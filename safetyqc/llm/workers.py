@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from safetyqc.errors import FatalModelError, ModelError
-from safetyqc.llm.client import Client, FormatRefused, Reply, Request
+from safetyqc.llm.client import FormatRefused, Reply, Request
+from safetyqc.llm.lanes import LANES, find_lane
 from safetyqc.records import Usage
 
 _HEAD = 4
@@ -29,21 +30,10 @@ _CANCEL = "cancel"
 _REPLY = Reply.__name__
 
 
-def open_lane(name: str, *, api_key: str | None, timeout_s: float) -> Client:
-    """Make the `direct` or `litellm` lane; each imports what it needs only now."""
-    if name == "direct":
-        from safetyqc.llm.direct import DirectClient
-
-        return DirectClient(api_key=api_key, timeout_s=timeout_s)
-    from safetyqc.llm.litellm_client import LitellmClient
-
-    return LitellmClient(api_key=api_key, timeout_s=timeout_s)
-
-
 def auto_workers(lane: str) -> int:
-    """Workers that pay off: litellm uses up a core at a few hundred calls a second, the direct lane does not."""
+    """Workers that pay off: several where one process would use up a core, as litellm's lane does."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 4) if lane == "litellm" and cores > 1 else 0
+    return min(cores, 4) if lane in LANES and LANES[lane].fills_a_core and cores > 1 else 0
 
 
 # ---- the parent's side ----------------------------------------------------------------------------------------------
@@ -217,7 +207,7 @@ async def _work(out: int) -> None:
     outbox, heard = _Outbox(answers), _hear(stream)
     if (setup := await anext(heard, None)) is None:
         return
-    lane = open_lane(**setup)
+    lane = find_lane(setup["name"]).open(setup["api_key"], setup["timeout_s"])
     tasks: dict[int, asyncio.Task[None]] = {}
 
     async def answer(number: int, request: Request) -> None:

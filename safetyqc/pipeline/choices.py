@@ -85,12 +85,11 @@ def filter_settings(config: Config) -> FilterSettings:
     """The configured rules, as the filters take them.
 
     Raises:
-        ConfigError: a rule to skip that does not exist, or a mistake in the patterns file.
+        ConfigError: a mistake in the patterns file.
     """
-    from safetyqc.filters import FilterSettings, check_filter_names, load_patterns
+    from safetyqc.filters import FilterSettings, load_patterns
 
     section = config.filters
-    check_filter_names(section.skip)
     return FilterSettings(
         min_turns=section.min_turns,
         ascii_english=section.ascii_english,

@@ -49,15 +49,15 @@ def export_run(
         UserError: nothing is kept, or an unknown judge, format or category.
         OutputError: a file is there already, or cannot be written.
     """
-    from safetyqc.formats.export import EXPORTERS, ExportPlan, export_conversations
+    from safetyqc.formats.export import ExportPlan, export_conversations
+    from safetyqc.formats.exporters import exporter_of
     from safetyqc.reports.documents import dataset_card
 
     settings = config.export
     standings = read_standings(store, judge)
     conversations = list(store.conversations())
     summary = summarise_run(store, config, judge=judge)
-    exporter = EXPORTERS.get(settings.format)
-    path = settings.path or (folder / exporter.file_name if folder and exporter else None)
+    path = settings.path or (folder / exporter_of(settings.format).file_name if folder else None)
     plan = ExportPlan(
         format=settings.format,
         path=path,

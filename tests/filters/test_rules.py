@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from safetyqc.errors import ConfigError
-from safetyqc.filters import FILTERS, FilterSettings, apply_filters, check_filter_names, load_patterns
+from safetyqc.filters import FILTERS, FilterSettings, apply_filters, load_patterns
 from safetyqc.filters.rules import count_words, language_of
 from safetyqc.formats.labels import read_labels
 from safetyqc.formats.readers import read_conversations
@@ -139,12 +138,6 @@ def test_words_are_counted_in_both_scripts(text: str, words: int) -> None:
 def test_a_declared_language_wins_over_the_guess() -> None:
     assert language_of(SPARED[1]) == "zh"
     assert language_of(SPARED[1].model_copy(update={"language": "en"})) == "en"
-
-
-def test_an_unknown_filter_name_is_told_with_the_nearest() -> None:
-    check_filter_names(("role_names",))
-    with pytest.raises(ConfigError, match="no filter 'role_name'\n  fix: did you mean 'role_names'"):
-        check_filter_names(("role_name",))
 
 
 HOSTILE = [

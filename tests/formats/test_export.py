@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from safetyqc.errors import InputError, OutputError, UserError
 from safetyqc.formats.export import (
-    EXPORTERS,
     ExportPlan,
     Manifest,
     export_conversations,
@@ -25,6 +24,7 @@ from safetyqc.formats.export import (
     split_by_group,
     validate_nanochat_file,
 )
+from safetyqc.formats.exporters import EXPORTERS
 from safetyqc.formats.readers import read_conversations
 from safetyqc.records import Conversation, Message
 from safetyqc.testing import conversation

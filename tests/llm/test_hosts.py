@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from safetyqc.llm.hosts import HOSTS, base_of, display_name, key_of, key_variable, own_base, wire_name
+from safetyqc.llm.hosts import PROVIDERS, base_of, display_name, key_of, key_variable, own_base, wire_name
 
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for host in HOSTS.values():
-        for name in (host.key_env, *host.base_envs):
+    for provider in PROVIDERS.values():
+        for name in (provider.key_env, *provider.base_envs):
             monkeypatch.delenv(name, raising=False)
 
 

@@ -18,13 +18,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from safetyqc.config import run_flag
 from safetyqc.errors import BudgetReached, FatalModelError, ModelError, UserError, choose_from
-from safetyqc.llm.batch.direct import BatchLane, DirectBatches, Place
+from safetyqc.llm.batch.direct import BatchLane, Place
 from safetyqc.llm.batch.records import Batch, BatchAnswer
 from safetyqc.llm.batch.wire import BatchState, Lines, pack_outcome, write_lines
 from safetyqc.llm.door import is_good, most_usd, unknown_price
+from safetyqc.llm.lanes import find_lane
 from safetyqc.llm.prices import Price
+from safetyqc.text import run_flag
 
 if TYPE_CHECKING:
     from safetyqc.llm.client import Reply, Request
@@ -341,12 +342,10 @@ class BatchDesk:
 
 
 def _open_lane(name: str, *, api_key: str | None, timeout_s: float) -> BatchLane:
-    """Make the `direct` or `litellm` lane."""
-    if name == "direct":
-        return DirectBatches(api_key=api_key, timeout_s=timeout_s)
-    from safetyqc.llm.batch.litellm_batches import LitellmBatches
-
-    return LitellmBatches(api_key=api_key, timeout_s=timeout_s)
+    open_batches = find_lane(name).open_batches
+    if open_batches is None:
+        raise UserError(f"lane {name!r} carries no batches", fix="give another --lane, or leave --batch out")
+    return open_batches(api_key, timeout_s)
 
 
 def _answer(request: Request, outcome: Reply | ModelError, price: Price | None) -> BatchAnswer:

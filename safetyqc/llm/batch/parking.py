@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from safetyqc.config import run_flag
 from safetyqc.errors import Deferred, FatalModelError, ModelError
 from safetyqc.llm.batch.wire import unpack_outcome
-from safetyqc.llm.hosts import is_in_process
+from safetyqc.llm.hosts import PROVIDERS, is_in_process, provider_of
+from safetyqc.llm.lanes import has_batches
+from safetyqc.text import run_flag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from safetyqc.llm.client import Reply, Request
     from safetyqc.llm.door import Door
     from safetyqc.llm.ledger import BatchLedger
-
-PROVIDERS = frozenset({"openai"})
-"""Prefixes of models whose provider's batch API is OpenAI's own; any other such API is reached with --api-base."""
 
 
 class ParkingClient:
@@ -67,11 +65,10 @@ class ParkingClient:
 
     def has_batches(self, model: str, api_base: str | None = None) -> bool:
         """Whether the way to this model may lead to a batch API; a server of the user's own is asked to find out."""
-        lane = self.door.lane_name(model, api_base)
-        if lane == "local" or model in self._callwise:
+        if model in self._callwise or not has_batches(self.door.lane_name(model, api_base)):
             return False
-        prefix, slash, _ = model.partition("/")
-        return self.door.base(model, api_base) is not None or not slash or prefix in PROVIDERS
+        provider = provider_of(model) or (None if "/" in model else PROVIDERS["openai"])
+        return self.door.base(model, api_base) is not None or (provider is not None and provider.has_batches)
 
     async def complete(self, request: Request) -> Reply:
         """See Client.

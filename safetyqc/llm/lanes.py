@@ -1,0 +1,96 @@
+"""The lanes to models by name: ways to carry a request to a server and its answer back, one attempt at a time.
+
+A new lane is a file with a Client and a line in `LANES`; `--lane NAME` and the settings take their names from the
+table. Which lane `auto` takes is the door's decision; models that run in this process have one of their own, which
+cannot be chosen. Clients are imported when a lane is opened, since some take seconds to load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from safetyqc.errors import UserError, choose_from
+
+if TYPE_CHECKING:
+    from safetyqc.llm.batch.direct import BatchLane
+    from safetyqc.llm.client import Client
+
+AUTO = "auto"
+IN_PROCESS = "local"
+"""What `Door.lane_name` says of models that run in this process."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """How to open a lane; both functions take the key that overrides the provider's variable, and a timeout in seconds.
+
+    Args:
+        open_batches: the same way to a provider's batch API; None: its requests go one by one.
+        load: import what takes seconds, beside whatever the caller does next.
+        fills_a_core: at a few hundred calls a second it uses a core up, so that several processes pay off.
+    """
+
+    open: Callable[[str | None, float], Client]
+    open_batches: Callable[[str | None, float], BatchLane] | None = None
+    load: Callable[[], object] | None = None
+    fills_a_core: bool = False
+
+
+def _direct(api_key: str | None, timeout_s: float) -> Client:
+    from safetyqc.llm.direct import DirectClient
+
+    return DirectClient(api_key=api_key, timeout_s=timeout_s)
+
+
+def _direct_batches(api_key: str | None, timeout_s: float) -> BatchLane:
+    from safetyqc.llm.batch.direct import DirectBatches
+
+    return DirectBatches(api_key=api_key, timeout_s=timeout_s)
+
+
+def _litellm(api_key: str | None, timeout_s: float) -> Client:
+    from safetyqc.llm.litellm_client import LitellmClient
+
+    return LitellmClient(api_key=api_key, timeout_s=timeout_s)
+
+
+def _litellm_batches(api_key: str | None, timeout_s: float) -> BatchLane:
+    from safetyqc.llm.batch.litellm_batches import LitellmBatches
+
+    return LitellmBatches(api_key=api_key, timeout_s=timeout_s)
+
+
+def _load_litellm() -> object:
+    from safetyqc.llm.litellm_client import load_litellm
+
+    return load_litellm()
+
+
+LANES: dict[str, Lane] = {
+    "direct": Lane(_direct, _direct_batches),
+    "litellm": Lane(_litellm, _litellm_batches, _load_litellm, fills_a_core=True),
+}
+"""Name -> lane; open to additions."""
+
+
+def lane_names() -> list[str]:
+    """What may be chosen: a lane, or to leave the choice to the door."""
+    return [AUTO, *LANES]
+
+
+def find_lane(name: str) -> Lane:
+    """Look a lane up.
+
+    Raises:
+        UserError: no such lane; names the valid ones.
+    """
+    if name not in LANES:
+        raise UserError(f"no lane {name!r} to models", fix=choose_from(name, lane_names()))
+    return LANES[name]
+
+
+def has_batches(name: str) -> bool:
+    """Whether a lane can carry batches; the one to models in this process cannot."""
+    return name in LANES and LANES[name].open_batches is not None
