@@ -5,11 +5,10 @@
     python benchmarks/dedup.py speed --size 10000          every method that is installed, one process each
     python benchmarks/dedup.py speed --size 100000 --methods safetyqc,rensa
     python benchmarks/dedup.py speed --size 10000 --analyzer char --threshold 0.7
-    python benchmarks/dedup.py add --size 100000           adding 1,000 to an index, against the full search
     python benchmarks/dedup.py run --size 100000           `safetyqc dedup` on a run that grows, as it is typed
 
-DIR holds `hh_harmless_test.jsonl.gz`, `bilingual_conversations.jsonl` and `xstest_dev.jsonl`; without it `speed`,
-`add` and `run` make synthetic text. Corpora are recombined from real turns, and a tenth are near-copies of earlier
+DIR holds `hh_harmless_test.jsonl.gz`, `bilingual_conversations.jsonl` and `xstest_dev.jsonl`; without it `speed`
+and `run` make synthetic text. Corpora are recombined from real turns, and a tenth are near-copies of earlier
 ones.
 Times are wall seconds; imports and compiling stand in a column of their own; memory is the peak of the process.
 """
@@ -289,8 +288,8 @@ def by_safetyqc(texts: list[str], threshold: float, analyzer: str, backend: str 
     return every_copy(find_pairs(texts, threshold, analyzer=analyzer, backend=backend))
 
 
-def by_plain(texts: list[str], threshold: float, analyzer: str) -> set[Pair]:
-    return by_safetyqc(texts, threshold, analyzer, "plain")
+def by_reference(texts: list[str], threshold: float, analyzer: str) -> set[Pair]:
+    return by_safetyqc(texts, threshold, analyzer, "reference")
 
 
 def every_copy(pairs) -> set[Pair]:
@@ -384,7 +383,7 @@ def by_semhash(texts: list[str], threshold: float, analyzer: str) -> set[Pair]:
 JACCARD = 0.7  # of token sets; about where a cosine of 0.85 lies
 METHODS: dict[str, tuple[str, Callable[[list[str], float, str], set[Pair]], int]] = {
     "safetyqc": ("numba", by_safetyqc, 10**9),
-    "safetyqc-plain": ("numpy", by_plain, 20_000),
+    "safetyqc-reference": ("sklearn", by_reference, 20_000),
     "sklearn": ("sklearn", by_sklearn, 20_000),
     "sparse-dot-topn": ("sparse_dot_topn", by_sparse_dot_topn, 100_000),
     "datasketch": ("datasketch", by_datasketch, 100_000),
@@ -453,21 +452,6 @@ def table_of_speed(
         )
 
 
-def time_adding(size: int, threshold: float, data: Path | None) -> None:
-    from safetyqc.dedup.index import SimilarityIndex
-
-    texts = corpus(size + 2_000, data)
-    index = SimilarityIndex(threshold, weights="tf", backend="compiled")
-    index.add(texts[:200])
-    index = SimilarityIndex(threshold, weights="tf", backend="compiled")
-    for start, stop in ((0, size), (size, size + 1_000), (size + 1_000, size + 2_000)):
-        before = time.perf_counter()
-        near = index.add(texts[start:stop])
-        print(
-            f"added {stop - start:,} to {start:,}: {time.perf_counter() - before:.3f} s, {sum(map(bool, near)):,} near"
-        )
-
-
 # --- a run that grows ------------------------------------------------------------------------------------------------
 
 
@@ -505,20 +489,20 @@ def table_of_a_run(size: int, data: Path | None, scratch: Path) -> None:
         ("back to 0.75", None, []),
         ("--refit", None, ["--refit"]),
     ]
-    print("| `safetyqc dedup` | CPU seconds | peak GB | run.sqlite MB | index MB | |\n|---|---|---|---|---|---|")
+    print("| `safetyqc dedup` | CPU seconds | peak GB | run.sqlite MB | |\n|---|---|---|---|---|")
     for name, batch, flags in steps:
         if batch:
             write_conversations(scratch / "batch.jsonl", texts[slice(*batch)], batch[0])
             typed("import", str(scratch / "batch.jsonl"), "--run", str(run))
         cpu, gb, told = typed("dedup", "--run", str(run), *flags)
-        sizes = [sum(f.stat().st_size for f in run.glob(which)) / 1e6 for which in ("run.sqlite*", "dedup/*/*")]
+        stored = sum(f.stat().st_size for f in run.glob("run.sqlite*")) / 1e6
         how = next(line.strip() for line in told.splitlines() if "searched" in line or "reused" in line)
-        print(f"| {name} | {cpu:.1f} | {gb:.2f} | {sizes[0]:.0f} | {sizes[1]:.0f} | {how} |", flush=True)
+        print(f"| {name} | {cpu:.1f} | {gb:.2f} | {stored:.0f} | {how} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("edits", "against", "speed", "add", "run", "one"))
+    parser.add_argument("what", choices=("edits", "against", "speed", "run", "one"))
     parser.add_argument("--data", type=Path, default=None)
     parser.add_argument("--size", type=int, default=10_000)
     parser.add_argument("--threshold", type=float, default=0.85)
@@ -535,8 +519,6 @@ def main() -> None:
             table_of_references(given.data)
     elif given.what == "one":
         run_one(given.methods, given.size, given.threshold, given.analyzer, given.data, given.out)
-    elif given.what == "add":
-        time_adding(given.size, given.threshold, given.data)
     elif given.what == "run":
         with tempfile.TemporaryDirectory() as scratch:
             table_of_a_run(given.size, given.data, Path(scratch))

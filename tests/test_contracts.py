@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from safetyqc.cli.judging import verdict_line
-from safetyqc.dedup import BACKENDS, group_duplicates
+from safetyqc.dedup import BACKENDS
 from safetyqc.filters import FILTERS, FilterSettings, apply_filters
 from safetyqc.formats.export import ExportPlan, export_conversations
 from safetyqc.formats.exporters import EXPORTERS
@@ -22,6 +22,7 @@ from safetyqc.records import Conversation, Message, Outcome, conversation_id
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.store import Store
 from safetyqc.testing.server import FaultServer
+from tests.support.grouping import group_duplicates
 from tests.support.runs import fill_with_everything
 
 Cli = Callable[..., Any]

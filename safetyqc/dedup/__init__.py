@@ -1,7 +1,7 @@
 """Finds near-duplicate conversations exactly, groups them, and says what a set covers.
 
-`group_duplicates` is the whole stage; `find_pairs` the search alone. Names are loaded on first use, because numpy
-takes a tenth of a second to import and numba half a second.
+`search.search` finds pairs of texts, `groups.group_texts` groups them, `against` holds conversations against reference
+sets. Names are loaded on first use, because numpy takes a tenth of a second to import and numba half a second.
 """
 
 from __future__ import annotations
@@ -10,31 +10,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from safetyqc.dedup.backend import BACKENDS
-    from safetyqc.dedup.groups import (
-        COMPARED,
-        DEFAULT_MIN_SIMILARITY,
-        LINKAGES,
-        DedupResult,
-        compared_text,
-        group_duplicates,
-        group_pairs,
-    )
-    from safetyqc.dedup.pairs import Pairs, find_pairs
+    from safetyqc.dedup.groups import COMPARED, DEFAULT_MIN_SIMILARITY, LINKAGES, compared_text, group_texts
+    from safetyqc.dedup.pairs import Pairs
+    from safetyqc.dedup.search import BACKENDS, find_pairs
     from safetyqc.dedup.vocabulary import FrozenVocabulary
 
 _HOME = {
-    "BACKENDS": "backend",
+    "BACKENDS": "search",
     "COMPARED": "groups",
     "DEFAULT_MIN_SIMILARITY": "groups",
     "LINKAGES": "groups",
-    "DedupResult": "groups",
     "FrozenVocabulary": "vocabulary",
     "Pairs": "pairs",
     "compared_text": "groups",
-    "find_pairs": "pairs",
-    "group_duplicates": "groups",
-    "group_pairs": "groups",
+    "find_pairs": "search",
+    "group_texts": "groups",
 }
 
 __all__ = [
@@ -42,13 +32,11 @@ __all__ = [
     "COMPARED",
     "DEFAULT_MIN_SIMILARITY",
     "LINKAGES",
-    "DedupResult",
     "FrozenVocabulary",
     "Pairs",
     "compared_text",
     "find_pairs",
-    "group_duplicates",
-    "group_pairs",
+    "group_texts",
 ]
 
 

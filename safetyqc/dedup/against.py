@@ -17,18 +17,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from safetyqc.dedup.backend import BackendName, characters_of, choose_backend
 from safetyqc.dedup.evidence import shared_terms
 from safetyqc.dedup.groups import compared_text
-from safetyqc.dedup.pairs import check_similarity, join
+from safetyqc.dedup.pairs import check_similarity
+from safetyqc.dedup.search import find_pairs
 from safetyqc.dedup.tokens import tokens
 from safetyqc.formats.references import Reference
 from safetyqc.records import Conversation
 
 if TYPE_CHECKING:
-    from safetyqc.dedup.rows import Found
-    from safetyqc.dedup.vectors import Weights
-    from safetyqc.dedup.vocabulary import FrozenVocabulary
+    from safetyqc.dedup.pairs import Pairs, Weights
 
 AGAINST_MIN_SIMILARITY = 0.6
 """Lower than for duplicates: letting a benchmark through costs more than losing one conversation."""
@@ -66,7 +64,7 @@ def find_against(
     *,
     weights: Weights = "tfidf",
     memory_mb: int | None = None,
-    backend: BackendName = "auto",
+    backend: str = "auto",
     terms: int = 5,
     nearest_only: bool = False,
 ) -> list[Match]:
@@ -83,14 +81,17 @@ def find_against(
     ours = [unit for place, item in enumerate(conversations) for unit in _units(place, item)]
     if not theirs or not ours:
         return []
-    limit = memory_mb * 1e6 if memory_mb else float("inf")
-    near, vocabulary = _near_units(theirs, ours, min_similarity, weights, limit, backend, nearest_only)
+    pairs = find_pairs(
+        [unit.text for unit in (*theirs, *ours)], min_similarity, weights=weights, apart=len(theirs),
+        memory_mb=memory_mb, backend=backend,
+    )  # fmt: skip
+    near = _near_units(_nearest(pairs) if nearest_only else pairs, [*theirs, *ours], nearest_only)
     best: dict[tuple[int, int], tuple[float, _Unit, _Unit]] = {}
     for unit, other, similarity in near:
         key = (unit.owner, 0 if nearest_only else other.owner)
         if key not in best or (similarity, -other.owner) > (best[key][0], -best[key][2].owner):
             best[key] = (similarity, unit, other)
-    name = shared_terms(vocabulary, terms)
+    name = shared_terms(pairs.vocabulary, terms)
     return [
         Match(
             conversation_id=conversations[unit.owner].id,
@@ -105,50 +106,27 @@ def find_against(
     ]
 
 
-def _near_units(
-    theirs: list[_Unit],
-    ours: list[_Unit],
-    min_similarity: float,
-    weights: Weights,
-    limit_bytes: float,
-    backend: BackendName,
-    nearest_only: bool,
-) -> tuple[Iterator[tuple[_Unit, _Unit, float]], FrozenVocabulary]:
-    """Find the near pairs of one of our units and one of theirs, copies written out."""
-    from safetyqc.dedup.vectors import vectorise
-
-    units = theirs + ours
-    texts = [unit.text for unit in units]
-    worker = choose_backend(backend, characters_of(texts))
-    vectors = vectorise(texts, worker, weights=weights, apart=len(theirs), limit_bytes=limit_bytes)
-    apart = int(vectors.texts.searchsorted(len(theirs)))
-    found = join(vectors.rows, vectors.groups, worker, min_similarity, apart=apart, limit_bytes=limit_bytes)
-    if nearest_only:
-        found = _nearest(found)
+def _near_units(pairs: Pairs, units: list[_Unit], nearest_only: bool) -> Iterator[tuple[_Unit, _Unit, float]]:
+    """The near pairs of one of our units and one of theirs, copies written out."""
     copies: dict[int, list[_Unit]] = {}
-    for place, first in enumerate(vectors.same_as.tolist()):
-        copies.setdefault(first, []).append(units[place])
-
-    def expanded() -> Iterator[tuple[_Unit, _Unit, float]]:
-        lefts, rights = vectors.texts[found.left].tolist(), vectors.texts[found.right].tolist()
-        for left, right, cosine in zip(lefts, rights, found.cosine.tolist(), strict=True):
-            similarity = min(round(cosine, 6), 1.0)
-            if similarity >= min_similarity:
-                others = copies[left][:1] if nearest_only else copies[left]
-                yield from ((unit, other, similarity) for other in others for unit in copies[right])
-
-    return expanded(), vectors.vocabulary
+    for unit, first in zip(units, pairs.same_as.tolist(), strict=True):
+        copies.setdefault(first, []).append(unit)
+    for left, right, similarity in zip(
+        pairs.left.tolist(), pairs.right.tolist(), pairs.similarity.tolist(), strict=True
+    ):
+        others = copies[left][:1] if nearest_only else copies[left]
+        yield from ((unit, other, similarity) for other in others for unit in copies[right])
 
 
-def _nearest(found: Found) -> Found:
-    """Keep for each row on the right the nearest on the left, among equals the first."""
+def _nearest(pairs: Pairs) -> Pairs:
+    """Keep for each text on the right the nearest on the left, among equals the first."""
     import numpy as np
 
-    order = np.lexsort((found.left, -np.round(found.cosine, 6), found.right))
+    order = np.lexsort((pairs.left, -pairs.similarity, pairs.right))
     first = np.ones(len(order), bool)
-    first[1:] = found.right[order[1:]] != found.right[order[:-1]]
+    first[1:] = pairs.right[order[1:]] != pairs.right[order[:-1]]
     kept = order[first]
-    return replace(found, left=found.left[kept], right=found.right[kept], cosine=found.cosine[kept])
+    return replace(pairs, left=pairs.left[kept], right=pairs.right[kept], similarity=pairs.similarity[kept])
 
 
 def _units(owner: int, conversation: Conversation) -> Iterator[_Unit]:

@@ -14,9 +14,7 @@ from functools import cache
 import numpy as np
 
 from safetyqc.dedup import kernels
-from safetyqc.dedup.backend import in_order
-from safetyqc.dedup.plain import compact_lists
-from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Tails, bounds_of
+from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Tails, bounds_of, in_order
 from safetyqc.dedup.tokens import LONE, SEPARATOR, Analyzer, character_class, foldable
 
 
@@ -102,18 +100,9 @@ class Table:
         out[filled["number"]] = filled[field]
         return out
 
-    def state(self) -> dict[str, Array]:
-        """The arrays that `restore` makes the table from again, without filling it anew."""
-        return {"slots": self._slots, "size": np.array([self._used, self._texts])}
-
-    def restore(self, state: dict[str, Array]) -> None:
-        """Take over stored arrays, which may be mapped from files (copy on write)."""
-        self._slots = state["slots"]
-        self._used, self._texts = (int(value) for value in state["size"])
-
 
 class Compiled:
-    """The numba backend."""
+    """What the compiled loops do, by one analyzer."""
 
     def __init__(self, analyzer: Analyzer = "word") -> None:
         self.analyzer = analyzer
@@ -121,10 +110,6 @@ class Compiled:
         affinity = getattr(os, "sched_getaffinity", None)
         self.workers = len(affinity(0)) if affinity else os.cpu_count() or 1
         self._classes, self._folds = _character_classes(), _folds()
-
-    def table(self) -> Table:
-        """A fresh table of features."""
-        return Table()
 
     def count(self, texts: Sequence[str]) -> Counted:
         """Tokenise texts and count their features."""
@@ -141,10 +126,14 @@ class Compiled:
         used = kernels.count_features(words[:used], word_bounds, hashes, counts, feature_bounds, fingerprints)
         return Counted(feature_bounds, hashes[:used].copy(), counts[:used].copy(), fingerprints)
 
-    def weigh(self, counted: Counted, features: Array, indexed: int, out: Rows, first: int) -> None:
-        """Write the unit rows of numbered texts to `out`, from row `first` on, without ranks from `indexed` on."""
-        target = (out.bounds, out.ranks, out.weights, out.squares)
-        kernels.weigh_rows(counted.bounds, counted.features, counted.counts, features, _DAMPED, indexed, target, first)
+    def weigh(self, counted: Counted, features: Array, idf: Array, indexed: int, out: Rows, first: int) -> None:
+        """Write unit rows to `out`, from row `first` on, without ranks from `indexed` on.
+
+        `features` holds `rank` and `frequency` of each feature by number, `idf` that of each frequency.
+        """
+        target = (out.bounds, out.ranks, out.weights, out.squares, out.scales)
+        counts = (counted.bounds, counted.features, counted.counts)
+        kernels.weigh_rows(*counts, features, idf, _DAMPED, indexed, target, first)
 
     def tails(self, rows: Rows, groups: Array, cuts: Array, high: float) -> Tails:
         """Find the indexed part of each row."""
@@ -169,16 +158,10 @@ class Compiled:
         cut(tails, write=True)
         return tails
 
-    def lists(self, tails: Tails, first: int, last: int, *, every_rank: bool = True) -> Lists:
-        """Index the tails of the rows first..last; every rank gets a list, or only those that have entries."""
+    def lists(self, tails: Tails, first: int, last: int) -> Lists:
+        """Index the tails of the rows first..last."""
         start, stop = int(tails.bounds[first]), int(tails.bounds[last])
-        highest = int(tails.ranks[start:stop].max(initial=0))
-        if not every_rank and 8 * (stop - start) < highest:  # too few entries to walk over all ranks for
-            few = compact_lists(tails, first, last)
-            entries = np.empty(len(few.rows), _ENTRY)
-            entries["row"], entries["weight"] = few.rows, few.weights
-            return Lists(few.ranks, few.bounds, entries["row"], entries["weight"])
-        lengths = np.zeros(highest + 1, np.int64)
+        lengths = np.zeros(int(tails.ranks[start:stop].max(initial=0)) + 1, np.int64)
         kernels.count_lists(start, stop, tails.ranks, lengths)
         bounds = bounds_of(lengths)
         entries = np.empty(bounds[-1], _ENTRY)
@@ -186,26 +169,27 @@ class Compiled:
             first, last, tails.bounds, tails.ranks, tails.weights, bounds[:-1].copy(), entries["row"],
             entries["weight"],
         )  # fmt: skip
-        ranks = np.empty(0, np.uint32)
-        if not every_rank:
-            ranks = np.flatnonzero(lengths).astype(np.uint32)
-            bounds = bounds_of(lengths[ranks])
-        return Lists(ranks, bounds, entries["row"], entries["weight"])
+        return Lists(bounds, entries["row"], entries["weight"])
 
     def probe(
-        self, rows: Rows, groups: Array, tails: Tails, first: int, last: int, lists: Lists, others: Rows,
-        other_tails: Tails, base: int, size: int, own: bool, least: float, most: int,
+        self, rows: Rows, groups: Array, tails: Tails, span: tuple[int, int], lists: Lists, base: int, size: int,
+        least: float, most: int,
     ) -> Found:  # fmt: skip
-        """Find the indexed rows (base..base + size of `others`) near each of the rows first..last."""
+        """Find the indexed rows (base..base + size) near each of the rows of the span, among those before it."""
         return Found(
             *kernels.probe(
-                first, last, (rows.bounds, rows.ranks, rows.weights, rows.squares), groups,
-                (tails.bounds, tails.ranks, tails.weights, tails.cuts),
-                (lists.ranks, lists.bounds, lists.rows, lists.weights),
-                (others.bounds, others.ranks, others.weights, others.squares),
-                (other_tails.levels, other_tails.sketches), base, size, own, least, most,
+                *span, (rows.bounds, rows.ranks, rows.weights, rows.squares), groups,
+                (tails.bounds, tails.ranks, tails.weights, tails.levels, tails.sketches, tails.cuts),
+                (lists.bounds, lists.rows, lists.weights), base, size, least, most,
             )
         )  # fmt: skip
+
+    def exact(self, found: Found, rows: Rows, idf: Array) -> Found:
+        """The same pairs with their cosines in full; `idf` is that of each rank."""
+        cosine = np.empty(len(found.left))
+        columns = (rows.bounds, rows.ranks, rows.weights, rows.scales)
+        kernels.exact_cosines(found.left, found.right, columns, idf, _DAMPED, cosine)
+        return Found(found.left, found.right, cosine)
 
 
 def _code_points(texts: Sequence[str]) -> tuple[Array, Array]:

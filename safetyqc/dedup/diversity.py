@@ -42,7 +42,7 @@ def measure_diversity(
     conversations every k-th is taken: at so low a threshold the pairs of one intent grow with its square. Half a second
     for 600 conversations, two seconds for the most.
     """
-    from safetyqc.dedup.pairs import find_pairs
+    from safetyqc.dedup.search import find_pairs
 
     sample = conversations[:: max(1, math.ceil(len(conversations) / most))]
     texts = [compared_text(c) for c in sample]
@@ -61,7 +61,7 @@ def measure_diversity(
             "distinct_2": distinct_share([words[place] for place in where], 2),
             "opening": opening,
             "opening_share": share,
-            "effective_intents": _effective_number(requests, where),
+            "effective_intents": effective_number(requests, where),
             "nearest": _quartiles([float(nearest[place]) for place in where]),
         }
 
@@ -100,26 +100,17 @@ def distinct_share(texts: Sequence[Sequence[str]], n: int) -> float:
     return len(different) / total if total else 0.0
 
 
-def effective_number(texts: Sequence[str], min_similarity: float = INTENT_SIMILARITY) -> float:
+def effective_number(pairs: Pairs, where: Sequence[int]) -> float:
     """Number of equally frequent, wholly different texts that would be as varied: n different ones give n, copies 1.
 
     The similarity-sensitive diversity of order 1 of Leinster and Cobbold (Ecology, 2012): exp of the mean of -ln of
-    each text's mean similarity to all texts, itself included. Similarities below `min_similarity` count as 0.
+    each text's mean similarity to all texts, itself included. Similarities below those of the pairs count as 0.
     """
-    from safetyqc.dedup.pairs import find_pairs
-
-    return _effective_number(find_pairs(texts, min_similarity), range(len(texts)))
-
-
-def _effective_number(pairs: Pairs, where: Sequence[int]) -> float:
-    """`effective_number` of some of the texts that pairs were found on."""
     if not where:
         return 0.0
     import numpy as np
 
-    from safetyqc.dedup.search import restrict
-
-    pairs = restrict(pairs, np.array(where, np.int64))
+    pairs = pairs.among(np.array(where, np.int64))
     copies = np.bincount(pairs.same_as, minlength=len(where))
     total = copies.astype(np.float64)
     np.add.at(total, pairs.left, pairs.similarity * copies[pairs.right])

@@ -11,53 +11,64 @@ from heapq import nsmallest
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
+from safetyqc.dedup.search import would_compile
 from safetyqc.dedup.tokens import GRAM, LONE, character_class, features, tokens
 from safetyqc.records import Duplicate
 from safetyqc.text import normalise
 
 if TYPE_CHECKING:
-    from safetyqc.dedup.pairs import Pairs
-    from safetyqc.dedup.rows import Array, Counted
-    from safetyqc.dedup.vectors import Weights
+    from safetyqc.dedup.pairs import Pairs, Weights
+    from safetyqc.dedup.rows import Array
     from safetyqc.dedup.vocabulary import FrozenVocabulary
 
 _AT_ONCE = 1_000
 _MOST_REMEMBERED = 500_000
 
 
+class Nearness:
+    """Similarities of the texts that pairs were found on: what the pairs say, and for all others what the texts say."""
+
+    def __init__(self, pairs: Pairs, texts: Sequence[str]) -> None:
+        self._pairs, self._texts, self._characters = pairs, texts, 0
+
+    def __call__(self, ones: Array, others: Array) -> Array:
+        """How near each of these places is to the other one beside it: 1 of the same words."""
+        similarity = _stored_similarity(self._pairs, ones, others)
+        missing = similarity != similarity  # NaN: in one group, but no pair
+        for start in range(0, len(ones), _AT_ONCE):
+            place = slice(start, start + _AT_ONCE)
+            wanted = missing[place]
+            if wanted.any():
+                couples = zip(ones[place][wanted].tolist(), others[place][wanted].tolist(), strict=True)
+                similarity[place][wanted] = self._measured([(self._texts[a], self._texts[b]) for a, b in couples])
+        return similarity
+
+    def _measured(self, couples: Sequence[tuple[str, str]]) -> Array:
+        self._characters += sum(len(text) for text in {text for couple in couples for text in couple})
+        backend = "compiled" if would_compile(self._characters) else "reference"
+        return cosines(couples, self._pairs.vocabulary, self._pairs.weights, backend=backend)
+
+
 def describe(
-    pairs: Pairs,
+    vocabulary: FrozenVocabulary,
     kept: Array,
     dropped: Array,
-    names: Sequence[str],
-    texts: Callable[[Array], Sequence[str]],
+    similarity: Array,
+    ids: Sequence[str],
+    texts: Sequence[str],
     *,
     terms: int = 5,
 ) -> Iterator[Duplicate]:
-    """Say of each of these why it is dropped for the one kept: `kept` and `dropped` are places in the pairs.
+    """Say of each of these why it is dropped for the one kept: `kept` and `dropped` are places of ids and texts.
 
-    `names` are the ids of those dropped; drops for the same one should stand together. `texts` is asked for what a
-    thousand drops need at a time: with `terms`, how many shared rare terms a drop names, for all their texts, and
-    without only for those that are in one group but no pair.
+    Drops for the same one should stand together. `terms` is how many shared rare terms a drop names; 0 saves reading
+    the texts.
     """
-    import numpy as np
-
-    similarity, characters = _stored_similarity(pairs, kept, dropped), 0
-    compare = _comparison(pairs.vocabulary, terms)
-    for start in range(0, len(kept), _AT_ONCE):
-        one, other, near = (column[start : start + _AT_ONCE] for column in (kept, dropped, similarity))
-        missing = np.flatnonzero(np.isnan(near))
-        chosen = slice(None) if terms else missing
-        places = np.unique(np.concatenate([one[chosen], other[chosen]]))
-        text = dict(zip(places.tolist(), texts(places), strict=True))
-        couples = ((text[a], text[b]) for a, b in zip(one[missing].tolist(), other[missing].tolist(), strict=True))
-        near[missing] = cosines(couples, pairs.vocabulary, pairs.weights, before=characters)
-        characters += sum(map(len, text.values()))
-        for a, b, name, like in zip(
-            one.tolist(), other.tolist(), names[start : start + _AT_ONCE], near.tolist(), strict=True
-        ):
-            exact, shared = compare(text[a], text[b], like) if terms else (False, ())
-            yield Duplicate(conversation_id=name, similarity=like, exact=exact, terms=shared)
+    compare = _comparison(vocabulary, terms)
+    text = lru_cache(maxsize=16)(texts.__getitem__)
+    for one, other, like in zip(kept.tolist(), dropped.tolist(), similarity.tolist(), strict=True):
+        exact, shared = compare(text(one), text(other), like) if terms else (False, ())
+        yield Duplicate(conversation_id=ids[other], similarity=like, exact=exact, terms=shared)
 
 
 def _comparison(vocabulary: FrozenVocabulary, terms: int) -> Callable[[str, str, float], tuple[bool, tuple[str, ...]]]:
@@ -89,47 +100,32 @@ def _stored_similarity(pairs: Pairs, kept: Array, dropped: Array) -> Array:
 
 def cosine(a: str, b: str, vocabulary: FrozenVocabulary, weights: Weights = "tfidf") -> float:
     """Similarity of two texts, the same as a search with this vocabulary gives, rounded to six decimals."""
-    return cosines([(a, b)], vocabulary, weights)[0]
+    return float(cosines([(a, b)], vocabulary, weights)[0])
 
 
 def cosines(
-    pairs: Iterable[tuple[str, str]], vocabulary: FrozenVocabulary, weights: Weights = "tfidf", *, before: int = 0
-) -> list[float]:
-    """Similarities of pairs of texts; each depends on its two texts and the vocabulary alone, to the last bit.
-
-    How many characters were compared `before` counts in the choice of a backend.
-    """
+    couples: Sequence[tuple[str, str]],
+    vocabulary: FrozenVocabulary,
+    weights: Weights = "tfidf",
+    *,
+    backend: str = "reference",
+) -> Array:
+    """Similarities of pairs of texts; each depends on its two texts and the vocabulary alone."""
     import numpy as np
 
-    from safetyqc.dedup.backend import choose_backend
+    from safetyqc.dedup.reference import count, unit_rows
 
-    found: list[float] = []
-    waiting, characters = iter(pairs), before
-    while part := list(islice(waiting, _AT_ONCE)):
-        texts = list(dict.fromkeys(text for pair in part for text in pair))
-        characters += sum(map(len, texts))
-        counted = choose_backend("auto", characters, vocabulary.analyzer).count(texts)
-        units = dict(zip(texts, _units(counted, vocabulary, weights), strict=True))
-        for a, b in part:
-            (one, x), (other, y) = units[a], units[b]
-            _, left, right = np.intersect1d(one, other, assume_unique=True, return_indices=True)
-            found.append(round(float((x[left] * y[right]).sum()), 6))
+    texts = list(dict.fromkeys(text for couple in couples for text in couple))
+    if backend == "compiled":
+        from safetyqc.dedup.compiled import Compiled
+
+        counts, hashes = Compiled(vocabulary.analyzer).count(texts).as_matrix()
+    else:
+        counts, hashes = count([tokens(text, vocabulary.analyzer) for text in texts], vocabulary.analyzer)
+    units, place = unit_rows(counts, hashes, vocabulary, weights), {text: n for n, text in enumerate(texts)}
+    ones, others = (units[[place[text] for text in column]] for column in zip(*couples, strict=True))
+    found: Array = np.minimum(np.round(np.asarray(ones.multiply(others).sum(axis=1)).ravel(), 6), 1.0)
     return found
-
-
-def _units(counted: Counted, vocabulary: FrozenVocabulary, weights: Weights) -> Iterator[tuple[Array, Array]]:
-    """The ascending feature hashes of each text with their weights in its unit vector."""
-    import numpy as np
-
-    from safetyqc.dedup.vocabulary import smooth_idf
-
-    weighed = 1.0 + np.log(counted.counts)
-    if weights == "tfidf":
-        weighed = weighed * smooth_idf(vocabulary.frequencies_of(counted.features), vocabulary.texts)
-    for start, stop in pairwise(counted.bounds.tolist()):
-        order = np.argsort(counted.features[start:stop])
-        unit = weighed[start:stop][order]
-        yield counted.features[start:stop][order], unit / (np.sqrt((unit * unit).sum()) or 1.0)
 
 
 def shared_terms(vocabulary: FrozenVocabulary, count: int = 5) -> Callable[[str, str], tuple[str, ...]]:

@@ -1,38 +1,37 @@
 """Turns near pairs into duplicate groups and decides which conversation of a group stays.
 
-This is the policy; how pairs are found is `pairs.py`'s business, so the same pairs can be grouped again with another
+This is the policy; how pairs are found is `search.py`'s business, so the same pairs can be grouped again with another
 threshold, linkage or ranking at no cost. It never edits or deletes a conversation: it says which are to be dropped, for
 which kept one, how near they are and which rare terms they share.
 
 The surprising thing: with single linkage (the default) a group is connected, not tight. A like B and B like C puts A
 and C into one group though they may be less alike than the threshold; the similarity shown is that to the kept one,
-so it can be lower than `min_similarity`. Complete linkage forms only groups in which every pair reaches the
-threshold.
+so it can be lower than `min_similarity`, but not than `LEAST_LIKE`. Complete linkage forms only groups in which every
+pair reaches the threshold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Literal
 
-from safetyqc.dedup.backend import BackendName
-from safetyqc.dedup.evidence import describe
-from safetyqc.dedup.pairs import Pairs, find_pairs
+from safetyqc.dedup.evidence import Nearness, describe
 from safetyqc.errors import UserError, choose_from
-from safetyqc.records import Conversation, Duplicate, DuplicateGroup
+from safetyqc.records import Conversation, DuplicateGroup
 
 if TYPE_CHECKING:
+    from safetyqc.dedup.pairs import Pairs
     from safetyqc.dedup.rows import Array
-    from safetyqc.dedup.tokens import Analyzer
-    from safetyqc.dedup.vectors import Weights
-    from safetyqc.dedup.vocabulary import FrozenVocabulary
 
 On = Literal["all", "requests", "answers"]
 Linkage = Literal["single", "complete"]
-Rank = Callable[[Conversation], Any]
 DEFAULT_MIN_SIMILARITY = 0.75
 """Chosen from the table of planted edits in docs/dedup.md."""
+LEAST_LIKE = 0.3
+"""Below it two texts are alike by chance: however long the chain between them, none is dropped for the other."""
 
 _TEXTS: dict[str, Callable[[Conversation], list[str]]] = {
     "all": lambda conversation: [message.content for message in conversation.messages],
@@ -43,28 +42,6 @@ COMPARED: tuple[str, ...] = tuple(_TEXTS)
 """What can be compared: all turns, the user's, or the assistant's."""
 
 
-@dataclass(frozen=True)
-class DedupResult:
-    """The groups, and the pairs that they were made from (`conversations[i]` is text i of the pairs)."""
-
-    groups: tuple[DuplicateGroup, ...]
-    pairs: Pairs
-    min_similarity: float
-    conversations: tuple[str, ...]
-    """Ids, in the order of the input."""
-
-    @property
-    def dropped(self) -> dict[str, tuple[str, Duplicate]]:
-        """For each dropped id, the id kept in its place and the evidence."""
-        return {drop.conversation_id: (group.kept, drop) for group in self.groups for drop in group.dropped}
-
-    @property
-    def kept(self) -> list[str]:
-        """Ids that stay, in the order of the input."""
-        dropped = self.dropped
-        return [name for name in self.conversations if name not in dropped]
-
-
 def compared_text(conversation: Conversation, on: On = "all") -> str:
     """Give the text that stands for a conversation in a comparison."""
     if on not in _TEXTS:
@@ -72,101 +49,48 @@ def compared_text(conversation: Conversation, on: On = "all") -> str:
     return "\n".join(_TEXTS[on](conversation))
 
 
-def group_duplicates(
-    conversations: Sequence[Conversation],
-    *,
-    min_similarity: float = DEFAULT_MIN_SIMILARITY,
-    pairs_from: float | None = None,
-    on: On = "all",
-    rank: Rank | None = None,
-    within_category: bool = False,
-    linkage: Linkage = "single",
-    analyzer: Analyzer = "word",
-    weights: Weights = "tfidf",
-    vocabulary: FrozenVocabulary | None = None,
-    memory_mb: int | None = None,
-    backend: BackendName = "auto",
-) -> DedupResult:
-    """Find near-duplicates and group them.
-
-    `pairs_from` keeps pairs from a lower similarity on than the groups need: for a histogram, or to group again with
-    another threshold (`group_pairs`). See `group_pairs` for the policy and `find_pairs` for the rest.
-    """
-    texts = [compared_text(conversation, on) for conversation in conversations]
-    floor = min(min_similarity, pairs_from) if pairs_from else min_similarity
-    pairs = find_pairs(
-        texts, floor, analyzer=analyzer, weights=weights, vocabulary=vocabulary, memory_mb=memory_mb, backend=backend
-    )
-    return group_pairs(
-        conversations,
-        pairs,
-        min_similarity=min_similarity,
-        on=on,
-        rank=rank,
-        within_category=within_category,
-        linkage=linkage,
-    )
-
-
-def group_pairs(
-    conversations: Sequence[Conversation],
+def group_texts(
+    ids: Sequence[str],
+    texts: Sequence[str],
     pairs: Pairs,
     *,
     min_similarity: float,
-    on: On = "all",
-    rank: Rank | None = None,
-    within_category: bool = False,
     linkage: Linkage = "single",
+    order: Array | None = None,
+    categories: Array | None = None,
     terms: int = 5,
-) -> DedupResult:
-    """Group pairs that were found on the same conversations in the same order, and keep the best of each group.
+) -> Iterator[DuplicateGroup]:
+    """Group texts by the pairs that were found on them, and keep the best of each group; by the places of those kept.
 
-    The best is the one with the highest `rank`, among equals the earliest in the input. `terms` is how many shared rare
-    terms each drop names; 0 saves reading the texts again.
+    `order` says how good each text is, 0 for the best and no two alike (None: the first is); `categories` are codes,
+    given where no group may cross them. `terms` is how many shared rare terms each drop names.
 
     Raises:
-        UserError: a threshold below that of the pairs, other conversations than the pairs were found on, unknown
-        linkage.
+        UserError: a threshold below that of the pairs, unknown linkage.
     """
     import numpy as np
 
-    if len(conversations) != len(pairs.same_as):
-        raise UserError(
-            f"{len(pairs.same_as)} texts were compared, {len(conversations)} conversations given",
-            fix="find pairs again",
-        )
-    order = codes = None
-    if rank:  # a reversed sort leaves equals in their order too
-        best_first = sorted(range(len(conversations)), key=lambda place: rank(conversations[place]), reverse=True)
-        order = np.argsort(np.array(best_first, np.int64))
-    if within_category:
-        known: dict[str | None, int] = {}
-        codes = np.array([known.setdefault(c.category, len(known)) for c in conversations], np.int64)
-    kept_by = stay_of(pairs.at_least(min_similarity), linkage=linkage, order=order, categories=codes)
-    dropped = dropped_of(kept_by)
-    ids = tuple(c.id for c in conversations)
-    found = describe(
-        pairs,
-        kept_by[dropped],
-        dropped,
-        [ids[place] for place in dropped.tolist()],
-        lambda places: [compared_text(conversations[place], on) for place in places.tolist()],
-        terms=terms,
+    nearness = Nearness(pairs, texts)
+    stays, similarity = stays_of(
+        pairs.at_least(min_similarity), nearness, linkage=linkage, order=order, categories=categories
     )
-    members: dict[int, list[Duplicate]] = {}
-    for kept, drop in zip(kept_by[dropped].tolist(), found, strict=True):
-        members.setdefault(kept, []).append(drop)
-    groups = tuple(DuplicateGroup(kept=ids[kept], dropped=tuple(drops)) for kept, drops in members.items())
-    return DedupResult(groups, pairs, min_similarity, ids)
+    dropped = np.flatnonzero(stays != np.arange(len(stays)))
+    dropped = dropped[np.argsort(stays[dropped], kind="stable")]
+    kept = stays[dropped]
+    drops = describe(pairs.vocabulary, kept, dropped, similarity[dropped], ids, texts, terms=terms)
+    for one, group in groupby(zip(kept.tolist(), drops, strict=True), itemgetter(0)):
+        yield DuplicateGroup(kept=ids[one], dropped=tuple(drop for _, drop in group))
 
 
-def stay_of(
-    pairs: Pairs, *, linkage: Linkage = "single", order: Array | None = None, categories: Array | None = None
-) -> Array:
-    """For each text of the pairs the place of the one that stays for it: its own where it is not dropped.
-
-    `order` says how good each text is, 0 for the best and no two alike (None: the first is); `categories` are codes,
-    given where no group may cross them.
+def stays_of(
+    pairs: Pairs,
+    nearness: Callable[[Array, Array], Array],
+    *,
+    linkage: Linkage = "single",
+    order: Array | None = None,
+    categories: Array | None = None,
+) -> tuple[Array, Array]:
+    """For each text of the pairs the place of the one that stays for it, its own where it is not dropped; how near.
 
     Raises:
         UserError: unknown linkage.
@@ -181,31 +105,51 @@ def stay_of(
     order = np.arange(size) if order is None else order
     best = np.full(int(clusters.max(initial=-1)) + 1, size)
     np.minimum.at(best, clusters, order)
-    stays: Array = np.argsort(order)[best[clusters]]
-    return stays
+    stays = np.argsort(order)[best[clusters]]
+    similarity = np.ones(size)
+    dropped = np.flatnonzero(stays != np.arange(size))
+    similarity[dropped] = nearness(stays[dropped], dropped)
+    far = stays[similarity < min(LEAST_LIKE, pairs.min_similarity)]
+    if len(far):
+        members = np.flatnonzero(np.isin(stays, far))
+        _split(members[np.argsort(order[members])], nodes, edges, nearness, stays, similarity)
+    return stays, similarity
 
 
-def dropped_of(stays: Array) -> Array:
-    """Which places are dropped for others (see `stay_of`), in the order of those that they are dropped for."""
-    import numpy as np
+def _split(
+    members: Array,
+    nodes: Array,
+    edges: Edges,
+    nearness: Callable[[Array, Array], Array],
+    stays: Array,
+    similarity: Array,
+) -> None:
+    """Take clusters apart so that all that is dropped is like the one kept; `members` are their texts, best first.
 
-    dropped = np.flatnonzero(stays != np.arange(len(stays)))
-    ordered: Array = dropped[np.argsort(stays[dropped], kind="stable")]
-    return ordered
-
-
-def connected_with(pairs: Pairs, places: Array) -> Array:
-    """All places that pairs and copies connect with some of these, and these themselves, ascending.
-
-    Whatever is grouped again with all of them is grouped as among everything.
+    The best text takes what a chain of pairs connects with it, as far as the links of the chain are like it; the best
+    of the rest goes on.
     """
     import numpy as np
 
-    clusters = _connected(len(pairs.same_as), Edges(pairs.left, pairs.right, pairs.similarity))[pairs.same_as]
-    touched = np.zeros(len(clusters), np.bool_)
-    touched[clusters[places]] = True
-    found: Array = np.flatnonzero(touched[clusters])
-    return found
+    texts: dict[int, list[int]] = {}
+    for member, node in zip(members.tolist(), nodes[members].tolist(), strict=True):
+        texts.setdefault(node, []).append(member)
+    beside: dict[int, list[int]] = {node: [] for node in texts}
+    inside = np.isin(edges.left, np.fromiter(texts, np.int64, len(texts)))
+    for a, b in zip(edges.left[inside].tolist(), edges.right[inside].tolist(), strict=True):
+        beside[a].append(b)
+        beside[b].append(a)
+    while texts:
+        frontier = {next(iter(texts)): 1.0}
+        kept, tried = texts[next(iter(frontier))][0], set(frontier)
+        while frontier:
+            for node, like in frontier.items():
+                own = texts.pop(node)
+                stays[own], similarity[own] = kept, like
+            further = list({n: None for node in frontier for n in beside[node] if n in texts and n not in tried})
+            tried.update(further)
+            near = nearness(np.full(len(further), kept), np.array([texts[n][0] for n in further], np.int64))
+            frontier = {n: like for n, like in zip(further, near.tolist(), strict=True) if like >= LEAST_LIKE}
 
 
 # ---- linkage ---------------------------------------------------------------------------------------------------------

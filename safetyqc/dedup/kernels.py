@@ -2,7 +2,7 @@
 
 Import only when it is needed: loading numba takes half a second and the first call on a machine compiles for some
 seconds (the result is cached on disk where a cache can be written). Every kernel releases the GIL, so plain threads
-use all cores. Nothing here decides anything: `vectors.py` and `pairs.py` say what is computed and why it is right.
+use all cores. Nothing here decides anything: `vectors.py` and `join.py` say what is computed and why it is right.
 """
 
 from __future__ import annotations
@@ -249,12 +249,13 @@ def sort_by_rank(keys, spare, places, size, highest):  # type: ignore[no-untyped
 
 
 @compiled
-def weigh_rows(bounds, ids, counts, features, damped, indexed, out, first):  # type: ignore[no-untyped-def]
+def weigh_rows(bounds, ids, counts, features, idf, damped, indexed, out, first):  # type: ignore[no-untyped-def]
     """Turn counts into unit rows, features from the most common to the rarest, written to `out` from row `first` on.
 
-    Features of rank `indexed` and above stand in one text only: they count in the norm and are then left out.
+    `features` holds the rank and the frequency of each, `idf` that of each frequency. Features of rank `indexed` and
+    above stand in one text only: they count in the norm and are then left out.
     """
-    out_bounds, out_ranks, out_weights, out_squares = out
+    out_bounds, out_ranks, out_weights, out_squares, out_scales = out
     at = out_bounds[first]
     keys, spare, digits = np.empty(16, np.uint64), np.empty(16, np.uint64), np.empty(256, np.int64)
     for row in range(len(bounds) - 1):
@@ -268,15 +269,16 @@ def weigh_rows(bounds, ids, counts, features, damped, indexed, out, first):  # t
                 keys[kept] = (U64(feature.rank) << U64(32)) | U64(place)
                 kept += 1
             else:
-                weight = damp(counts[place], damped) * feature.idf
+                weight = damp(counts[place], damped) * idf[feature.frequency]
                 squares += weight * weight
         ordered = sort_by_rank(keys, spare, digits, kept, indexed)
         for place in range(kept):
             origin = np.int64(ordered[place] & U64(0xFFFFFFFF))
-            weight = damp(counts[origin], damped) * features[ids[origin]].idf
+            weight = damp(counts[origin], damped) * idf[features[ids[origin]].frequency]
             squares += weight * weight
             out_ranks[at + place], out_weights[at + place] = ordered[place] >> U64(32), weight
         scale, out_squares[first + row] = 1.0 / np.sqrt(max(squares, 1e-300)), 0.0
+        out_scales[first + row] = scale
         for place in range(at, at + kept):
             out_weights[place] *= scale
             out_squares[first + row] += np.float64(out_weights[place]) * out_weights[place]
@@ -419,21 +421,6 @@ def grown(array, room):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def list_of(rank, list_ranks, list_bounds):  # type: ignore[no-untyped-def]
-    """Place of a feature's list: its rank where every feature has a list, else by binary search; -1 if it has none."""
-    if len(list_ranks) == 0:
-        return rank if rank + 1 < len(list_bounds) else -1
-    low, high = 0, len(list_ranks)
-    while low < high:
-        middle = (low + high) // 2
-        if list_ranks[middle] < rank:
-            low = middle + 1
-        else:
-            high = middle
-    return low if low < len(list_ranks) and list_ranks[low] == rank else -1
-
-
-@compiled
 def gather(tails, row, rest, cuts, limit, lists, sums, touched):  # type: ignore[no-untyped-def]
     """Add up, for one row, the products with every indexed row before `limit`, from the rarest group on.
 
@@ -442,12 +429,11 @@ def gather(tails, row, rest, cuts, limit, lists, sums, touched):  # type: ignore
     that is, and the column of `levels` that holds the norm of what the others have there.
     """
     bounds, ranks, weights = tails
-    list_ranks, list_bounds, list_rows, list_weights = lists
+    list_bounds, list_rows, list_weights = lists
     met, below, level = 0, cuts[0], 0
     for at in range(bounds[row], bounds[row + 1]):
         weight, may_start, rank = abs(weights[at]), weights[at] > 0.0, np.int64(ranks[at])
-        place = list_of(rank, list_ranks, list_bounds)
-        start, stop = (list_bounds[place], list_bounds[place + 1]) if place >= 0 else (0, 0)
+        start, stop = (list_bounds[rank], list_bounds[rank + 1]) if rank + 1 < len(list_bounds) else (0, 0)
         if not may_start and stop - start > _WORTH * met:
             below = rank + 1
             while level < len(cuts) and cuts[level] < below:
@@ -469,51 +455,70 @@ def gather(tails, row, rest, cuts, limit, lists, sums, touched):  # type: ignore
 
 
 @compiled
-def probe(first, last, rows, groups, tails, lists, others, other_tails, base, size, own, least, most):  # type: ignore[no-untyped-def]
-    """Find the indexed rows whose cosine with one of the rows first..last is at least `least`.
+def probe(first, last, rows, groups, tails, lists, base, size, least, most):  # type: ignore[no-untyped-def]
+    """Find the indexed rows before each of the rows first..last whose cosine with it is at least `least`.
 
-    With `own`, rows and indexed rows are one set, the indexed ones starting at `base`, and a row meets only those
-    before it. Returns (indexed row, row, cosine) arrays; stops early with more than `most` of them.
+    Indexed are the rows base..base + size. Returns (indexed row, row, cosine) arrays; stops with more than `most`.
     """
     bounds, ranks, weights, squares = rows
-    tail_bounds, tail_ranks, tail_weights, cuts = tails
-    other_bounds, other_ranks, other_weights, other_squares = others
-    other_levels, other_sketches = other_tails
+    tail_bounds, tail_ranks, tail_weights, levels, sketches, cuts = tails
     sums, touched = np.zeros(size, np.float32), np.empty(size, np.int32)
     by_bits = np.empty((64, 16), np.float32)
     found, room = 0, 1024
     left, right, value = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.float64)
     for row in range(first, last):
-        limit = min(row - base, size) if own else size
+        limit = min(row - base, size)
         slack = 1e-5 + 1.2e-7 * (tail_bounds[row + 1] - tail_bounds[row])  # what adding so many float32 can lose
         met, rest, below, level = gather(
             (tail_bounds, tail_ranks, tail_weights), row, squares[row], cuts, limit, lists, sums, touched
         )
         norm, summed = np.sqrt(max(rest, 0.0)), False
         for place in range(met):
-            other = touched[place]
-            other_norm = other_levels[base + other, level] / 255.0
-            partial = np.float64(sums[other]) + slack
-            sums[other] = 0.0
+            other = base + touched[place]
+            other_norm = levels[other, level] / 255.0
+            partial = np.float64(sums[touched[place]]) + slack
+            sums[touched[place]] = 0.0
             if partial + norm * other_norm < least:
                 continue
             a, b = bounds[row], bounds[row + 1]
             if not summed:
                 sum_by_bits(a, b, ranks, weights, groups, below, by_bits)
                 summed = True
-            if partial + np.sqrt(squares_met(other_sketches[base + other], by_bits)) * other_norm < least:
+            if partial + np.sqrt(squares_met(sketches[other], by_bits)) * other_norm < least:
                 continue
-            c, d = other_bounds[base + other], other_bounds[base + other + 1]
-            dot = exact_dot(
-                ranks[a:b], weights[a:b], squares[row],
-                other_ranks[c:d], other_weights[c:d], other_squares[base + other], least,
-            )  # fmt: skip
+            c, d = bounds[other], bounds[other + 1]
+            dot = exact_dot(ranks[a:b], weights[a:b], squares[row], ranks[c:d], weights[c:d], squares[other], least)
             if dot >= least:
                 if found == room:
                     room *= 2
                     left, right, value = grown(left, room), grown(right, room), grown(value, room)
-                left[found], right[found], value[found] = base + other, row, dot
+                left[found], right[found], value[found] = other, row, dot
                 found += 1
         if found > most:
             break
     return left[:found], right[:found], value[:found]
+
+
+@compiled
+def exact_cosines(left, right, rows, idf, damped, out):  # type: ignore[no-untyped-def]
+    """Cosines of pairs of rows from the counts behind their rounded weights."""
+    bounds, ranks, weights, scales = rows
+    for pair in range(len(left)):
+        i, j, dot = bounds[left[pair]], bounds[right[pair]], 0.0
+        while i < bounds[left[pair] + 1] and j < bounds[right[pair] + 1]:
+            if ranks[i] == ranks[j]:
+                one, other = idf[ranks[i]] * scales[left[pair]], idf[ranks[i]] * scales[right[pair]]
+                dot += one * damped_of(weights[i] / one, damped) * other * damped_of(weights[j] / other, damped)
+                i += 1
+                j += 1
+            elif ranks[i] < ranks[j]:
+                i += 1
+            else:
+                j += 1
+        out[pair] = dot
+
+
+@compiled
+def damped_of(value, damped):  # type: ignore[no-untyped-def]
+    """1 + ln(count) in full of what is off by seven digits: exact up to counts of some 300,000."""
+    return 1.0 if value < 1.3 else damp(np.int64(np.exp(value - 1.0) + 0.5), damped)

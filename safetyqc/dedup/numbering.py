@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from safetyqc.dedup.backend import in_order
-from safetyqc.dedup.rows import Array, Counted, Spool, bounds_of
+from safetyqc.dedup.compiled import Compiled, Table
+from safetyqc.dedup.rows import Array, Counted, Spool, bounds_of, in_order
 
 if TYPE_CHECKING:
-    from safetyqc.dedup.backend import Backend, Table
     from safetyqc.dedup.vocabulary import FrozenVocabulary
 
 _SAMPLED = 64
@@ -44,7 +43,7 @@ class Numbered:
 class Numbering:
     """Takes counted texts block by block, up to `limit_bytes` in memory; how many parts it took is `parts`."""
 
-    backend: Backend
+    worker: Compiled
     limit_bytes: float
     parts: int = 0
     _table: Table = field(init=False)
@@ -52,7 +51,7 @@ class Numbering:
     _copies: list[Array] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._table = self.backend.table()
+        self._table = Table()
         self._spool = Spool(self.limit_bytes / 8)
 
     def add(self, counted: Counted, copies: Array) -> None:
@@ -80,7 +79,7 @@ class Numbering:
                 numbers[single] += np.searchsorted(rare, often).astype(np.uint32)
             return _with_features(counted, numbers)
 
-        for numbered in in_order(self.backend.workers, number, self._spool.blocks(release=True)):
+        for numbered in in_order(self.worker.workers, number, self._spool.blocks(release=True)):
             spool.add(numbered)
         return Numbered(spool, table, rare)
 
@@ -88,9 +87,9 @@ class Numbering:
         """A table of the features that stand in two texts or more."""
         expected = len(self._table) * _SAMPLED * _TABLE_BYTES / (self.limit_bytes / 4)
         self.parts = min(1 << max(int(np.ceil(np.log2(max(expected, 1)))), 0), _SAMPLED)
-        self._table = shared = self.backend.table()
+        self._table = shared = Table()
         for part in range(self.parts):
-            table = self.backend.table()
+            table = Table()
             for counted, copies in zip(self._spool.blocks(), self._copies, strict=True):
                 table.number(_part_of(counted, part, self.parts), copies)
             shared.take_shared(table)

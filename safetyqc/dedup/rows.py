@@ -8,17 +8,20 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import IO, Any
+from itertools import islice
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from safetyqc.errors import OutputError
+from safetyqc.dedup.texts import explained
 
 Array = NDArray[Any]
+A = TypeVar("A")
+B = TypeVar("B")
 _CUTS = 7  # levels of a row are one more: eight bytes
 
 
@@ -45,19 +48,28 @@ class Counted:
             bounds_of(lengths[~dropped]), self.features[keep], self.counts[keep], self.fingerprints[~dropped]
         )
 
+    def as_matrix(self) -> tuple[Any, Array]:
+        """Damped counts (1 + ln) as a sparse matrix, and the hash of each of its columns."""
+        from scipy.sparse import csr_matrix
+
+        hashes, columns = np.unique(self.features, return_inverse=True)
+        shape = (len(self.bounds) - 1, len(hashes))
+        return csr_matrix((1.0 + np.log(self.counts), columns, self.bounds), shape), hashes
+
 
 @dataclass(frozen=True)
 class Rows:
     """Unit vectors, each from its most common feature (rank 0) to its rarest.
 
     `squares` is the squared norm of what is stored of each row: less than 1 where features that no other text has were
-    left out, 0 for a text without words.
+    left out, 0 for a text without words. A weight is (1 + ln count) times the idf of its feature times `scales[row]`.
     """
 
     bounds: Array
     ranks: Array
     weights: Array
     squares: Array
+    scales: Array
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -67,13 +79,6 @@ class Rows:
         place = slice(self.bounds[index], self.bounds[index + 1])
         return self.ranks[place], self.weights[place]
 
-    @classmethod
-    def joined(cls, parts: list[Rows]) -> Rows:
-        """Put rows one after another."""
-        lengths = np.concatenate([np.diff(part.bounds) for part in parts])
-        columns = zip(*((part.ranks, part.weights, part.squares) for part in parts), strict=True)
-        return cls(bounds_of(lengths), *(np.concatenate(column) for column in columns))
-
 
 @dataclass(frozen=True)
 class Tails:
@@ -82,7 +87,7 @@ class Tails:
     A group weighs the norm of its features. A negative weight may add to a sum but not start one. `cuts` are ranks of
     groups, ascending; a tail holds everything from `cuts[0]` on. `levels[row, k]` is the norm of what the row has below
     `cuts[k]`, the last column that of the whole row, in steps of 1/255 and rounded up. `sketches` has a bit set for
-    every group of a row, 256 of them shared by all groups; a backend without use for them leaves them empty.
+    every group of a row, 256 of them shared by all groups.
     """
 
     bounds: Array
@@ -95,12 +100,8 @@ class Tails:
 
 @dataclass(frozen=True)
 class Lists:
-    """For each group of features, the rows whose tail holds it (ascending) and its weight there, signed as in `Tails`.
+    """For each group of features, the rows whose tail holds it (ascending), with its weight, signed as in `Tails`."""
 
-    `ranks` names the groups that have a list, ascending; empty when every rank has one.
-    """
-
-    ranks: Array
     bounds: Array
     rows: Array
     weights: Array
@@ -152,6 +153,19 @@ def bounds_of(lengths: Array) -> Array:
     return bounds
 
 
+def in_order(workers: int, function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+    """Map over items in threads, yielding results in the items' order, with only a few of them waiting at a time."""
+    if workers < 2:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        remaining = iter(items)
+        waiting: list[Future[B]] = [pool.submit(function, item) for item in islice(remaining, 2 * workers)]
+        while waiting:
+            yield waiting.pop(0).result()
+            waiting += [pool.submit(function, item) for item in islice(remaining, 1)]
+
+
 @dataclass
 class Spool:
     """Counted texts waiting for their weights: in memory up to `limit_bytes`, then in a nameless temporary file.
@@ -182,7 +196,7 @@ class Spool:
             room.write(counts.data)
             self._waiting.append(replace(packed, data=room))
             return
-        with _explained():
+        with explained():
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="safetyqc-")  # noqa: SIM115 - closed when all was read
             self._on_disk.append((packed, self._file.tell()))
@@ -237,17 +251,7 @@ def room_for(size: int, dtype: type, limit_bytes: float) -> Array:
     size_bytes = size * np.dtype(dtype).itemsize
     if size_bytes <= limit_bytes or size == 0:
         return np.empty(size, dtype)
-    with _explained(), tempfile.TemporaryFile(prefix="safetyqc-") as file:
+    with explained(), tempfile.TemporaryFile(prefix="safetyqc-") as file:
         if hasattr(os, "posix_fallocate"):  # where a disk fills up under a mapped file, the system ends the process
             os.posix_fallocate(file.fileno(), 0, size_bytes)
         return np.memmap(file, dtype=dtype, mode="w+", shape=(size,))
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        what = f"no room for a temporary file: {error.strerror}"
-        fix = "free some space, set TMPDIR to another folder, or allow more --memory"
-        raise OutputError(what, where=tempfile.tempdir, fix=fix) from error

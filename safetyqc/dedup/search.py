@@ -1,9 +1,8 @@
-"""Pairs that were found once, with the numbers of what was compared, so that they need not be found again.
+"""Finds the near pairs of texts, with a backend that fits their number, and what was found before in mind.
 
-A raised threshold, another linkage and conversations that went out reuse them; conversations that came in are searched
-against the old ones and each other, while the old pairs keep their similarity to the last bit: they are not computed
-again, and new ones use the vocabulary that was frozen with them. It decides nothing about groups and knows no files:
-a search becomes bytes and back.
+`find_pairs` searches everything. `search` takes the pairs of an earlier search, asks only what is near the texts that
+came since, and gives the same: vectors are made anew, by the count of words that was frozen with those pairs. A search
+becomes bytes and back, to be kept with a run. It decides nothing about groups and knows no files.
 
 The surprising thing: pairs are looked for from a similarity below the one asked for (`FOUND_FROM`), so that other
 thresholds can be tried at no cost; of very many texts, and where memory does not allow it, only those asked for are.
@@ -13,70 +12,81 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import accumulate, chain
+from math import inf
+from typing import Any, Literal
 
 import numpy as np
 
-from safetyqc.dedup.backend import BackendName, characters_of, choose_backend
-from safetyqc.dedup.packing import pack
-from safetyqc.dedup.pairs import Pairs, find_pairs, join
-from safetyqc.dedup.rows import Array, Found, Rows
-from safetyqc.dedup.vocabulary import UNREADABLE, vocabulary_hash
-from safetyqc.errors import UserError
+from safetyqc.dedup.pairs import Measure, Pairs
+from safetyqc.dedup.rows import Array
+from safetyqc.dedup.texts import chosen
+from safetyqc.dedup.vocabulary import UNREADABLE, FrozenVocabulary, vocabulary_hash
+from safetyqc.errors import UserError, choose_from
 
-if TYPE_CHECKING:
-    from safetyqc.dedup.tokens import Analyzer
-    from safetyqc.dedup.vectors import Weights
-    from safetyqc.dedup.vocabulary import FrozenVocabulary
-
+BACKENDS: dict[str, str] = {"reference": "safetyqc.dedup.reference", "compiled": "safetyqc.dedup.join"}
+"""Name of each backend, and the module whose `search` it is; all find the same pairs."""
+BackendName = Literal["auto", "reference", "compiled"]
+_REFERENCE_CHARACTERS, _REFERENCE_TEXTS = 2_000_000, 10_000
+"""Up to these the reference ends before the compiled loops have started."""
 FOUND_FROM = 0.6
 MOST_FROM_BELOW = 50_000
 """Of more texts only the pairs asked for are found: of 100,000 those from 0.6 on take twice the time of 0.75."""
-_FORMAT = 2
+_FORMAT = 3
 _MICRO = 1_000_000  # similarities have six decimals
-T = TypeVar("T")
+
+
+def choose_backend(name: str, texts: Sequence[str]) -> str:
+    """Take the compiled backend where texts are long or many enough to repay loading it, and it is there.
+
+    Raises:
+        UserError: no such backend.
+    """
+    if name not in ("auto", *BACKENDS):
+        raise UserError(f"no backend {name!r}", fix=choose_from(name, ["auto", *BACKENDS]))
+    if name != "auto":
+        return name
+    many = inf if len(texts) > _REFERENCE_TEXTS else 0
+    characters = accumulate(map(len, texts))
+    return "compiled" if any(map(would_compile, chain([many], characters))) else "reference"
+
+
+def would_compile(characters: float) -> bool:
+    """Whether so much text repays loading the compiled backend, and it is there."""
+    return characters > _REFERENCE_CHARACTERS and find_spec("numba") is not None
+
+
+def find_pairs(
+    texts: Sequence[str], min_similarity: float, *, memory_mb: int | None = None, backend: str = "auto", **measure: Any
+) -> Pairs:
+    """Find every pair of texts whose cosine is at least `min_similarity`.
+
+    `measure` is the rest of `pairs.Measure`: `analyzer` is what the texts are split into: words and pairs of them, or
+    runs of three and four characters. `weights="tf"` makes similarities independent of the corpus; a `vocabulary`
+    makes them those of the corpus that it was frozen with. `memory_mb` bounds the counting of features, vectors, index
+    and result by using temporary files and working in parts; texts that are a list, and some 50 bytes for each feature
+    of two texts or more, come on top.
+
+    Raises:
+        UserError: a threshold outside 0..1, an unknown backend, a vocabulary of the other analyzer, or more pairs than
+            the memory holds.
+    """
+    limit = memory_mb * 1e6 if memory_mb else float("inf")
+    asked = Measure(min_similarity, limit_bytes=limit, **measure)
+    found: Pairs = import_module(BACKENDS[choose_backend(backend, texts)]).search(texts, asked)
+    return found
 
 
 @dataclass(frozen=True)
 class Search:
-    """Pairs and what they are pairs of: `numbers[i]` is that of text i, whatever the caller numbers.
+    """Pairs and what they are pairs of: `ids[i]` is the id of text i."""
 
-    `index` is the token of the index that holds the same texts by their places, where one is kept
-    (`stored_index.py`).
-    """
-
-    numbers: Array
+    ids: tuple[str, ...]
     pairs: Pairs
-    index: str | None = None
-
-    def among(self, numbers: Array) -> Pairs:
-        """Pairs of these texts alone, numbered in this order.
-
-        Raises:
-            ValueError: one of them was not searched.
-        """
-        if np.array_equal(numbers, self.numbers):
-            return self.pairs
-        return restrict(self.pairs, self.places(numbers))
-
-    def places(self, numbers: Array) -> Array:
-        """Where these texts stand.
-
-        Raises:
-            ValueError: one of them was not searched.
-        """
-        if len(lacking := self.lacks(numbers)):
-            raise ValueError(f"{len(lacking)} texts were not searched, such as {lacking[0]}")
-        order = np.argsort(self.numbers, kind="stable")  # most are in order already
-        found: Array = order[np.searchsorted(self.numbers, numbers, sorter=order)]
-        return found
-
-    def lacks(self, numbers: Array) -> Array:
-        """Which of these were not searched, in their order."""
-        lacking: Array = numbers[~np.isin(numbers, self.numbers)]
-        return lacking
 
     def to_bytes(self) -> bytes:
         """Pack everything but the vocabulary, which is named by its hash, to be stored with a run."""
@@ -86,147 +96,82 @@ class Search:
             "min_similarity": pairs.min_similarity,
             "weights": pairs.weights,
             "vocabulary": vocabulary_hash(pairs.vocabulary),
-            "index": self.index,
+            "ids": self.ids,
         }
-        columns = {
-            "numbers": np.asarray(self.numbers, np.int64),
-            "same_as": pairs.same_as.astype(np.int32),
-            "left": pairs.left.astype(np.int32),
-            "right": pairs.right.astype(np.int32),
-            "millionths": np.rint(pairs.similarity * _MICRO).astype(np.int32),
-        }
-        return pack(head, columns)
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            head=np.frombuffer(json.dumps(head).encode(), np.uint8),
+            same_as=pairs.same_as.astype(np.int32),
+            left=pairs.left.astype(np.int32),
+            right=pairs.right.astype(np.int32),
+            millionths=np.rint(pairs.similarity * _MICRO).astype(np.int32),
+        )
+        return buffer.getvalue()
 
     @classmethod
     def from_bytes(cls, data: bytes, vocabulary: FrozenVocabulary) -> Search | None:
-        """Unpack what `to_bytes` made; None when it was found with another vocabulary or by another version.
-
-        Raises:
-            UserError: the bytes are something else.
-        """
+        """Unpack what `to_bytes` made; None when it is damaged, of another version or found with another vocabulary."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as stored:
                 head = json.loads(stored["head"].tobytes())
                 if head["format"] != _FORMAT or head["vocabulary"] != vocabulary_hash(vocabulary):
                     return None
-                numbers, same_as, left, right, millionths = (stored[name] for name in _COLUMNS)
-        except UNREADABLE as error:
-            raise UserError(f"no stored pairs ({error})", fix="`safetyqc dedup --refit` finds them anew") from error
-        pairs = Pairs(
-            same_as.astype(np.int64), left.astype(np.int64), right.astype(np.int64), millionths / _MICRO,
-            head["min_similarity"], vocabulary, head["weights"],
-        )  # fmt: skip
-        return cls(numbers, pairs, head["index"])
+                same_as, left, right = (stored[name].astype(np.int64) for name in ("same_as", "left", "right"))
+                similarity = stored["millionths"] / _MICRO
+        except UNREADABLE:
+            return None
+        pairs = Pairs(same_as, left, right, similarity, head["min_similarity"], vocabulary, head["weights"])
+        return cls(tuple(head["ids"]), pairs)
 
-    def with_more(self, numbers: Array, same_as: Array, near: Found, index: str | None) -> Search:
-        """Put further texts and what is near them behind these; `same_as` and `near` name places."""
-        pairs = _beside(self.pairs, np.concatenate([self.pairs.same_as, same_as]), near)
-        return Search(np.concatenate([self.numbers, numbers]), pairs, index)
+    def places(self, ids: Sequence[str]) -> Array:
+        """Where these ids stand; -1 for those that were not searched."""
+        known = {name: place for place, name in enumerate(self.ids)}
+        return np.fromiter((known.get(name, -1) for name in ids), np.int64, len(ids))
 
 
 def search(
-    numbers: Array,
-    texts: Sequence[str],
-    min_similarity: float,
-    *,
-    found_from: float = FOUND_FROM,
-    analyzer: Analyzer = "word",
-    weights: Weights = "tfidf",
-    vocabulary: FrozenVocabulary | None = None,
-    memory_mb: int | None = None,
-    backend: BackendName = "auto",
+    ids: Sequence[str], texts: Sequence[str], min_similarity: float, *, before: Search | None = None, **options: Any
 ) -> Search:
-    """Find the pairs of all texts from `found_from` on, or from the threshold where that is lower or texts are many.
+    """Find the pairs of all texts from `FOUND_FROM` on, or from the threshold where that is lower or texts are many.
+
+    With `before` only what it lacks is looked for, from the similarity on that it was found from, and by its
+    vocabulary. What it holds beyond these ids is left out. `options` are those of `find_pairs`.
 
     Raises:
         UserError: see `find_pairs`.
     """
-
-    def find(similarity: float) -> Pairs:
-        return find_pairs(
-            texts, similarity, analyzer=analyzer, weights=weights, vocabulary=vocabulary, memory_mb=memory_mb,
-            backend=backend,
-        )  # fmt: skip
-
-    low = found_from if len(texts) <= MOST_FROM_BELOW else min_similarity
-    return Search(np.asarray(numbers, np.int64), _from_low(find, low, min_similarity))
-
-
-def extend(
-    before: Search,
-    numbers: Array,
-    texts: Sequence[str],
-    *,
-    memory_mb: int | None = None,
-    backend: BackendName = "auto",
-) -> Search:
-    """Search those of `numbers` that `before` lacks against each other and against the rest, which is not searched
-    again.
-
-    All texts are given, because those compared with are weighed again; that is linear in their number. What `before`
-    holds and `numbers` does not is left out.
-
-    Raises:
-        UserError: more pairs than memory allows.
-    """
-    from safetyqc.dedup.vectors import vectorise
-
-    place = {number: i for i, number in enumerate(np.asarray(numbers).tolist())}
-    old = before.numbers[np.isin(before.numbers, numbers)]
-    order = np.concatenate([old, before.lacks(np.asarray(numbers, np.int64))])
-    ordered = [texts[place[number]] for number in order.tolist()]
-    known, limit = before.among(old), memory_mb * 1e6 if memory_mb else float("inf")
-    worker = choose_backend(backend, characters_of(texts), known.vocabulary.analyzer)
-    vectors = vectorise(ordered, worker, weights=known.weights, vocabulary=known.vocabulary, limit_bytes=limit)
-    rows, apart = vectors.rows, int(vectors.texts.searchsorted(len(old)))
-    parts = []
-    if 0 < apart < len(rows):
-        parts.append(join(rows, vectors.groups, worker, known.min_similarity, apart=apart, limit_bytes=limit))
-    found = join(_rows_from(rows, apart), vectors.groups, worker, known.min_similarity, limit_bytes=limit)
-    parts.append(replace(found, left=found.left + apart, right=found.right + apart))
-    near = Found.joined(parts)
-    near = replace(near, left=vectors.texts[near.left], right=vectors.texts[near.right])
-    return Search(order, _beside(known, vectors.same_as, near))
-
-
-def restrict(pairs: Pairs, places: Array) -> Pairs:
-    """Pairs of some of the texts, numbered anew in the order of `places`."""
-    classes, first, inverse = np.unique(pairs.same_as[places], return_index=True, return_inverse=True)
-    position = np.full(len(pairs.same_as), -1)
-    position[classes] = first
-    kept = np.flatnonzero((position[pairs.left] >= 0) & (position[pairs.right] >= 0))
-    low, high = np.sort(np.stack([position[pairs.left[kept]], position[pairs.right[kept]]]), axis=0)
-    order = np.lexsort((high, low))
-    return replace(
-        pairs, same_as=first[inverse], left=low[order], right=high[order], similarity=pairs.similarity[kept[order]]
-    )
-
-
-def _from_low(find: Callable[[float], T], low: float, asked: float) -> T:
-    if low < asked:
+    if before:
         try:
-            return find(low)
+            return _extended(before, ids, texts, **options)
+        except UserError:
+            if before.pairs.min_similarity >= min_similarity:
+                raise
+            options["vocabulary"] = before.pairs.vocabulary  # so many pairs from there on: only those asked for
+    elif min_similarity > FOUND_FROM and len(texts) <= MOST_FROM_BELOW:
+        try:
+            return Search(tuple(ids), find_pairs(texts, FOUND_FROM, **options))
         except UserError:
             pass  # so many pairs from there on; any other mistake comes again below
-    return find(asked)
+    return Search(tuple(ids), find_pairs(texts, min_similarity, **options))
 
 
-def _rows_from(rows: Rows, first: int) -> Rows:
-    start = rows.bounds[first]
-    return Rows(rows.bounds[first:] - start, rows.ranks[start:], rows.weights[start:], rows.squares[first:])
-
-
-def _beside(known: Pairs, same_as: Array, found: Found) -> Pairs:
-    """Put pairs of texts between the known ones, which are in order already."""
-    similarity = np.minimum(np.round(found.cosine, 6), 1.0)
-    near = np.flatnonzero(similarity >= known.min_similarity - 1e-9)
-    low, high = np.sort(np.stack([found.left[near], found.right[near]]), axis=0)
-    order = np.lexsort((high, low))
-    low, high, similarity, size = low[order], high[order], similarity[near[order]], len(same_as)
-    at = np.searchsorted(known.left * size + known.right, low * size + high)
-    columns = ((known.left, low), (known.right, high), (known.similarity, similarity))
-    left, right, together = (np.insert(old, at, new) for old, new in columns)
-    return replace(known, same_as=same_as, left=left, right=right, similarity=together)
-
-
-_COLUMNS = ("numbers", "same_as", "left", "right", "millionths")
+def _extended(before: Search, ids: Sequence[str], texts: Sequence[str], **options: Any) -> Search:
+    """Ask what is near the texts that `before` lacks; its pairs are taken as they are."""
+    places = before.places(ids)
+    old = np.flatnonzero(places >= 0)
+    known = before.pairs.among(places[old])
+    if len(old) == len(ids):
+        return Search(tuple(ids), known)
+    order = np.concatenate([old, np.flatnonzero(places < 0)])
+    options |= {"weights": known.weights, "vocabulary": known.vocabulary, "analyzer": known.vocabulary.analyzer}
+    found = find_pairs(chosen(texts, order.tolist()), known.min_similarity, known=len(old), **options)
+    together = replace(
+        found,
+        left=np.concatenate([known.left, found.left]),
+        right=np.concatenate([known.right, found.right]),
+        similarity=np.concatenate([known.similarity, found.similarity]),
+    )
+    back = np.empty(len(order), np.int64)
+    back[order] = np.arange(len(order))
+    return Search(tuple(ids), together.among(back))

@@ -111,6 +111,12 @@ def features(text: str, analyzer: Analyzer = "word") -> Counter[str]:
     return Counter(found + token_pairs(found, analyzer))
 
 
+def said(text: str) -> list[str]:
+    """The words of a text and the pairs of them, or, where it has none, its characters as one."""
+    found = tokens(text)
+    return found + token_pairs(found) if found else [normalise(text)]
+
+
 def foldable(text: str) -> str:
     """Do the part of `normalise` that the compiled tokeniser leaves to Python: nothing at all for ASCII."""
     return text if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
@@ -129,12 +135,17 @@ def pair_hash(first: int, second: int) -> int:
     return _mixed((first * PAIR + second) & MASK)
 
 
+def parts_of(feature: str, analyzer: Analyzer) -> tuple[str, str]:
+    """The two tokens of a pair as `features` names it; of a token itself and nothing."""
+    if analyzer == "char":
+        return feature[:GRAM], feature[1:] if len(feature) > GRAM else ""
+    first, _, second = feature.partition(" ")
+    return first, second
+
+
 def feature_hash(feature: str, analyzer: Analyzer = "word") -> int:
     """Hash a token or a pair as `features` names them."""
-    if analyzer == "char":
-        first, second = feature[:GRAM], feature[1:] if len(feature) > GRAM else ""
-    else:
-        first, _, second = feature.partition(" ")
+    first, second = parts_of(feature, analyzer)
     return pair_hash(word_hash(first), word_hash(second)) if second else word_hash(first)
 
 

@@ -13,19 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from safetyqc.dedup.backend import Backend, Table, in_order
+from safetyqc.dedup.compiled import Compiled, Table
 from safetyqc.dedup.numbering import Numbered, Numbering
-from safetyqc.dedup.rows import Array, Counted, Rows, Spool, bounds_of, room_for
+from safetyqc.dedup.pairs import Weights
+from safetyqc.dedup.rows import Array, Counted, Rows, Spool, bounds_of, in_order, room_for
 from safetyqc.dedup.tokens import Analyzer
 from safetyqc.dedup.vocabulary import FrozenVocabulary, smooth_idf
 from safetyqc.text import normalise
 
-Weights = Literal["tfidf", "tf"]
-WEIGHTS: tuple[Weights, ...] = ("tfidf", "tf")
 _BLOCK_CHARACTERS = 1_000_000
 
 
@@ -37,15 +35,15 @@ class Vectors:
     texts: Array
     same_as: Array
     vocabulary: FrozenVocabulary
-    ranked_hashes: Array
-    """Hash of the feature of each rank that the rows use."""
+    idf: Array
+    """Inverse document frequency of the feature of each rank that the rows use."""
     groups: Array
     """Group of each such rank."""
 
 
 def vectorise(
     texts: Sequence[str],
-    backend: Backend,
+    worker: Compiled,
     *,
     weights: Weights = "tfidf",
     vocabulary: FrozenVocabulary | None = None,
@@ -63,8 +61,8 @@ def vectorise(
     first_of = _equal_texts(texts, apart) if is_held(texts) else np.arange(len(texts))
     firsts = np.flatnonzero(first_of == np.arange(len(texts)))
     copies = np.bincount(first_of, minlength=len(texts))[firsts].astype(np.int32)
-    numbering, prints, done = Numbering(backend, limit_bytes), [_NO_PRINTS], 0
-    for counted in in_order(backend.workers, backend.count, text_blocks(firsts, texts)):
+    numbering, prints, done = Numbering(worker, limit_bytes), [_NO_PRINTS], 0
+    for counted in in_order(worker.workers, worker.count, text_blocks(firsts, texts)):
         size = len(counted.bounds) - 1
         numbering.add(counted, copies[done : done + size])
         prints.append(counted.fingerprints)
@@ -72,10 +70,10 @@ def vectorise(
     numbered = numbering.finish(vocabulary)
     leaders = _equal_words(texts, firsts, np.concatenate(prints), apart)
     kept = leaders == np.arange(len(firsts))
-    own = _frozen(numbered.table, len(texts), backend.analyzer)
-    rows, hashes, groups = _weigh(backend, numbered, ~kept, weights, vocabulary, (vocabulary or own).texts, limit_bytes)
+    own = _frozen(numbered.table, len(texts), worker.analyzer)
+    rows, idf, groups = _weigh(worker, numbered, ~kept, weights, vocabulary, (vocabulary or own).texts, limit_bytes)
     same_as = firsts[leaders[np.searchsorted(firsts, first_of)]]
-    return Vectors(rows, firsts[kept], same_as, vocabulary or own, hashes, groups)
+    return Vectors(rows, firsts[kept], same_as, vocabulary or own, idf, groups)
 
 
 def is_held(texts: Sequence[str]) -> bool:
@@ -129,7 +127,7 @@ def _frozen(table: Table, texts: int, analyzer: Analyzer) -> FrozenVocabulary:
 
 
 def _weigh(
-    backend: Backend,
+    worker: Compiled,
     numbered: Numbered,
     dropped: Array,
     weights: Weights,
@@ -137,33 +135,28 @@ def _weigh(
     texts: int,
     limit_bytes: float,
 ) -> tuple[Rows, Array, Array]:
-    """Weigh all counted texts but the dropped ones; also return the hash and the group of each rank in use."""
+    """Weigh all counted texts but the dropped ones; also return the idf and the group of each rank in use."""
     spool, table = numbered.spool, numbered.table
-    frequencies = table.frequencies()
+    known = frequencies = table.frequencies()
+    if vocabulary is not None:
+        known = vocabulary.frequencies_of(table.hashes())
     (ranks, groups), shared = table.order(), int(np.count_nonzero(frequencies > 1))
-    hashes = np.empty(len(table), np.uint64)
-    hashes[ranks] = table.hashes()
-    idf = np.ones(len(table) + len(numbered.rare_frequencies))
-    if weights == "tfidf":
-        known = frequencies if vocabulary is None else vocabulary.frequencies_of(table.hashes())
-        idf = smooth_idf(np.concatenate([known, numbered.rare_frequencies]), texts)
-    ranks = np.concatenate([ranks, np.full(len(numbered.rare_frequencies), len(table), np.uint32)])
-    features = features_of(ranks, idf)
-    rows = _reserve(spool, dropped, ranks < shared, limit_bytes)
+    features = np.empty(len(table) + len(numbered.rare_frequencies), _FEATURE)
+    features["rank"][: len(table)], features["rank"][len(table) :] = ranks, len(table)
+    features["frequency"][: len(table)], features["frequency"][len(table) :] = known, numbered.rare_frequencies
+    steps = np.arange(int(features["frequency"].max(initial=0)) + 1)
+    idf = smooth_idf(steps, texts) if weights == "tfidf" else np.ones(len(steps))
+    used = ranks < shared
+    by_rank = np.empty(shared)
+    by_rank[ranks[used]] = idf[features["frequency"][: len(table)][used]]
+    rows = _reserve(spool, dropped, features["rank"] < shared, limit_bytes)
 
     def write(part: tuple[Counted, int]) -> None:
-        backend.weigh(part[0], features, shared, rows, part[1])
+        worker.weigh(part[0], features, idf, shared, rows, part[1])
 
-    for _ in in_order(backend.workers, write, _kept(spool, dropped, release=True)):
+    for _ in in_order(worker.workers, write, _kept(spool, dropped, release=True)):
         pass
-    return rows, hashes[:shared].copy(), groups[:shared]
-
-
-def features_of(ranks: Array, idf: Array) -> Array:
-    """Put the rank and the idf of each feature side by side, so that to look them up costs one cache miss."""
-    features = np.empty(len(ranks), [("rank", np.uint32), ("idf", np.float32)])
-    features["rank"], features["idf"] = ranks, idf
-    return features
+    return rows, by_rank, groups[:shared]
 
 
 def _kept(spool: Spool, dropped: Array, *, release: bool = False) -> Iterator[tuple[Counted, int]]:
@@ -182,7 +175,9 @@ def _reserve(spool: Spool, dropped: Array, shared: Array, limit_bytes: float) ->
         lengths.append(np.diff(bounds_of(shared[block.features])[block.bounds]))
     bounds = bounds_of(np.concatenate(lengths))
     ranks, weights = (room_for(int(bounds[-1]), kind, limit_bytes / 8) for kind in (np.uint32, np.float32))
-    return Rows(bounds, ranks, weights, np.zeros(len(bounds) - 1))
+    return Rows(bounds, ranks, weights, np.zeros(len(bounds) - 1), np.zeros(len(bounds) - 1))
 
 
 _NO_PRINTS = np.empty((0, 2), np.uint64)
+_FEATURE = np.dtype([("rank", np.uint32), ("frequency", np.int32)])
+"""Side by side, so that to look up a feature costs one cache miss."""

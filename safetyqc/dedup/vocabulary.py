@@ -16,13 +16,14 @@ import math
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from safetyqc.dedup.tokens import ANALYZERS, Analyzer, feature_hash
+from safetyqc.dedup.tokens import ANALYZERS, MIX_1, MIX_2, PAIR, Analyzer, feature_hash, parts_of, word_hash
 from safetyqc.errors import UserError
 
 _FORMAT = 1
@@ -82,6 +83,19 @@ class FrozenVocabulary:
         if version != _FORMAT:
             raise UserError(f"vocabulary of format {version}, this version reads {_FORMAT}", fix="run dedup again")
         return cls(texts, hashes, frequencies, ANALYZERS[kind[0] if kind else 0])
+
+
+def feature_hashes(names: Iterable[str], analyzer: Analyzer) -> NDArray[np.uint64]:
+    """`tokens.feature_hash` of many features: each word is hashed once, and pairs of words together."""
+    parts = [parts_of(name, analyzer) for name in names]
+    known = {word: word_hash(word) for word in {part for pair in parts for part in pair if part}}
+    first = np.fromiter((known[one] for one, _ in parts), np.uint64, len(parts))
+    second = np.fromiter((known[other] if other else 0 for _, other in parts), np.uint64, len(parts))
+    value = first * np.uint64(PAIR) + second
+    for factor in (MIX_1, MIX_2):
+        value = (value ^ (value >> np.uint64(33))) * np.uint64(factor)
+    mixed = np.maximum(value ^ (value >> np.uint64(33)), np.uint64(1))
+    return np.where(second > 0, mixed, first)
 
 
 def vocabulary_hash(vocabulary: FrozenVocabulary) -> str:

@@ -1,14 +1,18 @@
 """Finds near-duplicates of a run or a file, and what is near a reference set; the best judged of a group stays.
 
-How texts are compared is dedup's business, what a run remembers of it that of `roster`, `searching` and `regrouping`.
-Here they are put together, with the reference sets, which are searched again each time until told otherwise. The one
-surprising thing: what is removed for a reference takes no part in grouping, so it cannot take its copies with it.
+A run remembers how rare words were at its first dedup, and the pairs that were found: another threshold or linkage
+needs no search, and after an import only what came is searched for. Reference sets are searched again each time until
+told otherwise. What is removed for a reference takes no part in grouping, so it cannot take its copies with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Set
-from dataclasses import dataclass, replace
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -16,22 +20,27 @@ from typing import TYPE_CHECKING, Any
 from safetyqc.errors import UserError
 from safetyqc.pipeline.stages import Tally
 from safetyqc.records import ReferenceMatch
-from safetyqc.results.findings import DedupFacts, Dropped, Nearness, ReferenceSearch
-from safetyqc.text import shorten
+from safetyqc.results.findings import DedupFacts, Dropped, ReferenceSearch
+from safetyqc.store import Timing
+from safetyqc.store.standing import deciding_judge, replaced
+from safetyqc.text import counted, shorten
 
 if TYPE_CHECKING:
     from safetyqc.config import DedupSettings
-    from safetyqc.dedup import Pairs
-    from safetyqc.dedup.rows import Array
-    from safetyqc.pipeline.roster import Roster
-    from safetyqc.pipeline.searching import Texts
+    from safetyqc.dedup import FrozenVocabulary, Pairs
+    from safetyqc.dedup.search import Search
+    from safetyqc.dedup.texts import Texts
     from safetyqc.pipeline.session import Session
     from safetyqc.records import Conversation, Duplicate, DuplicateGroup
-    from safetyqc.store import Store
+    from safetyqc.store import Store, Verdict
 
 DEDUP_FACTS, AGAINST = "dedup", "against"
 """Under which names a run remembers what the last dedup found, and which reference sets it searched."""
 _SHOWN_CHARACTERS = 300
+_LEAST_MEMORY_MB = 64
+_GROWN = 2.0
+"""From this many times the conversations that words were counted on, counting them anew is worth a thought."""
+_OF_OLDER_VERSIONS = ("roster", "grouped", "evidence")
 
 
 @dataclass(frozen=True)
@@ -64,16 +73,14 @@ class Deduplicated:
 
 def has_frozen_count(session: Session) -> bool:
     """Whether an earlier dedup of the run froze how rare words are."""
-    from safetyqc.pipeline import searching
-
-    return searching.has_frozen_count(session.store, session.config.dedup)
+    return session.store.packed(_count_name(session.config.dedup)) is not None
 
 
 def dedup_run(session: Session, *, refit: bool = False) -> Deduplicated:
     """Find near-duplicates among all conversations that could be kept, and what is near the run's reference sets.
 
-    Reads and compares what came since the last dedup; of the rest it walks over arrays of numbers. Reference sets are
-    searched in full.
+    Reads each conversation once. Pairs that were found before are taken as they are; reference sets are searched in
+    full.
 
     Args:
         refit: count anew how rare words are, also when the settings do not say so.
@@ -81,112 +88,94 @@ def dedup_run(session: Session, *, refit: bool = False) -> Deduplicated:
     Raises:
         InputError, UserError: a reference set that cannot be read, or is gone.
     """
-    from safetyqc.pipeline.roster import read_roster
-    from safetyqc.pipeline.searching import Texts
-
     store = session.store
     settings, remembered = _with_references(store, session.config.dedup)
     settings = settings.model_copy(update={"refit": settings.refit or refit})
     with session.stop.at_once():  # a run is whole at every moment, and a search takes minutes
-        texts = Texts(store, settings)
-        roster = read_roster(store, texts.note)
-        inside = roster.inside(store)
-        with session.timed("dedup", len(inside)):
-            found = _deduplicate_run(store, settings, roster, inside, texts)
+        shutil.rmtree(store.folder / "dedup", ignore_errors=True)  # an index that older versions kept
+        store.forget_packed(_OF_OLDER_VERSIONS)
+        started = time.monotonic()
+        found = _deduplicate(settings, _taking_part(store), store)
+        if found.counts.conversations:
+            store.add_timing(Timing("dedup", time.monotonic() - started, found.counts.conversations))
         store.replace_matches(found.matches)
         store.set_meta(DEDUP_FACTS, found.facts.model_dump(mode="json"))
         store.set_meta(AGAINST, _remembered(settings))
     return replace(found, told=(*found.told, *remembered))
 
 
-def _deduplicate_run(
-    store: Store, settings: DedupSettings, roster: Roster, inside: Array, texts: Texts
-) -> Deduplicated:
-    import numpy as np
-
-    from safetyqc.dedup.diversity import measure_nearness
-    from safetyqc.pipeline.regrouping import Regrouping
-    from safetyqc.pipeline.searching import search_run, within_memory
-
-    matches, against, short = list[ReferenceMatch](), None, tuple[str, ...]()
-    if settings.against:
-        conversations = [c for _, c in store.numbered.conversations(inside.tolist())]
-        bounded, short = within_memory(settings, _said(conversations))
-        matches, against = _match(conversations, bounded)
-        del conversations
-    removed = store.numbered.numbers(match.conversation_id for match in matches if match.removed)
-    left = inside[~np.isin(inside, np.array(list(removed.values()), np.int64))]
-    found, told = search_run(store, settings, left, texts)
-    # A group of an earlier dedup must not hide who would win now: only verdicts rank, not the old groups
-    counts = Regrouping(store, settings, found, left, roster, texts).run()
-    pairs = found.among(left)
-    return Deduplicated(
-        counts.model_copy(update={"conversations": len(inside)}),
-        tuple(matches),
-        _facts(settings, pairs, measure_nearness(pairs, settings.min_similarity, *roster.categories(left)), against),
-        tuple(dict.fromkeys((*told, *short))),
-        store.duplicate_groups,
-        store.numbered.nearest_duplicates,
-        store.conversations,
-    )
-
-
 def dedup_conversations(settings: DedupSettings, conversations: Sequence[Conversation]) -> Deduplicated:
     """Do the same with conversations of no run: nothing is remembered, and the first of equally good copies stays."""
-    import numpy as np
+    return _deduplicate(settings, conversations, None)
 
-    from safetyqc.dedup import compared_text, group_pairs
-    from safetyqc.dedup.diversity import measure_nearness
-    from safetyqc.dedup.search import search
-    from safetyqc.pipeline.searching import within_memory
 
-    settings, short = within_memory(settings, _said(conversations))
-    matches, against = _match(conversations, settings)
+def rank(verdict: Verdict | None) -> tuple[int, float]:
+    """Order copies for dedup, best last: passed over undecided over failed, then by mean score."""
+    return ({True: 2, None: 1, False: 0}[verdict.passed], verdict.mean) if verdict else (1, 0.0)
+
+
+def _taking_part(store: Store) -> Iterator[Conversation]:
+    """All conversations that are neither planted nor rejected, replaced or turned down."""
+    gone = {rejection.conversation_id for rejection in store.rejections()} | replaced(store.rewrites())
+    return (c for c in store.conversations() if c.origin != "canary" and c.id not in gone)
+
+
+@dataclass
+class _Compared:
+    """The conversations that are compared, column by column: a million of them whole would fill the memory.
+
+    `categories` are the plan's, `seen` what stands for them in counts: of those that have none what the judge saw.
+    """
+
+    texts: Texts
+    ids: list[str] = field(default_factory=list)
+    categories: list[str | None] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+    ranks: list[tuple[int, float]] = field(default_factory=list)
+
+    def add(self, conversation: Conversation, text: str, verdict: Verdict | None) -> None:
+        """Put one conversation behind the others."""
+        self.ids.append(conversation.id)
+        self.texts.add(text)
+        self.categories.append(conversation.category)
+        self.seen.append(conversation.category or (verdict and verdict.category) or "uncategorised")
+        self.ranks.append(rank(verdict))
+
+
+def _deduplicate(settings: DedupSettings, everything: Iterable[Conversation], store: Store | None) -> Deduplicated:
+    """Compare, group and count; with a store, by its verdicts, with what it remembers, and into it."""
+    kept: list[DuplicateGroup] = []
+    chosen = deciding_judge(store) if store else None
+    verdicts = store.verdicts(*chosen) if store and chosen else {}
+    # Conversations of a file are in memory, and to hold them against reference sets takes all of a run too
+    conversations = everything if store and not settings.against else list(everything)
+    matches, against, short = _match(conversations, settings)
     removed = {match.conversation_id for match in matches if match.removed}
-    left = [c for c in conversations if c.id not in removed]
-    found = search(
-        np.arange(len(left)),
-        [compared_text(c, settings.on) for c in left],
-        settings.min_similarity,
-        analyzer=settings.analyzer,
-        weights=settings.weights,
-        memory_mb=settings.memory_mb,
-    )
-    groups = group_pairs(
-        left,
-        found.pairs,
-        min_similarity=settings.min_similarity,
-        on=settings.on,
-        within_category=settings.within_category,
-        linkage=settings.linkage,
-    ).groups
-    places: dict[str, int] = {}
-    codes = [places.setdefault(c.category or "uncategorised", len(places)) for c in left]
-    nearness = measure_nearness(found.pairs, settings.min_similarity, list(places), codes)
-    drops = [(group.kept, drop) for group in groups for drop in group.dropped]
-    counts = Dropped(
-        conversations=len(conversations),
-        groups=len(groups),
-        dropped=len(drops),
-        exact=sum(drop.exact for _, drop in drops),
-    )
+    compared = _compared(settings, (c for c in conversations if c.id not in removed), verdicts)
+    with compared.texts:
+        bounded, shorter = _within_memory(settings, compared.texts)
+        found, told = _search(bounded, compared, store)
+        counts = Counter[str]()
+        groups = _counting(_groups(settings, found.pairs, compared), counts)
+        if store:
+            store.replace_duplicates(groups)
+        else:
+            kept.extend(groups)
+    total = len(compared.ids) + len(removed)
     return Deduplicated(
-        counts,
+        Dropped(conversations=total, **{name: counts[name] for name in ("groups", "dropped", "exact")}),
         tuple(matches),
-        _facts(settings, found.pairs, nearness, against),
-        short,
-        lambda: groups,
-        lambda count: sorted(drops, key=lambda drop: drop[1].similarity)[:count],
-        lambda names: (c for c in conversations if c.id in names),
+        _facts(settings, found.pairs, compared.seen, against),
+        tuple(dict.fromkeys((*told, *short, *shorter))),
+        store.duplicate_groups if store else lambda: kept,
+        store.nearest_duplicates if store else lambda count: _nearest(kept, count),
+        store.conversations if store else lambda names: (c for c in conversations if c.id in names),
     )
 
 
-def _said(conversations: Iterable[Conversation]) -> list[str]:
-    """All that is said in conversations."""
-    return [message.content for c in conversations for message in c.messages]
+def _facts(settings: DedupSettings, pairs: Pairs, seen: Sequence[str], against: ReferenceSearch | None) -> DedupFacts:
+    from safetyqc.dedup.diversity import measure_nearness
 
-
-def _facts(settings: DedupSettings, pairs: Pairs, nearness: Nearness, against: ReferenceSearch | None) -> DedupFacts:
     return DedupFacts(
         conversations=len(pairs.same_as),
         pairs=len(pairs.at_least(settings.min_similarity)),
@@ -196,29 +185,178 @@ def _facts(settings: DedupSettings, pairs: Pairs, nearness: Nearness, against: R
         linkage=settings.linkage,
         within_category=settings.within_category,
         vocabulary_texts=pairs.vocabulary.texts,
-        nearness=nearness,
+        nearness=measure_nearness(pairs, settings.min_similarity, *_codes(seen)),
         against=against,
     )
+
+
+def _compared(
+    settings: DedupSettings,
+    conversations: Iterable[Conversation],
+    verdicts: Mapping[str, Verdict],
+) -> _Compared:
+    from safetyqc.dedup import compared_text
+    from safetyqc.dedup.texts import Texts
+
+    found = _Compared(Texts(settings.memory_mb * 1e6 / 4 if settings.memory_mb else float("inf")))
+    for conversation in conversations:
+        found.add(conversation, compared_text(conversation, settings.on), verdicts.get(conversation.id))
+    return found
+
+
+def _groups(settings: DedupSettings, pairs: Pairs, compared: _Compared) -> Iterator[DuplicateGroup]:
+    import numpy as np
+
+    from safetyqc.dedup import group_texts
+
+    # A stable sort: among equals the earlier is the better one
+    best_first = sorted(range(len(compared.ids)), key=lambda place: [-value for value in compared.ranks[place]])
+    return group_texts(
+        compared.ids,
+        compared.texts.held,
+        pairs,
+        min_similarity=settings.min_similarity,
+        linkage=settings.linkage,
+        order=np.argsort(np.array(best_first, np.int64)),
+        categories=np.array(_codes(compared.categories)[1], np.int64) if settings.within_category else None,
+    )
+
+
+def _codes(names: Iterable[Any]) -> tuple[list[Any], list[int]]:
+    """Every name once, and the place there of each."""
+    places: dict[Any, int] = {}
+    codes = [places.setdefault(name, len(places)) for name in names]
+    return list(places), codes
+
+
+def _counting(groups: Iterable[DuplicateGroup], counts: Counter[str]) -> Iterator[DuplicateGroup]:
+    for group in groups:
+        counts.update(groups=1, dropped=len(group.dropped), exact=sum(drop.exact for drop in group.dropped))
+        yield group
+
+
+def _nearest(groups: Iterable[DuplicateGroup], count: int) -> list[tuple[str, Duplicate]]:
+    drops = [(group.kept, drop) for group in groups for drop in group.dropped]
+    return sorted(drops, key=lambda drop: drop[1].similarity)[:count]
+
+
+# ---- pairs -----------------------------------------------------------------------------------------------------------
+
+
+def _search(settings: DedupSettings, compared: _Compared, store: Store | None) -> tuple[Search, tuple[str, ...]]:
+    """Take the pairs that the run remembers, as far as they go; search the rest and remember it. Also say how.
+
+    Raises:
+        UserError: a stored count that is none, or more pairs than memory allows.
+    """
+    from safetyqc.dedup.search import search
+
+    ids, texts = compared.ids, compared.texts.held
+    vocabulary = _stored_vocabulary(store, settings) if store and not settings.refit else None
+    before = _stored_search(store, settings, vocabulary) if store and vocabulary else None
+    found = search(
+        ids,
+        texts,
+        settings.min_similarity,
+        before=before,
+        analyzer=settings.analyzer,
+        weights=settings.weights,
+        vocabulary=vocabulary,
+        memory_mb=settings.memory_mb,
+    )
+    if store is None or not ids:  # of nothing no count is frozen
+        return found, ()
+    least = found.pairs.min_similarity
+    missing = len(set(ids).difference(before.ids)) if before else len(ids)
+    if before and not missing:
+        told = f"reused the pairs found before: {len(found.pairs):,} from a similarity of {least:g} on"
+        return found, (told, *_grown(found.pairs))
+    told = f"searched {counted(len(ids), 'conversation')} from a similarity of {least:g} on"
+    if before and before.pairs.min_similarity == least:
+        new, old = counted(missing, "new conversation"), len(ids) - missing
+        told = f"searched {new}, {old:,} old ones reuse the pairs found before"
+    if vocabulary is None:
+        store.put_packed(_count_name(settings), found.pairs.vocabulary.to_bytes())
+    store.put_packed(_search_name(settings), found.to_bytes())
+    return found, (told, *_grown(found.pairs))
+
+
+def _stored_vocabulary(store: Store, settings: DedupSettings) -> FrozenVocabulary | None:
+    from safetyqc.dedup import FrozenVocabulary
+
+    packed = store.packed(_count_name(settings))
+    return FrozenVocabulary.from_bytes(packed) if packed else None
+
+
+def _stored_search(store: Store, settings: DedupSettings, vocabulary: FrozenVocabulary) -> Search | None:
+    """The pairs that the run remembers; None where it has none, or none from so low a similarity on."""
+    from safetyqc.dedup.search import Search
+
+    packed = store.packed(_search_name(settings))
+    found = Search.from_bytes(packed, vocabulary) if packed else None
+    return found if found and found.pairs.min_similarity <= settings.min_similarity else None
+
+
+def _count_name(settings: DedupSettings) -> str:
+    return f"vocabulary {_compared_as(settings)}"
+
+
+def _search_name(settings: DedupSettings) -> str:
+    return f"pairs {_compared_as(settings)} {settings.weights}"
+
+
+def _compared_as(settings: DedupSettings) -> str:
+    return settings.on if settings.analyzer == "word" else f"{settings.on} {settings.analyzer}"
+
+
+def _grown(pairs: Pairs) -> tuple[str, ...]:
+    then, now = pairs.vocabulary.texts, len(pairs.same_as)
+    if pairs.weights == "tf" or now < _GROWN * then:
+        return ()
+    said = f"how rare words are was counted on {then:,} conversations, and there are {now:,} now: --refit counts "
+    return (said + "anew, and changes the similarity of old pairs",)
+
+
+def _within_memory(settings: DedupSettings, texts: Sequence[str]) -> tuple[DedupSettings, tuple[str, ...]]:
+    """Leave the search what the process does not take of the memory allowed; and say where that is too little."""
+    if not settings.memory_mb:
+        return settings, ()
+    taken_mb = _memory_taken_mb() + sum(map(len, texts)) // 1_000_000
+    left_mb = max(settings.memory_mb - taken_mb, _LEAST_MEMORY_MB)
+    told = f"{taken_mb:,} MB hold the conversations, so the search took up to {left_mb} MB on top of --memory"
+    short = (told,) if taken_mb + left_mb > settings.memory_mb else ()
+    return settings.model_copy(update={"memory": f"{left_mb}MB"}), short
+
+
+def _memory_taken_mb() -> int:
+    """The most that the process has taken so far; nothing where the system has no such figure (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most // (1_000_000 if sys.platform == "darwin" else 1_000)
 
 
 # ---- reference sets --------------------------------------------------------------------------------------------------
 
 
 def _match(
-    conversations: Sequence[Conversation], settings: DedupSettings
-) -> tuple[list[ReferenceMatch], ReferenceSearch | None]:
+    conversations: Iterable[Conversation], settings: DedupSettings
+) -> tuple[list[ReferenceMatch], ReferenceSearch | None, tuple[str, ...]]:
     """Find what is near the configured reference sets: for each conversation the nearest reference."""
-    if not settings.against:
-        return [], None
+    if not settings.against or not isinstance(conversations, list):
+        return [], None, ()
     from safetyqc.dedup.against import find_against
     from safetyqc.formats.references import read_references
 
     references = [reference for path in settings.against for reference in read_references(path)]
+    bounded, short = _within_memory(settings, [m.content for c in conversations for m in c.messages])
     found = find_against(
         conversations,
         references,
         settings.against_min_similarity,  # by tfidf always: by tf alone unrelated texts reach it
-        memory_mb=settings.memory_mb,
+        memory_mb=bounded.memory_mb,
         nearest_only=True,
     )
     matches = [
@@ -235,13 +373,14 @@ def _match(
         )
         for match in found
     ]
-    return matches, ReferenceSearch(
+    search = ReferenceSearch(
         files=tuple(PurePath(path).name for path in settings.against),
         references=len(references),
         conversations=len(conversations),
         min_similarity=settings.against_min_similarity,
         marked_only=settings.against_mark,
     )
+    return matches, search, short
 
 
 def _with_references(store: Store, settings: DedupSettings) -> tuple[DedupSettings, tuple[str, ...]]:

@@ -25,7 +25,6 @@ from safetyqc.records import (
 )
 from safetyqc.store.calls import CalledRun
 from safetyqc.store.labels import LabelledRun
-from safetyqc.store.numbered import Numbered
 from safetyqc.store.probes import ProbedRun
 
 _PART_BYTES = 64_000_000
@@ -145,29 +144,10 @@ class Store(CalledRun, LabelledRun, ProbedRun):
         return {role: RoleModel.model_validate(model) for role, model in self.meta("roles", {}).items()}
 
     def replace_duplicates(self, groups: Iterable[DuplicateGroup]) -> None:
-        """Replace all duplicate groups by these."""
-        self._write("DELETE FROM duplicates", [()])
+        """Replace all duplicate groups by these, all together."""
         rows = [(d.conversation_id, g.kept, d.model_dump_json()) for g in groups for d in g.dropped]
-        self._write("INSERT OR REPLACE INTO duplicates VALUES (?, ?, ?)", rows).result()
-
-    def change_duplicates(
-        self,
-        gone: Iterable[int] | None,
-        drops: Iterable[tuple[int, str, str, str]],
-        packed: Mapping[str, bytes],
-    ) -> None:
-        """Take away the drops with these keys (None for all), put these in, and remember packed arrays, all together.
-
-        A drop comes as its key (`numbered.drop_key`), its id, the id of the one kept, and the `Duplicate` as JSON.
-        """
-        delete = "DELETE FROM duplicates" if gone is None else "DELETE FROM duplicates WHERE rowid = ?"
-        insert = "INSERT OR REPLACE INTO duplicates (rowid, dropped_id, kept_id, body) VALUES (?, ?, ?, ?)"
-        statements: list[tuple[str, list[tuple[Any, ...]]]] = [
-            (delete, [()] if gone is None else [(key,) for key in gone]), (insert, list(drops)),
-        ]  # fmt: skip
-        for name, body in packed.items():
-            statements += _packed_rows(name, body)
-        self._open_writer().put_all(statements).result()
+        insert = "INSERT OR REPLACE INTO duplicates VALUES (?, ?, ?)"
+        self._open_writer().put_all([("DELETE FROM duplicates", [()]), (insert, rows)]).result()
 
     def replace_matches(self, matches: Iterable[ReferenceMatch]) -> None:
         """Replace all matches with reference sets by these, one a conversation."""
@@ -178,6 +158,10 @@ class Store(CalledRun, LabelledRun, ProbedRun):
     def put_packed(self, name: str, body: bytes) -> None:
         """Remember packed arrays under a name, in place of what was there; all of them or nothing."""
         self._open_writer().put_all(_packed_rows(name, body)).result()
+
+    def forget_packed(self, names: Iterable[str]) -> None:
+        """Remove the packed arrays under these names."""
+        self._write("DELETE FROM arrays WHERE name = ?", [(name,) for name in names]).result()
 
     def put_rewrite(self, rewrite: Rewrite) -> None:
         """Remember that a rewrite was tried, and whether it was kept."""
@@ -202,11 +186,6 @@ class Store(CalledRun, LabelledRun, ProbedRun):
     def placed(self) -> Iterator[Placed]:
         """What is known of every conversation without reading it, in the order in which they were added."""
         return map(Placed._make, self._rows(f"SELECT {', '.join(Placed._fields)} FROM conversations ORDER BY seq"))
-
-    @property
-    def numbered(self) -> Numbered:
-        """Conversations and verdicts by their numbers: to read only what came since."""
-        return Numbered(self._reader)
 
     def conversation_ids(self) -> set[str]:
         """Ids of all conversations: found without reading one."""
@@ -284,6 +263,11 @@ class Store(CalledRun, LabelledRun, ProbedRun):
         """What the last dedup dropped, in the order of the groups, without its evidence."""
         sql = "SELECT kept_id, dropped_id, json_extract(body, '$.similarity') FROM duplicates ORDER BY rowid"
         return map(Drop._make, self._rows(sql))
+
+    def nearest_duplicates(self, count: int) -> list[tuple[str, Duplicate]]:
+        """The least similar drops of the last dedup, each with the id kept."""
+        sql = "SELECT kept_id, body FROM duplicates ORDER BY json_extract(body, '$.similarity'), rowid LIMIT ?"
+        return [(kept, self._record(Duplicate, body)) for kept, body in self._rows(sql, (count,))]
 
     def matches(self) -> Iterator[ReferenceMatch]:
         """What is near a reference set, by the last search for it."""

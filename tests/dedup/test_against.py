@@ -66,7 +66,7 @@ def test_nothing_on_one_side_is_no_match(items, references):
     assert find_against(items, references) == []
 
 
-@pytest.mark.parametrize("backend", ["plain", "compiled"])
+@pytest.mark.parametrize("backend", ["reference", "compiled"])
 def test_both_backends_match_the_same(backend):
     items = [conversation(str(n), text, prompt) for n, (text, prompt) in enumerate(zip(ENGLISH, PROMPTS, strict=True))]
     matches = find_against(items, REFERENCES, backend=backend)

@@ -2,13 +2,18 @@ import math
 
 import pytest
 
+from safetyqc.dedup import find_pairs
 from safetyqc.dedup.diversity import (
     distinct_share,
-    effective_number,
     measure_diversity,
     nearest_bins,
 )
+from safetyqc.dedup.diversity import effective_number as effective_number_of
 from tests.dedup.test_groups import CHINESE, ENGLISH, conversation
+
+
+def effective_number(texts):
+    return effective_number_of(find_pairs(texts, 0.3), range(len(texts)))
 
 
 @pytest.mark.parametrize(

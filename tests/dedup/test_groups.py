@@ -2,12 +2,13 @@ import random
 
 import pytest
 
-from safetyqc.dedup import DEFAULT_MIN_SIMILARITY, find_pairs, group_duplicates, group_pairs
+from safetyqc.dedup import DEFAULT_MIN_SIMILARITY, find_pairs
 from safetyqc.dedup.evidence import cosine, shared_terms
 from safetyqc.dedup.groups import LINKAGES, compared_text
 from safetyqc.dedup.tokens import ANALYZERS
 from safetyqc.errors import UserError
 from safetyqc.records import Conversation, Message
+from tests.support.grouping import group_duplicates, group_pairs
 
 ENGLISH = [
     "I am sorry that you are going through this. Please call your local crisis line, they answer at any hour. "
@@ -213,19 +214,10 @@ def test_contrast_pairs_survive_a_comparison_of_answers_but_not_of_requests():
 
 def test_grouping_again_with_a_higher_threshold_equals_a_search_with_it():
     conversations = random_conversations(80)
-    low = group_duplicates(conversations, min_similarity=0.9, pairs_from=0.5)
-    assert low.pairs.min_similarity == 0.5
-    assert low.groups == group_duplicates(conversations, min_similarity=0.9).groups
-    assert (
-        group_pairs(conversations, low.pairs, min_similarity=0.7).groups
-        == group_duplicates(conversations, min_similarity=0.7).groups
-    )
-
-
-def test_conversations_that_were_not_compared_are_refused():
-    pairs = find_pairs(["a", "b"], 0.5)
-    with pytest.raises(UserError, match="2 texts were compared, 1 conversations given"):
-        group_pairs([conversation("a", "x")], pairs, min_similarity=0.5)
+    low = find_pairs([compared_text(c) for c in conversations], 0.5)
+    for higher in (0.7, 0.9):
+        again = group_pairs(conversations, low, min_similarity=higher).groups
+        assert again == group_duplicates(conversations, min_similarity=higher).groups
 
 
 @pytest.mark.parametrize(("option", "near"), [({"linkage": "singel"}, "single"), ({"on": "request"}, "requests")])

@@ -7,15 +7,15 @@ from math import inf
 import numpy as np
 import pytest
 
-from safetyqc.dedup.backend import BACKENDS, choose_backend
+from safetyqc.dedup.compiled import Compiled, Table
 from safetyqc.dedup.numbering import Numbered, Numbering
 from tests.dedup.test_pairs import recombined
 
 TEXTS = recombined(240, seed=5)
 
 
-def counted(backend: str, limit_bytes: float) -> tuple[Numbering, Numbered]:
-    worker = choose_backend(backend, 0)
+def counted(limit_bytes: float) -> tuple[Numbering, Numbered]:
+    worker = Compiled()
     numbering = Numbering(worker, limit_bytes)
     for start in range(0, len(TEXTS), 50):
         block = TEXTS[start : start + 50]
@@ -29,20 +29,18 @@ def shared(found: Numbered) -> dict[int, int]:
 
 
 @pytest.mark.parametrize(("limit_bytes", "parts"), [(1e9, 1), (100_000, 4), (1000, 64)])
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_any_number_of_parts_counts_the_same(backend: str, limit_bytes: float, parts: int) -> None:
-    _, whole = counted(backend, inf)
-    numbering, found = counted(backend, limit_bytes)
+def test_any_number_of_parts_counts_the_same(limit_bytes: float, parts: int) -> None:
+    _, whole = counted(inf)
+    numbering, found = counted(limit_bytes)
     assert numbering.parts == parts
     assert len(list(found.spool.blocks(release=True))) == 5
     assert shared(found) == shared(whole)
     assert len(found.table) == len(shared(whole))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_what_stands_in_one_text_gets_one_number_together(backend: str) -> None:
-    _, whole = counted(backend, inf)
-    _, found = counted(backend, 1000)
+def test_what_stands_in_one_text_gets_one_number_together() -> None:
+    _, whole = counted(inf)
+    _, found = counted(1000)
     assert found.rare_frequencies.tolist() == [1]
     hashes, often = whole.table.hashes(), whole.table.frequencies() > 1
     names = dict(enumerate(found.table.hashes().tolist()))
@@ -52,13 +50,12 @@ def test_what_stands_in_one_text_gets_one_number_together(backend: str) -> None:
         assert other.counts.tolist() == one.counts.tolist()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_table_finds_what_it_holds(backend: str) -> None:
-    worker = choose_backend(backend, 0)
-    table = worker.table()
+def test_a_table_finds_what_it_holds() -> None:
+    worker = Compiled()
+    table = Table()
     block = worker.count(TEXTS[:20])
     numbers = table.number(block, np.ones(20, np.int32))
     assert table.find(block.features).tolist() == numbers.tolist()
     unknown = np.array([3, 5], np.uint64)
     assert table.find(unknown).tolist() == [len(table)] * 2
-    assert worker.table().find(unknown).tolist() == [0, 0]
+    assert Table().find(unknown).tolist() == [0, 0]

@@ -1,16 +1,17 @@
 import random
 from collections.abc import Sequence
-from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safetyqc.dedup.backend import BACKENDS, choose_backend, in_order
-from safetyqc.dedup.rows import cuts_of
+from safetyqc.dedup import find_pairs
+from safetyqc.dedup.compiled import Compiled, Table
+from safetyqc.dedup.pairs import WEIGHTS
+from safetyqc.dedup.rows import cuts_of, in_order
 from safetyqc.dedup.tokens import ANALYZERS, characters, feature_hash, features, tokens
-from safetyqc.dedup.vectors import WEIGHTS, Vectors, vectorise
+from safetyqc.dedup.vectors import vectorise
 
 WORDS = ["i", "can", "not", "help", "with", "that", "pipe", "bomb", "安", "全", "fire", "drill", "école", "2024"]
 
@@ -20,12 +21,14 @@ def some_texts(count: int, seed: int = 0) -> list[str]:
     return [" ".join(rng.choices(WORDS, k=rng.randint(1, 40))) for _ in range(count)]
 
 
-def as_dictionaries(vectors):
-    hashes = vectors.ranked_hashes
-    return [
-        dict(zip(hashes[ranks].tolist(), weights.tolist(), strict=True))
-        for ranks, weights in (vectors.rows.row(place) for place in range(len(vectors.rows)))
-    ]
+def weights_of(vectors):
+    """The weights of each row, ascending: which rank a feature has is nobody's business."""
+    return [np.sort(vectors.rows.row(place)[1]) for place in range(len(vectors.rows))]
+
+
+def assert_alike(found, expected, within):
+    assert [len(row) for row in found] == [len(row) for row in expected]
+    assert np.concatenate(found) == pytest.approx(np.concatenate(expected), abs=within)
 
 
 SCIKIT_LEARN = {
@@ -34,9 +37,8 @@ SCIKIT_LEARN = {
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("analyzer", ANALYZERS)
-def test_vectors_equal_those_of_scikit_learn(backend, analyzer):
+def test_vectors_equal_those_of_scikit_learn(analyzer):
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     texts = [
@@ -51,25 +53,17 @@ def test_vectors_equal_those_of_scikit_learn(backend, analyzer):
     vectorizer = TfidfVectorizer(sublinear_tf=True, **SCIKIT_LEARN[analyzer])
     expected = vectorizer.fit_transform(texts).tocsr()
     frequencies = np.bincount(expected.indices, minlength=expected.shape[1])
-    hashes = [feature_hash(name, analyzer) for name in vectorizer.get_feature_names_out()]
-    vectors = vectorise(texts, choose_backend(backend, 0, analyzer))
-    for text, row in zip(vectors.texts, as_dictionaries(vectors), strict=True):
-        start, stop = expected.indptr[text : text + 2]
-        columns = [
-            c for c in expected.indices[start:stop] if frequencies[c] > 1
-        ]  # one text's own features are left out
-        assert row.keys() == {hashes[column] for column in columns}
-        for column in columns:
-            assert row[hashes[column]] == pytest.approx(expected[text, column], abs=1e-6)
+    vectors = vectorise(texts, Compiled(analyzer))
+    shared = expected.multiply(frequencies > 1).tocsr()  # one text's own features are left out
+    shared.eliminate_zeros()
+    assert_alike(weights_of(vectors), [np.sort(shared[text].data) for text in vectors.texts], 1e-6)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_tf_weights_do_not_depend_on_the_other_texts(backend):
-    few = as_dictionaries(vectorise(["can not help", "can not help that"], choose_backend(backend, 0), weights="tf"))
-    many = as_dictionaries(
-        vectorise(["can not help", "can not help that", *some_texts(50)], choose_backend(backend, 0), weights="tf")
-    )
-    assert all(many[0][name] == pytest.approx(weight) for name, weight in few[0].items())
+def test_tf_weights_do_not_depend_on_the_other_texts():
+    two = ["can not help", "can not help that"]
+    few, many = (find_pairs([*two, *more], 0.1, weights="tf", backend="compiled") for more in ([], some_texts(50)))
+    assert few.similarity.tolist() == many.similarity[(many.left == 0) & (many.right == 1)].tolist()
+    assert 0 < few.similarity[0] < 1
 
 
 @settings(max_examples=60, deadline=None)
@@ -93,8 +87,8 @@ def test_compiled_tokeniser_folds_every_character_as_python_does(text):
 
 
 def assert_counted_alike(texts):
-    for backend, analyzer in product(BACKENDS, ANALYZERS):
-        found = choose_backend(backend, 0, analyzer).count(texts)
+    for analyzer in ANALYZERS:
+        found = Compiled(analyzer).count(texts)
         for place, text in enumerate(texts):
             span = slice(found.bounds[place], found.bounds[place + 1])
             counted = dict(zip(found.features[span].tolist(), found.counts[span].tolist(), strict=True))
@@ -102,52 +96,38 @@ def assert_counted_alike(texts):
             assert found.fingerprints[place].any() == bool(counted)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_texts_with_the_same_words_share_a_row(backend):
+def test_texts_with_the_same_words_share_a_row():
     texts = ["Hello, World", "other", "hello world!", "!!!", "!!! ", "???", "Hello, World"]
-    assert vectorise(texts, choose_backend(backend, 0)).same_as.tolist() == [0, 1, 0, 3, 3, 5, 0]
+    assert vectorise(texts, Compiled()).same_as.tolist() == [0, 1, 0, 3, 3, 5, 0]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_texts_kept_apart_never_share_a_row(backend):
-    vectors = vectorise(["same", "same", "same", "same"], choose_backend(backend, 0), apart=2)
+def test_texts_kept_apart_never_share_a_row():
+    vectors = vectorise(["same", "same", "same", "same"], Compiled(), apart=2)
     assert vectors.same_as.tolist() == [0, 0, 2, 2]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_memory_limit_moves_arrays_to_files_and_changes_nothing(backend):
+def test_memory_limit_moves_arrays_to_files_and_changes_nothing():
     texts = some_texts(300)
-    free = vectorise(texts, choose_backend(backend, 0))
-    tight = vectorise(texts, choose_backend(backend, 0), limit_bytes=1000)
+    free = vectorise(texts, Compiled())
+    tight = vectorise(texts, Compiled(), limit_bytes=1000)
     assert isinstance(tight.rows.ranks, np.memmap)
     assert not isinstance(free.rows.ranks, np.memmap)
-    assert by_hash(tight) == pytest.approx(by_hash(free), abs=1e-7)
+    assert_alike(weights_of(tight), weights_of(free), 1e-7)
     assert tight.rows.squares == pytest.approx(free.rows.squares, abs=1e-6)
     assert np.array_equal(tight.vocabulary.hashes, free.vocabulary.hashes)
     assert np.array_equal(tight.vocabulary.frequencies, free.vocabulary.frequencies)
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_features_counted_in_parts_are_weighed_by_a_frozen_vocabulary_too(backend, weights):
-    frozen = vectorise(some_texts(200), choose_backend(backend, 0)).vocabulary
+def test_features_counted_in_parts_are_weighed_by_a_frozen_vocabulary_too(weights):
+    frozen = vectorise(some_texts(200), Compiled()).vocabulary
     texts = ["only once here", *some_texts(40), "a wholly unknown sentence", some_texts(200)[150]]
     free, tight = (
-        vectorise(texts, choose_backend(backend, 0), weights=weights, vocabulary=frozen, limit_bytes=limit)
+        vectorise(texts, Compiled(), weights=weights, vocabulary=frozen, limit_bytes=limit)
         for limit in (float("inf"), 2000)
     )
-    assert by_hash(tight) == pytest.approx(by_hash(free), abs=1e-7)
+    assert_alike(weights_of(tight), weights_of(free), 1e-7)
     assert tight.vocabulary is frozen
-
-
-def by_hash(vectors: Vectors) -> dict[tuple[int, int], float]:
-    """Weights by row and feature; ranks may differ."""
-    out = {}
-    for row in range(len(vectors.rows)):
-        ranks, weights = vectors.rows.row(row)
-        hashes = vectors.ranked_hashes[ranks].tolist()
-        out |= {(row, feature): weight for feature, weight in zip(hashes, weights.tolist(), strict=True)}
-    return out
 
 
 class Unheld(Sequence[str]):
@@ -164,14 +144,13 @@ class Unheld(Sequence[str]):
         return self.texts[place]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_texts_that_are_not_in_memory_are_read_once(backend):
+def test_texts_that_are_not_in_memory_are_read_once():
     texts = [*some_texts(50), "!!!", some_texts(50)[3], "!!!"]
     unheld = Unheld(texts)
-    vectors, held = (vectorise(given, choose_backend(backend, 0)) for given in (unheld, texts))
+    vectors, held = (vectorise(given, Compiled()) for given in (unheld, texts))
     assert unheld.read == [*range(53), 50, 52]  # again: those without a word
     assert vectors.same_as.tolist() == held.same_as.tolist()
-    assert by_hash(vectors) == pytest.approx(by_hash(held), abs=1e-7)
+    assert_alike(weights_of(vectors), weights_of(held), 1e-7)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -187,17 +166,20 @@ def test_an_error_in_a_thread_reaches_the_caller():
 def test_features_of_one_quoted_passage_form_one_group():
     passage = "one quoted passage in many of the conversations"
     texts = [f"{passage} {text}" if place % 3 == 0 else text for place, text in enumerate(some_texts(90))]
-    vectors = vectorise(texts, choose_backend("compiled", 0))
-    ranks = {hash_: rank for rank, hash_ in enumerate(vectors.ranked_hashes.tolist())}
-    groups = [vectors.groups[ranks[feature_hash(feature)]] for feature in features(passage)]
-    assert len(set(groups)) == 1
-    assert vectors.groups[ranks[feature_hash("fire")]] != groups[0]
-    assert (np.diff(vectors.groups.astype(int)) >= 0).all()
+    table = Table()
+    counted = Compiled().count(texts)
+    table.number(counted, np.ones(len(texts), np.int32))
+    ranks, groups = table.order()
+    group = {
+        name: groups[ranks[table.find(np.array([feature_hash(name)], np.uint64))[0]]] for name in features(passage)
+    }
+    assert len(set(group.values())) == 1
+    assert groups[ranks[table.find(np.array([feature_hash("fire")], np.uint64))[0]]] not in group.values()
+    assert (np.diff(groups.astype(int)) >= 0).all()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_tail_and_its_levels_hold_the_norm_of_the_whole_row(backend):
-    worker = choose_backend(backend, 0)
+def test_a_tail_and_its_levels_hold_the_norm_of_the_whole_row():
+    worker = Compiled()
     vectors = vectorise(some_texts(60), worker)
     rows, groups = vectors.rows, vectors.groups
     tails = worker.tails(rows, groups, cuts_of(rows, groups, 0.6), 0.8)

@@ -1,8 +1,11 @@
-"""A dedup that only looks at what is new says what one that looks at everything says, after any change of a run."""
+"""A dedup that only searches for what is new says what one that looks at everything says, after any change of a run."""
 
 from __future__ import annotations
 
+import io
+import json
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,19 +14,18 @@ import numpy as np
 import pytest
 
 from safetyqc.config import Config, DedupSettings
-from safetyqc.dedup import FrozenVocabulary, compared_text, find_pairs, group_pairs
+from safetyqc.dedup import FrozenVocabulary, compared_text, find_pairs
 from safetyqc.dedup.diversity import nearest_bins
-from safetyqc.errors import OutputError, UserError
-from safetyqc.pipeline.duplicates import Deduplicated, dedup_run
+from safetyqc.errors import UserError
+from safetyqc.pipeline.duplicates import Deduplicated, dedup_run, rank
 from safetyqc.pipeline.progress import Progress
-from safetyqc.pipeline.roster import rank
-from safetyqc.pipeline.searching import Texts
 from safetyqc.pipeline.session import Session
 from safetyqc.records import Conversation, DuplicateGroup, Rejection, Rewrite
-from safetyqc.store import Store
+from safetyqc.store import Store, Verdict
 from safetyqc.store.standing import stand
 from tests.dedup.test_pairs import recombined
 from tests.pipeline.test_duplicates import conversations
+from tests.support.grouping import group_pairs
 from tests.support.runs import judgment
 
 OUT = {"rejected", "discarded", "superseded", "canary"}
@@ -76,13 +78,13 @@ def whole(store: Store, settings: DedupSettings) -> tuple[tuple[DuplicateGroup, 
     standings = stand(store.placed(), {}, rejections=store.rejections(), rewrites=store.rewrites())
     removed = {match.conversation_id for match in store.matches() if match.removed}
     items = [c for c in everything if standings[c.id].status not in OUT and c.id not in removed]
-    verdicts = {j.conversation_id: j for j in store.judgments(store.meta("deciding_judge"))}
+    verdicts = {j.conversation_id: Verdict.of(j) for j in store.judgments(store.meta("deciding_judge"))}
     pairs = find_pairs(
         [compared_text(c, settings.on) for c in items],
         settings.min_similarity,
         weights=settings.weights,
         vocabulary=FrozenVocabulary.from_bytes(store.packed(f"vocabulary {settings.on}") or b""),
-        backend="plain",
+        backend="reference",
     )
     result = group_pairs(
         items,
@@ -100,7 +102,7 @@ def assert_same(found: Deduplicated, store: Store, settings: DedupSettings) -> N
     groups, items, pairs = whole(store, settings)
     assert shown(found.groups) == shown(groups)
     near = [d.similarity for group in groups for d in group.dropped]
-    assert [d.similarity for g in found.groups for d in g.dropped] == pytest.approx(near, abs=1.1e-6)
+    assert [d.similarity for g in found.groups for d in g.dropped] == near
     drops = [drop for group in groups for drop in group.dropped]
     counts = found.counts
     assert (counts.groups, counts.dropped) == (len(groups), len(drops))
@@ -116,12 +118,11 @@ def shown(groups: Iterable[DuplicateGroup]) -> list[Any]:
     return [(g.kept, [(d.conversation_id, d.exact, d.terms) for d in g.dropped]) for g in groups]
 
 
-@pytest.fixture(params=["weighed again", "indexed"])
+@pytest.fixture(params=["by the reference", "compiled"])
 def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Growing]:
-    """A run so small that its texts are weighed again each time; and one that counts as large and keeps an index."""
-    if request.param == "indexed":
-        monkeypatch.setattr("safetyqc.dedup.backend._PLAIN_CHARACTERS", 0)
-        monkeypatch.setattr("safetyqc.dedup.stored_index._SMALL", 2)
+    """A run that is searched by scikit-learn, and one that counts as large."""
+    if request.param == "compiled":
+        monkeypatch.setattr("safetyqc.dedup.search._REFERENCE_CHARACTERS", 0)
     made = Growing(tmp_path / "r")
     yield made
     made.store.close()
@@ -242,37 +243,15 @@ def test_any_order_of_changes(run: Growing, seed: int) -> None:
         run.dedup(**settings)
 
 
-def test_with_little_memory_texts_are_read_as_they_are_looked_at(run: Growing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("safetyqc.pipeline.searching._CHARACTER_BYTES", 1e6)
-    monkeypatch.setattr("safetyqc.pipeline.searching._READ_AHEAD", 7)
-    monkeypatch.setattr("safetyqc.pipeline.searching._READ_CHARACTERS", 1500)
+def test_with_little_memory_texts_wait_in_a_file(run: Growing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("safetyqc.dedup.texts._CHARACTER_BYTES", 1e6)
     monkeypatch.setattr("safetyqc.dedup.evidence._AT_ONCE", 5)
     for settings in ({}, {}, {"min_similarity": 0.9}, {"refit": True}, {"linkage": "complete"}):
         run.add(60)
         run.dedup(memory="100MB", **settings)
-    held = Texts(run.store, DedupSettings(memory="100MB")).of(np.arange(1, 40))
-    assert not isinstance(held, list)
-    expected = Texts(run.store, DedupSettings()).of(np.arange(1, 40))
-    assert isinstance(expected, list)
-    assert list(held) == expected
-    assert held[5:9] == expected[5:9]
-    backwards = Texts(run.store, DedupSettings(memory="100MB")).of(np.arange(39, 0, -1))
-    assert list(backwards) == expected[::-1]
-    assert [held[place] for place in (30, 2, 3, 38, 2)] == [expected[place] for place in (30, 2, 3, 38, 2)]
 
 
 # ---- what is not done ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Growing]:
-    """A run that keeps an index, of a hundred conversations that are deduplicated."""
-    monkeypatch.setattr("safetyqc.dedup.backend._PLAIN_CHARACTERS", 0)
-    made = Growing(tmp_path / "r")
-    made.add(100)
-    made.dedup()
-    yield made
-    made.store.close()
 
 
 def only_dedup(run: Growing, **settings: Any) -> Deduplicated:
@@ -281,139 +260,94 @@ def only_dedup(run: Growing, **settings: Any) -> Deduplicated:
     return dedup_run(Session(config, run.store, Progress(quiet=True)))
 
 
-def test_only_what_is_new_and_what_it_is_grouped_with_is_read(
-    indexed: Growing, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("memory", [None, "100MB"])
+def test_each_conversation_is_read_once(
+    run: Growing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, memory: str | None
 ) -> None:
-    read: list[Conversation] = []
+    read = Counter[str]()
     parse = Conversation.model_validate_json
 
     def noted(body: str) -> Conversation:
-        read.append(found := parse(body))
+        found = parse(body)
+        read[found.id] += 1
         return found
 
+    if memory:
+        monkeypatch.setattr("safetyqc.dedup.texts._CHARACTER_BYTES", 1e6)
     monkeypatch.setattr(Conversation, "model_validate_json", noted)
-    only_dedup(indexed)
-    assert read == []
-    indexed.store.add_conversations(conversations([TEXTS[7], "nothing like it, anywhere, ever"], first=900))
-    groups = only_dedup(indexed).groups
-    (joined,) = [g for g in groups if any(d.conversation_id == "c900" for d in g.dropped)]
-    assert {c.id for c in read} <= {"c900", "c901", joined.kept, *(d.conversation_id for d in joined.dropped)}
-    assert {"c900", "c901"} <= {c.id for c in read}
+    bench = tmp_path / "bench.txt"
+    bench.write_text(TEXTS[3][: len(TEXTS[3]) // 2])
+    for settings in ({}, {"min_similarity": 0.9}, {"linkage": "complete"}, {"against": (bench,)}, {"refit": True}):
+        run.add(30)
+        read.clear()
+        found = only_dedup(run, memory=memory, **settings)
+        assert found.counts.conversations == run.added
+        assert read == dict.fromkeys((f"c{n}" for n in range(run.added)), 1)
 
 
-def test_going_back_to_a_threshold_reads_no_text_again(indexed: Growing, monkeypatch: pytest.MonkeyPatch) -> None:
-    only_dedup(indexed, min_similarity=0.95)
-    only_dedup(indexed, min_similarity=0.85)
-    monkeypatch.setattr("safetyqc.pipeline.searching.Texts.of", lambda _, numbers: [] if not len(numbers) else None)
-    only_dedup(indexed, min_similarity=0.95)
-    indexed_again = only_dedup(indexed)
-    assert_same(indexed_again, indexed.store, DedupSettings())
+@pytest.mark.parametrize("name", ["pairs all tfidf", "vocabulary all"])
+def test_nothing_is_searched_again_or_counted_anew_without_need(run: Growing, name: str) -> None:
+    run.add(100)
+    run.dedup()
+    before = run.store.packed(name)
+    run.dedup(min_similarity=0.9, linkage="complete")
+    assert run.store.packed(name) == before
 
 
-def test_drops_that_stay_are_not_written_again(indexed: Growing, monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[str] = []
-    change = indexed.store.change_duplicates
+# ---- what older versions left ----------------------------------------------------------------------------------------
 
-    def noted(gone: Any, drops: Any, packed: Any) -> None:
-        drops = list(drops)
-        written.extend(dropped for _, dropped, _, _ in drops)
-        change(gone, drops, packed)
 
-    monkeypatch.setattr(indexed.store, "change_duplicates", noted)
-    indexed.store.add_conversations(conversations([TEXTS[7]], first=900))
-    only_dedup(indexed)
-    assert written == ["c900"]
+def test_an_index_and_arrays_of_older_versions_are_removed_and_the_run_is_searched_by_its_count(run: Growing) -> None:
+    run.add(60)
+    run.dedup()
+    folder = run.store.folder / "dedup" / "all-tfidf"
+    folder.mkdir(parents=True)
+    (folder / "3f.segment").write_bytes(b"x")
+    for name in ("roster", "grouped", "evidence"):
+        run.store.put_packed(name, b"x")
+    count = run.store.packed("vocabulary all")
+    run.store.put_packed("pairs all tfidf", pairs_of_format_2(run.store))
+    run.add(40)
+    assert run.dedup().told[0].startswith("searched 100 conversations")
+    assert not (run.store.folder / "dedup").exists()
+    assert [run.store.packed(name) for name in ("roster", "grouped", "evidence")] == [None] * 3
+    assert run.store.packed("vocabulary all") == count
+
+
+def pairs_of_format_2(store: Store) -> bytes:
+    """What was stored before: numbers of conversations, and the name of an index."""
+    with np.load(io.BytesIO(store.packed("pairs all tfidf") or b"")) as now:
+        arrays = {name: now[name] for name in now.files}
+    head = json.loads(arrays.pop("head").tobytes())
+    arrays["numbers"] = np.arange(1, len(head.pop("ids")) + 1)
+    head |= {"format": 2, "index": "3f"}
+    buffer = io.BytesIO()
+    np.savez(buffer, head=np.frombuffer(json.dumps(head).encode(), np.uint8), **arrays)
+    return buffer.getvalue()
 
 
 # ---- when something goes wrong ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("how", ["removed", "cut short", "changed", "head changed"])
-def test_an_index_that_is_gone_or_damaged_is_made_again_and_told(indexed: Growing, how: str) -> None:
-    folder = indexed.store.folder / "dedup" / "all-tfidf"
-    (segment,) = folder.glob("*.segment")
-    (head,) = folder.glob("*.json")
-    if how == "removed":
-        segment.unlink()
-    elif how == "head changed":
-        head.write_bytes(head.read_bytes().replace(b"tfidf", b"tfid "))
-    else:
-        whole_file = segment.read_bytes()
-        middle = len(whole_file) // 2
-        changed = whole_file[:middle] + bytes([whole_file[middle] ^ 1]) + whole_file[middle + 1 :]
-        segment.write_bytes(whole_file[:middle] if how == "cut short" else changed)
-    indexed.add(20)
-    told = indexed.dedup().told
-    assert "the index of 100 old conversations was gone or damaged, and was made again" in told
-    assert not segment.exists()
-    indexed.add(20)
-    assert not any("gone or damaged" in line for line in indexed.dedup().told)
-
-
-def test_a_copied_run_keeps_its_index(indexed: Growing) -> None:
-    for path in (indexed.store.folder / "dedup" / "all-tfidf").iterdir():
-        path.write_bytes(path.read_bytes())  # other times, the same content
-    indexed.add(20)
-    assert not any("gone or damaged" in line for line in indexed.dedup().told)
 
 
 class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize(
-    ("where", "what"),
-    [
-        ("safetyqc.pipeline.searching", "_remember"),
-        ("safetyqc.dedup.stored_index.StoredIndex", "save"),
-        ("safetyqc.dedup.stored_index.StoredIndex", "remove_others"),
-        ("safetyqc.store.Store", "change_duplicates"),
-        ("safetyqc.store.Store", "replace_matches"),
-    ],
-)
-def test_killed_anywhere_it_goes_on_without_making_the_index_again(
-    indexed: Growing, monkeypatch: pytest.MonkeyPatch, where: str, what: str
-) -> None:
+@pytest.mark.parametrize("what", ["forget_packed", "put_packed", "replace_duplicates", "replace_matches", "set_meta"])
+def test_killed_anywhere_the_next_dedup_is_right(run: Growing, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     def killed(*_: Any, **__: Any) -> None:
         raise Killed
 
-    indexed.add(20)
-    with monkeypatch.context() as patched:
-        patched.setattr(f"{where}.{what}", killed)
-        with pytest.raises(Killed):
-            only_dedup(indexed)
-    assert not any("gone or damaged" in line for line in indexed.dedup().told)
-    indexed.add(20)
-    assert not any("gone or damaged" in line for line in indexed.dedup().told)
-    files = {path.suffix for path in (indexed.store.folder / "dedup" / "all-tfidf").iterdir()}
-    assert files == {".json", ".segment"}
-    assert len(list((indexed.store.folder / "dedup" / "all-tfidf").glob("*.json"))) == 1
-
-
-def test_groups_that_something_else_wrote_are_made_anew(indexed: Growing) -> None:
-    indexed.store.replace_duplicates([])
-    assert indexed.dedup().groups
-
-
-@pytest.mark.parametrize("name", ["roster", "grouped"])
-def test_damaged_arrays_that_can_be_worked_out_are(indexed: Growing, name: str) -> None:
-    indexed.store.put_packed(name, b"damaged")
-    indexed.add(5)
-    indexed.dedup()
-
-
-def test_a_run_that_outgrows_weighing_again_gets_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Growing(tmp_path / "r")
     run.add(60)
-    monkeypatch.setattr("safetyqc.dedup.backend._PLAIN_CHARACTERS", sum(map(len, TEXTS[:70])))
     run.dedup()
-    assert not (tmp_path / "r" / "dedup").exists()
+    run.add(20)
+    with monkeypatch.context() as patched:
+        patched.setattr(f"safetyqc.store.Store.{what}", killed)
+        with pytest.raises(Killed):
+            only_dedup(run)
+    run.dedup()
     run.add(20)
     run.dedup()
-    assert list((tmp_path / "r" / "dedup" / "all-tfidf").glob("*.segment"))
-    run.add(20)
-    run.dedup()
-    run.store.close()
 
 
 def test_pairs_that_were_lost_are_found_again_among_what_is_left(run: Growing) -> None:
@@ -424,48 +358,16 @@ def test_pairs_that_were_lost_are_found_again_among_what_is_left(run: Growing) -
     run.dedup()
 
 
-def test_where_no_index_can_be_written_it_is_told_and_nothing_of_it_is_left(
-    indexed: Growing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = indexed.store.folder / "dedup" / "all-tfidf"
-
-    def full(path: Path, _: object) -> None:
-        path.write_bytes(b"half of it")
-        raise OutputError("the disk is full", where=str(path))
-
-    with monkeypatch.context() as patched:
-        patched.setattr("safetyqc.dedup.stored_index.write_arrays", full)
-        for _ in range(2):
-            indexed.add(20)
-            assert any("no index" in line and "the disk is full" in line for line in indexed.dedup().told)
-            assert not list(folder.iterdir())
-        assert not any("no index" in line for line in indexed.dedup().told)
-    indexed.add(20)
-    indexed.dedup()
-    assert list(folder.glob("*.segment"))
-    indexed.add(20)
-    assert not any("no index" in line or "gone" in line for line in indexed.dedup().told)
-
-
-def test_folders_that_others_make_beside_the_index_stay(indexed: Growing) -> None:
-    strange = indexed.store.folder / "dedup" / "all-tfidf" / "@eaDir"
-    strange.mkdir()
-    indexed.add(20)
-    indexed.dedup()
-    assert strange.is_dir()
-
-
 def test_too_many_pairs_from_below_leave_those_asked_for(run: Growing, monkeypatch: pytest.MonkeyPatch) -> None:
     run.add(60)
     run.dedup()
     template = " ".join(TEXTS[90:96])
     run.store.add_conversations(conversations([f"{template} {n} n{n} a{n} b{n}" for n in range(30)], first=900))
     monkeypatch.setattr("safetyqc.dedup.pairs._MOST_PAIRS", 200)
-    folder = run.store.folder / "dedup" / "all-tfidf"
-    before = sorted(folder.glob("*"))
+    groups = run.store.duplicate_groups()
     for _ in range(2):
         with pytest.raises(UserError, match="more than 200 pairs"):
             only_dedup(run)
-        assert sorted(folder.glob("*")) == before
+        assert run.store.duplicate_groups() == groups
     told = run.dedup(min_similarity=0.999).told
     assert told[0].startswith("searched 90 conversations from a similarity of 0.999 on")

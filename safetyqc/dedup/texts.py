@@ -1,0 +1,106 @@
+"""Texts one after another: in memory, or, where they would take more than allowed, in a nameless temporary file.
+
+So that whoever reads conversations reads them once, however little memory there is. Texts in a file are read back when
+they are looked at.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+from safetyqc.errors import OutputError
+
+_CHARACTER_BYTES = 2
+"""Of a text in memory: one where all are Latin-1, two for most others."""
+
+
+class Texts(Sequence[str]):
+    """Takes texts until `limit_bytes` are full, and then goes on in a file."""
+
+    def __init__(self, limit_bytes: float = float("inf")) -> None:
+        self._room = limit_bytes / _CHARACTER_BYTES
+        self._held: list[str] = []
+        self._file: IO[bytes] | None = None
+        self._ends = array("q", [0])
+
+    def add(self, text: str) -> None:
+        """Put one text behind the others.
+
+        Raises:
+            OutputError: no room for a temporary file.
+        """
+        if self._file is None:
+            self._held.append(text)
+            self._room -= len(text)
+            if self._room < 0:
+                with explained():
+                    self._file = tempfile.TemporaryFile(prefix="safetyqc-")  # noqa: SIM115 - closed with the texts
+                self._write(self._held)
+                self._held = []
+        else:
+            self._write([text])
+
+    def __enter__(self) -> Texts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
+
+    @property
+    def held(self) -> Sequence[str]:
+        """The texts as a list, or, where they are in a file, these themselves."""
+        return self._held if self._file is None else self
+
+    def _write(self, texts: Iterable[str]) -> None:
+        if self._file is None:
+            raise ValueError("there is no file")
+        with explained():
+            for text in texts:
+                data = text.encode("utf-8", "surrogatepass")
+                self._file.write(data)
+                self._ends.append(self._ends[-1] + len(data))
+
+    def __len__(self) -> int:
+        return len(self._held) if self._file is None else len(self._ends) - 1
+
+    def __getitem__(self, place: Any) -> Any:
+        if self._file is None:
+            return self._held[place]
+        start, end = self._ends[place], self._ends[place + 1]
+        if self._file.tell() != start:
+            self._file.seek(start)
+        return self._file.read(end - start).decode("utf-8", "surrogatepass")
+
+
+class Chosen(Sequence[str]):
+    """Some of the texts, in an order of their own, and no copy of them."""
+
+    def __init__(self, texts: Sequence[str], places: Sequence[int]) -> None:
+        self._texts, self._places = texts, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._texts[self._places[place]]
+
+
+def chosen(texts: Sequence[str], places: Sequence[int]) -> Sequence[str]:
+    """The texts at these places: of a list a list."""
+    return [texts[place] for place in places] if isinstance(texts, list) else Chosen(texts, places)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Name the folder of temporary files where one has no room."""
+    try:
+        yield
+    except OSError as error:
+        what = f"no room for a temporary file: {error.strerror}"
+        fix = "free some space, set TMPDIR to another folder, or allow more --memory"
+        raise OutputError(what, where=tempfile.tempdir, fix=fix) from error
