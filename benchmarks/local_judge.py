@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from safetyqc.formats.readers import CATEGORY_OF_RISK
+from safetyqc.formats.turns import CATEGORY_OF_RISK
 from safetyqc.generate.taxonomy import load_taxonomy
 from safetyqc.judge.embedded.criteria import CRITERIA
 from safetyqc.judge.embedded.features import together

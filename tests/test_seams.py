@@ -12,6 +12,8 @@ import pytest
 from safetyqc.filters import FILTERS, FilterSettings
 from safetyqc.formats.encoding import Exporter, lines_of
 from safetyqc.formats.exporters import EXPORTERS
+from safetyqc.formats.readers import READERS
+from safetyqc.formats.turns import RecordForm, read_turns
 from safetyqc.judge.kinds import AskedModel, JudgeKind, Making
 from safetyqc.judge.rubric import RubricJudge
 from safetyqc.judge.table import JUDGES
@@ -19,7 +21,8 @@ from safetyqc.llm.client import Reply, Request
 from safetyqc.llm.direct import DirectClient
 from safetyqc.llm.lanes import LANES, Lane
 from safetyqc.pipeline.demo import SAMPLE
-from safetyqc.records import Conversation
+from safetyqc.records import Conversation, Source
+from safetyqc.results.findings import BadLine
 from safetyqc.testing.server import FaultServer
 
 Cli = Callable[..., Any]
@@ -237,3 +240,33 @@ def test_a_slip_in_a_filter_names_the_new_one_too(command: str, cli: Cli, data: 
         "--skip: unknown value 'dumy'\n  fix: did you mean 'dummy'? valid: bad_structure, dangerous_detail, dummy"
         in ended.err
     )
+
+
+# ---- forms of a record ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dummy_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(value: Any, source: Source) -> Conversation | BadLine:
+        turns = [{"role": "user", "content": value["ask"]}, {"role": "assistant", "content": value["say"]}]
+        return read_turns(turns, {k: v for k, v in value.items() if k not in ("ask", "say")}, source)
+
+    monkeypatch.setitem(
+        READERS, "dummy", RecordForm(lambda v: isinstance(v, dict) and v.keys() >= {"ask", "say"}, read)
+    )
+
+
+@pytest.mark.usefixtures("dummy_reader")
+def test_a_new_form_of_a_record_is_read_checked_and_named_in_errors(cli: Cli, tmp_path: Path) -> None:
+    rows = [{"ask": "How?", "say": "So.", "category": "general_safety"}, {"ask": "Why?", "say": ""}, {"text": "x"}]
+    (tmp_path / "new.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    checked = json.loads(cli("check", "new.jsonl", "--skip-bad-lines", "--json").out)
+    assert (checked["records"], checked["conversations"]) == (3, 1)
+    assert [kind["name"] for kind in checked["structure"]] == ["empty_message"]
+    ended = cli("import", "new.jsonl", "--skip-bad-lines")
+    assert ended.code == 0, ended.err
+    assert json.loads(cli("report", "--json").out)["total"] == 1
+    (tmp_path / "text.jsonl").write_text(json.dumps(rows[2]))
+    ended = cli("import", "text.jsonl")
+    assert ended.code == 2
+    assert "valid forms: turns, safetyqc, messages, conversations, conversation, dummy;" in ended.err

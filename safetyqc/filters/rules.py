@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from safetyqc.filters.patterns import PatternFilter, PatternSet, load_patterns
-from safetyqc.formats.readers import structure_problem
+from safetyqc.formats.turns import structure_problem
 from safetyqc.records import Conversation
 from safetyqc.text import CJK, guess_language, normalise, shorten
 

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from safetyqc.errors import InputError, OutputError, UserError, choose_from
 from safetyqc.formats.encoding import Exporter
 from safetyqc.formats.exporters import NANOCHAT_FILE, exporter_of
-from safetyqc.formats.readers import structure_problem
+from safetyqc.formats.turns import structure_problem
 from safetyqc.formats.writing import replacing
 from safetyqc.records import Conversation, Record, content_hash
 from safetyqc.text import normalise

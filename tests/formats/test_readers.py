@@ -15,13 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from safetyqc.errors import InputError
-from safetyqc.formats.readers import (
-    CATEGORY_OF_RISK,
-    INTENT_OF_SCENARIO_TYPE,
-    iter_conversations,
-    read_conversations,
-    structure_problem,
-)
+from safetyqc.formats.readers import iter_conversations, read_conversations
+from safetyqc.formats.turns import CATEGORY_OF_RISK, INTENT_OF_SCENARIO_TYPE, structure_problem
 from safetyqc.records import INTENTS, Conversation, Scenario
 from safetyqc.results.findings import STRUCTURE_KINDS, BadLine
 from safetyqc.testing import conversation
