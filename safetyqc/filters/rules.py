@@ -1,8 +1,7 @@
 """One function per rule: a conversation and the settings in, a reason for people or None out.
 
 Each reads the conversation and nothing else. Reasons quote what was seen, shortened and made printable, because they
-are shown in terminals and the text is hostile. The one surprising thing: the order of FILTERS is the order of reports,
-and the first hit is what a dropped conversation is counted under.
+are shown in terminals and the text is hostile.
 """
 
 from __future__ import annotations
@@ -114,21 +113,6 @@ def repeated_turns(conversation: Conversation, _: FilterSettings) -> str | None:
 def dangerous_detail(conversation: Conversation, settings: FilterSettings) -> str | None:
     """Amounts with precursors, attack commands, addresses, numbers of cards and identities."""
     return _pattern_hit(conversation, settings, "dangerous_detail")
-
-
-FILTERS: dict[str, Filter] = {
-    "bad_structure": bad_structure,
-    "too_few_turns": too_few_turns,
-    "short_answer": short_answer,
-    "template_refusal": template_refusal,
-    "not_ascii": not_ascii,
-    "garbled_text": garbled_text,
-    "leaked_text": leaked_text,
-    "role_names": role_names,
-    "repeated_turns": repeated_turns,
-    "dangerous_detail": dangerous_detail,
-}
-"""Name -> rule. A new rule is a function above and a line here."""
 
 
 def count_words(text: str) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from safetyqc.llm.hosts import EMBEDDED
+
 _FAMILIES = {
     "OpenAI": r"gpt|chatgpt|\bo[134](?:-|\b)|davinci",
     "Claude": r"claude",
@@ -30,11 +32,11 @@ _FAMILIES = {
 
 
 def families(model: str) -> frozenset[str]:
-    """Families that a model's name tells; empty for the embedded scikit-learn judge (`local`) and unknown names.
+    """Families that a model's name tells; empty for what is embedded (`local`) and unknown names.
 
     The provider before the last slash is looked at only when the name itself tells nothing.
     """
-    if model == "local":
+    if model == EMBEDDED:
         return frozenset()
     for part in (model.rsplit("/", 1)[-1], model):
         found = {name for name, pattern in _FAMILIES.items() if re.search(pattern, part.lower())}
@@ -51,7 +53,7 @@ def family_warning(judge: str, others: Mapping[str, str | None]) -> str | None:
     """
     own = families(judge)
     clashes = [(part, model, own & families(model)) for part, model in others.items() if model]
-    same = [(part, model, shared) for part, model, shared in clashes if shared or (model == judge != "local")]
+    same = [(part, model, shared) for part, model, shared in clashes if shared or (model == judge != EMBEDDED)]
     if not same:
         return None
     told = ", ".join(f"{part} {model}" for part, model, _ in same)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from safetyqc.llm.client import Format, Request
+from safetyqc.llm.hosts import is_in_process
 from safetyqc.records import Usage
 from safetyqc.text import CJK
 
@@ -72,7 +73,7 @@ class Prices:
         """The price of a model, or None when nobody told it."""
         if model in self.table:
             return self.table[model]
-        if model == "local" or model.startswith("local:"):
+        if is_in_process(model):
             return FREE
         if api_base is not None:
             return None
