@@ -34,6 +34,8 @@ FailureKind = Literal[
     "unsure",  # the judge abstained: its probability lies in the middle
     "tie",  # a panel or repeated votes without a majority
 ]
+PASSES_LATER: frozenset[str] = frozenset({"provider_error", "truncated", "filtered_by_provider"})
+"""Reasons that another attempt, on another day, may not meet."""
 
 
 class Record(BaseModel):

@@ -23,6 +23,8 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a
 CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af]")
 """One character of Chinese, Japanese or Korean script."""
 
+OPENING_WORDS = 6
+"""Answers that share so many first words open alike."""
 DEFAULT_RUN = "safetyqc-run"
 """The folder of a run whose name nobody gave."""
 

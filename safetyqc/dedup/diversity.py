@@ -17,13 +17,12 @@ from safetyqc.dedup.groups import compared_text
 from safetyqc.dedup.tokens import tokens
 from safetyqc.records import Conversation
 from safetyqc.results.findings import Bin, CategoryDiversity, Diversity, Nearness
-from safetyqc.text import first_words
+from safetyqc.text import OPENING_WORDS, first_words
 
 if TYPE_CHECKING:
     from safetyqc.dedup.pairs import Pairs
     from safetyqc.dedup.rows import Array
 
-OPENING_WORDS = 6
 INTENT_SIMILARITY = 0.3
 """From here on requests have something in common; below it similarity is chance."""
 _BIN = 0.05

@@ -24,12 +24,11 @@ from safetyqc.results.findings import (
     Openings,
     Slice,
 )
-from safetyqc.text import first_words, guess_language, normalise, shorten
+from safetyqc.text import OPENING_WORDS, first_words, guess_language, normalise, shorten
 
 Rules = Callable[[Conversation], Sequence[Rejection]]
 NearDuplicates = Callable[[Sequence[Conversation]], Iterable[DuplicateGroup]]
 
-OPENING_WORDS = 6
 MAX_OPENING_SHARE = 0.2
 """Above this share of equal openings the answers count as collapsed: the model learns the phrase, not the judgment."""
 _MIN_ANSWERS = 10

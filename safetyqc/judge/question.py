@@ -12,9 +12,10 @@ from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from safetyqc.llm.client import Schema
+from safetyqc.llm.prices import count_tokens
 from safetyqc.prompts import fence, number_turns, prompt_hash, render
 from safetyqc.records import Message, canonical_json, content_hash
-from safetyqc.text import CJK, guess_language
+from safetyqc.text import guess_language
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from safetyqc.rubrics import Criterion, Example, RubricSet
 
 Fact = Literal["category", "intent"]
+CHARS_PER_TOKEN = 3.5
+"""Errs on the high side: what is shown of a conversation must fit."""
 _FEW = 1
 """Examples shown per level: more would crowd small contexts out."""
 _MARKER, _FENCED = "\0marker", "\0conversation"
@@ -238,12 +241,6 @@ def wording_hash() -> str:
     return content_hash([prompt_hash("judge_system"), prompt_hash("judge_user")])[:16]
 
 
-def estimate_tokens(text: str) -> int:
-    """Guess tokens without a tokenizer: one for a CJK character, one for 3.5 others; errs on the high side."""
-    cjk = len(CJK.findall(text))
-    return cjk + int((len(text) - cjk) / 3.5) + 1
-
-
 def cut(messages: Sequence[Message], max_tokens: int) -> tuple[tuple[Message, ...], int]:
     """Shorten the longest turns in their middle until the whole fits.
 
@@ -252,7 +249,7 @@ def cut(messages: Sequence[Message], max_tokens: int) -> tuple[tuple[Message, ..
     """
     if sum(len(m.content) + 1 for m in messages) <= max_tokens:  # a token is at least one character
         return tuple(messages), 0
-    sizes = [estimate_tokens(m.content) for m in messages]
+    sizes = [count_tokens(m.content, CHARS_PER_TOKEN) for m in messages]
     if sum(sizes) <= max_tokens:
         return tuple(messages), 0
     limit = _level_off(sizes, max_tokens)

@@ -22,7 +22,7 @@ from safetyqc.llm.client import Client, Format, Reply, Request
 from safetyqc.llm.hosts import base_of, host_of, is_in_process, own_base, provider_of
 from safetyqc.llm.lanes import AUTO, IN_PROCESS, LANES, find_lane
 from safetyqc.llm.limits import Limits
-from safetyqc.llm.prices import Estimate, Price, Prices, count_prompt, known_format
+from safetyqc.llm.prices import CallsEstimate, Price, Prices, count_prompt, known_format
 from safetyqc.llm.structured import LADDER, Capabilities
 
 if TYPE_CHECKING:
@@ -351,7 +351,7 @@ class Door:
 
     # ---- before and after ---------------------------------------------------------------------------------------
 
-    def estimate(self, model: str, *, calls: int, prompt_tokens: int, completion_tokens: int) -> Estimate:
+    def estimate(self, model: str, *, calls: int, prompt_tokens: int, completion_tokens: int) -> CallsEstimate:
         """What `calls` calls of about these tokens each would take; no cost is named when the price is unknown."""
         return self.prices.estimate(
             model,

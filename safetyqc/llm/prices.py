@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ FREE = Price(0.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CallsEstimate:
     """What a stage is expected to take; `cost_usd` is None as soon as one price is unknown."""
 
     calls: int = 0
@@ -52,9 +53,9 @@ class Estimate:
     unpriced: tuple[str, ...] = ()
     """Models whose price is unknown."""
 
-    def __add__(self, other: Estimate) -> Estimate:
+    def __add__(self, other: CallsEstimate) -> CallsEstimate:
         known = self.cost_usd is not None and other.cost_usd is not None
-        return Estimate(
+        return CallsEstimate(
             self.calls + other.calls,
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
@@ -93,11 +94,11 @@ class Prices:
 
     def estimate(
         self, model: str, *, calls: int, prompt_tokens: int, completion_tokens: int, api_base: str | None = None
-    ) -> Estimate:
+    ) -> CallsEstimate:
         """Expect `calls` calls with these tokens each."""
         price = self.find(model, api_base)
         usage = Usage(prompt_tokens=calls * prompt_tokens, completion_tokens=calls * completion_tokens)
-        return Estimate(
+        return CallsEstimate(
             calls,
             calls * prompt_tokens,
             calls * completion_tokens,
@@ -137,10 +138,10 @@ def known_format(model: str) -> Format | None:
     return "json_schema" if entry["supports_response_schema"] else "json_object"
 
 
-def count_tokens(text: str) -> int:
-    """Estimate the tokens of a text without a tokenizer: a CJK character is one, else four characters are."""
+def count_tokens(text: str, chars_per_token: float = 4) -> int:
+    """Estimate the tokens of a text without a tokenizer: a CJK character is one, else so many characters are."""
     wide = len(CJK.findall(text)) if not text.isascii() else 0
-    return wide + (len(text) - wide + 3) // 4
+    return wide + ceil((len(text) - wide) / chars_per_token)
 
 
 def count_prompt(request: Request) -> int:

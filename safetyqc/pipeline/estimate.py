@@ -20,7 +20,7 @@ from safetyqc.config import DEFAULT_COUNT
 from safetyqc.judge.kinds import AskedModel, CallsEach
 from safetyqc.judge.table import asked_by, judge_name
 from safetyqc.llm.hosts import base_of, own_base
-from safetyqc.llm.prices import Estimate, count_messages
+from safetyqc.llm.prices import CallsEstimate, count_messages
 from safetyqc.pipeline.choices import (
     author_mode,
     author_model,
@@ -52,18 +52,18 @@ _SAMPLE = 100
 
 
 @dataclass(frozen=True)
-class Line:
+class StageEstimate:
     """One stage: how many conversations it still has to ask about, whom, and what that takes."""
 
     stage: str
     model: str
     left: int
     already: int
-    estimate: Estimate
+    estimate: CallsEstimate
     at_most: bool = False
 
 
-def estimate_run(session: Session, inputs: Sequence[ReadResult] = ()) -> list[Line]:
+def estimate_run(session: Session, inputs: Sequence[ReadResult] = ()) -> list[StageEstimate]:
     """Estimate every stage of a whole run that asks a model; asks none itself.
 
     Args:
@@ -106,27 +106,29 @@ def _kinds(config: Config, inputs: Sequence[ReadResult], count: int) -> list[Kin
     return [Kind(s.category, s.intent) for s in planned]
 
 
-def _judging(config: Config, spec: str, kinds: Sequence[Kind], left: int, already: int, size: int) -> list[Line]:
+def _judging(
+    config: Config, spec: str, kinds: Sequence[Kind], left: int, already: int, size: int
+) -> list[StageEstimate]:
     """A line for each model that a judge asks; one for a judge that asks none."""
     question = question_of(config, kinds)
     question = replace(question, calls=question.calls * config.judge.votes)
     asked = asked_by(spec, judge_settings(config))
     lines = [_asking(config, each, each.calls or question, left, already, size) for each in asked]
-    return lines or [Line("judge", spec, left, already, Estimate())]
+    return lines or [StageEstimate("judge", spec, left, already, CallsEstimate())]
 
 
-def _asking(config: Config, asked: AskedModel, each: CallsEach, left: int, already: int, size: int) -> Line:
+def _asking(config: Config, asked: AskedModel, each: CallsEach, left: int, already: int, size: int) -> StageEstimate:
     expected = _estimate(config, asked.model, round(left * each.calls), each.prompt_tokens + size, each.answer_tokens)
-    return Line("judge", asked.model, left, already, expected, asked.at_most)
+    return StageEstimate("judge", asked.model, left, already, expected, asked.at_most)
 
 
-def _writing(config: Config, left: int, already: int, size: int) -> Line:
+def _writing(config: Config, left: int, already: int, size: int) -> StageEstimate:
     model = author_model(config)
     if author_mode(config) == "oneshot":
         return _line(config, "generate", model, left, already, 0, size, prompt="oneshot")
     calls = round(2 * _EXCHANGES)
     expected = _estimate(config, model, left * calls, _PROMPT_TOKENS["turn"] + size // 2, size // calls)
-    return Line("generate", model, left, already, expected)
+    return StageEstimate("generate", model, left, already, expected)
 
 
 def _line(
@@ -140,20 +142,20 @@ def _line(
     *,
     prompt: str = "",
     at_most: bool = False,
-) -> Line:
+) -> StageEstimate:
     """Estimate one call a conversation that shows the model `shown` tokens and has it write `written`."""
     expected = _estimate(config, model, left, _PROMPT_TOKENS[prompt or stage] + shown, written)
-    return Line(stage, model, left, already, expected, at_most)
+    return StageEstimate(stage, model, left, already, expected, at_most)
 
 
-def _estimate(config: Config, model: str, calls: int, prompt_tokens: int, completion_tokens: int) -> Estimate:
+def _estimate(config: Config, model: str, calls: int, prompt_tokens: int, completion_tokens: int) -> CallsEstimate:
     base = base_of(model, own_base(model, config.models.api_base))
     return price_table(config).estimate(
         model, calls=calls, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, api_base=base
     )
 
 
-def render_estimate(lines: Sequence[Line]) -> str:
+def render_estimate(lines: Sequence[StageEstimate]) -> str:
     """Word an estimate as a small table in plain text."""
     rows = [_row(line) for line in lines]
     total = _sum([line.estimate for line in lines if not line.at_most])
@@ -166,14 +168,14 @@ def render_estimate(lines: Sequence[Line]) -> str:
     return "\n".join(["Estimate before anything is asked:", *table, f"  in all: {_money(total)}{more}"])
 
 
-def _row(line: Line) -> tuple[str, str, str, str]:
+def _row(line: StageEstimate) -> tuple[str, str, str, str]:
     told = f"{line.left:,} to do" + (
         f", {line.already:,} of {line.left + line.already:,} already done" if line.already else ""
     )
     return (line.stage, line.model, ("at most " if line.at_most else "") + told, _money(line.estimate))
 
 
-def _money(estimate: Estimate) -> str:
+def _money(estimate: CallsEstimate) -> str:
     if not estimate.calls:
         return "no calls"
     tokens = f"{counted(estimate.calls, 'call')}, about {estimate.prompt_tokens + estimate.completion_tokens:,} tokens"
@@ -182,8 +184,8 @@ def _money(estimate: Estimate) -> str:
     return f"{tokens}, " + ("free" if estimate.cost_usd == 0 else f"about ${estimate.cost_usd:.2f}")
 
 
-def _sum(estimates: Sequence[Estimate]) -> Estimate:
-    return sum(estimates, start=Estimate())
+def _sum(estimates: Sequence[CallsEstimate]) -> CallsEstimate:
+    return sum(estimates, start=CallsEstimate())
 
 
 # ---- what a judge is asked, worded as the rubric judge words it -----------------------------------------------------

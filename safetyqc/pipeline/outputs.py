@@ -69,7 +69,7 @@ def export_run(
     )
     kept = [c for c in conversations if standings[c.id].status == "kept"]
     left_out = {c.id: standings[c.id].status for c in conversations if standings[c.id].status != "kept"}
-    groups = families(conversations, store.duplicate_groups())
+    groups = _links(conversations, store.duplicate_groups())
     manifest = export_conversations(kept, plan, groups=groups, left_out=left_out)
     card = Path(manifest.files[0].path).with_suffix(".card.md")
     write_text(card, dataset_card(summary, files={Path(f.path).name: f.conversations for f in manifest.files}))
@@ -83,25 +83,10 @@ def _told(manifest: Manifest, card: Path) -> Exported:
     return Exported((*(Path(f.path) for f in manifest.files), card), count, told)
 
 
-def families(conversations: Iterable[Conversation], groups: Iterable[DuplicateGroup]) -> list[Collection[str]]:
-    """Sets of ids that belong together: duplicates of each other, and everything made from one conversation."""
-    root: dict[str, str] = {}
-
-    def find(name: str) -> str:
-        while (above := root.setdefault(name, name)) != name:
-            name = above
-        return name
-
-    for conversation in conversations:
-        if conversation.parent_id:
-            root[find(conversation.id)] = find(conversation.parent_id)
-    for group in groups:
-        for drop in group.dropped:
-            root[find(drop.conversation_id)] = find(group.kept)
-    members: dict[str, set[str]] = {}
-    for name in list(root):
-        members.setdefault(find(name), set()).add(name)
-    return list(members.values())
+def _links(conversations: Iterable[Conversation], groups: Iterable[DuplicateGroup]) -> list[Collection[str]]:
+    """Ids that belong on one side: copies, and what was made from what, also by way of what is left out."""
+    lineage = [(c.id, c.parent_id) for c in conversations if c.parent_id]
+    return [*lineage, *((group.kept, *(drop.conversation_id for drop in group.dropped)) for group in groups)]
 
 
 def summarise_run(

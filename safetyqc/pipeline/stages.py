@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from safetyqc.errors import ModelError
 from safetyqc.pipeline.known import Known
-from safetyqc.records import Conversation, Failure, FailureKind, Scenario
+from safetyqc.records import PASSES_LATER, Conversation, Failure, FailureKind, Scenario
 
 if TYPE_CHECKING:
     from safetyqc.filters import FilterSettings
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from safetyqc.pipeline.session import Session
     from safetyqc.store import Judged
 
-_PASSES_LATER: frozenset[str] = frozenset({"provider_error", "truncated", "filtered_by_provider"})
-"""Reasons for an unscored criterion that another attempt, on another day, may not meet."""
 _REDRAW_HELPS: frozenset[FailureKind] = frozenset(
     {"refused_by_model", "filtered_by_provider", "truncated", "bad_json", "bad_structure", "duplicate"}
 )
@@ -156,7 +154,7 @@ async def judge_run(session: Session, judge: Judge, only: Iterable[str] | None =
     store = session.store
     eligible = _eligible(session) if only is None else store.conversation_ids().intersection(only)
     judged = store.judged(judge.name, judge.rubric_hash)
-    settled = {name for name, found in judged.items() if _PASSES_LATER.isdisjoint(found.unscored)}
+    settled = {name for name, found in judged.items() if PASSES_LATER.isdisjoint(found.unscored)}
     if session.config.models.fresh:
         settled.clear()
     todo = list(store.conversations(eligible - settled))

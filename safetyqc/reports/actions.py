@@ -10,7 +10,9 @@ import shlex
 from math import ceil
 from typing import TYPE_CHECKING
 
-from safetyqc.results.report import OVERALL, Action
+from safetyqc.records import PASSES_LATER
+from safetyqc.results.compare import OVERALL
+from safetyqc.results.report import Action
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +24,6 @@ COLLAPSED_SHARE = 0.2
 """More first answers than this beginning with the same six words teach a model one sentence."""
 _ENOUGH = 20
 """Fewer conversations than this say nothing about collapse or intervals."""
-_PASSES_LATER = {"provider_error", "truncated", "filtered_by_provider"}
 _SEVERITIES = ("error", "warning", "hint")
 
 
@@ -71,7 +72,7 @@ def _unscored(summary: Summary) -> Iterator[Action]:
     overall = next((c.overall for c in summary.criteria if c.id == OVERALL), None)
     if overall and overall.unscored:
         # Asking the same judge again helps only where the reason may have passed
-        again = any(_PASSES_LATER & set(m.unscored) for m in summary.missing)
+        again = any(PASSES_LATER & set(m.unscored) for m in summary.missing)
         yield Action(
             severity="warning",
             problem=f"{_many(overall.unscored)} judged but not decided, so the pass rate lies anywhere "

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from safetyqc.reports.wording import duration, interval, money, number, percent
-from safetyqc.results.report import OVERALL, CriterionRates, Rate, Summary
+from safetyqc.results.compare import OVERALL
+from safetyqc.results.report import CriterionRates, Rate, Summary
 from safetyqc.text import counted, shorten
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from safetyqc.records import AGAIN
+from safetyqc.results.compare import OVERALL
 from safetyqc.results.report import (
-    OVERALL,
     Agreement,
     Canaries,
     Control,

@@ -19,8 +19,8 @@ from safetyqc.errors import ConfigError, choose_from
 from safetyqc.reports import quality, texts
 from safetyqc.reports.actions import list_actions
 from safetyqc.reports.snapshot import Snapshot, read_snapshot
+from safetyqc.results.compare import OVERALL
 from safetyqc.results.report import (
-    OVERALL,
     Balance,
     Bar,
     CriterionRates,

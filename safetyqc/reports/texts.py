@@ -20,13 +20,12 @@ from safetyqc.results.report import (
     Shape,
     Spread,
 )
-from safetyqc.text import first_words
+from safetyqc.text import OPENING_WORDS, first_words
 
 if TYPE_CHECKING:
     from safetyqc.records import Conversation, DuplicateGroup
     from safetyqc.reports.snapshot import Snapshot
 
-OPENING_WORDS = 6
 _SHOWN = 5
 _MATCHES = 50
 

@@ -17,8 +17,6 @@ from safetyqc.results.compare import CorrectedRate
 from safetyqc.results.findings import DedupFacts, Diversity, ReferenceSearch
 from safetyqc.results.statistics import wilson_interval
 
-OVERALL = "overall"
-"""Stands for the whole conversation where a criterion's name is expected."""
 UNCATEGORISED = "uncategorised"
 """Category of conversations that neither a plan, a file nor a judge gave one."""
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from safetyqc.judge.question import Question, cut, estimate_tokens, wording_hash
+from safetyqc.judge.question import CHARS_PER_TOKEN, Question, cut, wording_hash
+from safetyqc.llm.prices import count_tokens
 from safetyqc.records import Conversation
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.testing import conversation
@@ -122,7 +123,7 @@ def test_a_short_conversation_is_shown_whole() -> None:
 def test_a_long_conversation_loses_the_middle_of_its_longest_turns() -> None:
     said = conversation("short question", "begin " + "x" * 9000 + " end", "why", "zh " + "字" * 3000 + " fin")
     shown, left_out = cut(said.messages, 1000)
-    assert sum(estimate_tokens(m.content) for m in shown) < 1100
+    assert sum(count_tokens(m.content, CHARS_PER_TOKEN) for m in shown) < 1100
     assert [m.role for m in shown] == [m.role for m in said.messages]
     assert shown[0] == said.messages[0]
     assert shown[1].content.startswith("begin")

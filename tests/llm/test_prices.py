@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from safetyqc.llm.client import Request
-from safetyqc.llm.prices import Estimate, Price, Prices, count_prompt, count_tokens, known_format, price_list
+from safetyqc.llm.prices import CallsEstimate, Price, Prices, count_prompt, count_tokens, known_format, price_list
 from safetyqc.records import Usage
 
 PRICES = Prices({"mine": Price(1.0, 2.0)})
@@ -48,7 +48,7 @@ def test_an_estimate_without_a_price_names_the_model_and_no_cost() -> None:
     assert known.cost_usd == pytest.approx(3.0)
     total = known + unknown + known
     assert (total.calls, total.cost_usd, total.unpriced) == (25, None, ("other",))
-    assert Estimate() + known == known
+    assert CallsEstimate() + known == known
 
 
 @pytest.mark.parametrize(

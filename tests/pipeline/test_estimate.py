@@ -13,7 +13,7 @@ from safetyqc.config import Config
 from safetyqc.formats.readers import read_conversations
 from safetyqc.judge.question import Question
 from safetyqc.llm.prices import count_messages
-from safetyqc.pipeline.estimate import Kind, Line, estimate_run, question_of
+from safetyqc.pipeline.estimate import Kind, StageEstimate, estimate_run, question_of
 from safetyqc.pipeline.order import import_conversations, judge_all
 from safetyqc.pipeline.session import open_session
 from safetyqc.rubrics import load_rubric_set
@@ -46,7 +46,7 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
-async def estimate_and_judge(config: Config, data: Path) -> list[Line]:
+async def estimate_and_judge(config: Config, data: Path) -> list[StageEstimate]:
     session = open_session(config, create=True, quiet=True)
     read = read_conversations(str(data))
     try:

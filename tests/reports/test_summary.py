@@ -15,7 +15,8 @@ from safetyqc.reports.browser import browser_data
 from safetyqc.reports.quality import count_rewrites
 from safetyqc.reports.snapshot import read_snapshot
 from safetyqc.reports.summary import summarise, to_json
-from safetyqc.results.report import OVERALL, Rate, Summary, make_rate
+from safetyqc.results.compare import OVERALL
+from safetyqc.results.report import Rate, Summary, make_rate
 from safetyqc.results.statistics import wilson_interval
 from safetyqc.store import Store, Timing
 from safetyqc.testing import conversation
