@@ -6,10 +6,13 @@ Only what would hit every further conversation (wrong key, no credit, budget, in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from safetyqc.records import Judgment
 
 if TYPE_CHECKING:
-    from safetyqc.records import Conversation, Judgment
+    from safetyqc.records import Conversation, Score
+    from safetyqc.rubrics import RubricSet
 
 
 class Judge(Protocol):
@@ -45,3 +48,19 @@ class Preparing(Protocol):
             FatalModelError: every further call would fail the same way.
         """
         ...
+
+
+def give_judgment(
+    judge: str, rubric_set: RubricSet, conversation_id: str, scores: tuple[Score, ...], **more: Any
+) -> Judgment:
+    """Sum scores up by the rubric set's own rule; `more` are the judgment's other fields, `passed` included."""
+    passed = more.pop("passed") if "passed" in more else rubric_set.passed(scores)
+    return Judgment(
+        conversation_id=conversation_id,
+        judge=judge,
+        rubric=rubric_set.id,
+        rubric_hash=rubric_set.hash,
+        scores=scores,
+        passed=passed,
+        **more,
+    )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from safetyqc.errors import NotComparableError, UserError
-from safetyqc.judge.base import Preparing
+from safetyqc.judge.base import Preparing, give_judgment
 from safetyqc.judge.promise import Promise, promise
 from safetyqc.judge.votes import sum_usage, total
 from safetyqc.records import Judgment, Outcome, Score
@@ -175,13 +175,11 @@ class CascadeJudge:
     ) -> Judgment:
         scores = tuple(kept[c.id] for c in self.rubric_set.criteria if c.id in kept)
         last = asked[-1]
-        return Judgment(
-            conversation_id=conversation.id,
-            judge=self.name,
-            rubric=self.rubric_set.id,
-            rubric_hash=self.rubric_hash,
-            scores=scores,
-            passed=self.rubric_set.passed(scores),
+        return give_judgment(
+            self.name,
+            self.rubric_set,
+            conversation.id,
+            scores,
             category=last.category,
             intent=last.intent,
             classified=any(j.classified for j in asked),

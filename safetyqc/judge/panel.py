@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from safetyqc.errors import Deferred, NotComparableError, UserError, choose_from
-from safetyqc.judge.base import Preparing
+from safetyqc.judge.base import Preparing, give_judgment
 from safetyqc.judge.votes import majority, sum_usage, total
 from safetyqc.records import Judgment, Score
 
@@ -84,13 +84,11 @@ def combine(judgments: Sequence[Judgment], rubric_set: RubricSet, *, rule: Rule,
     """
     given = {c.id: [s for j in judgments if (s := j.score(c.id))] for c in rubric_set.criteria}
     scores = tuple(RULES[rule](said) for said in given.values() if said)
-    return Judgment(
-        conversation_id=judgments[0].conversation_id,
-        judge=name,
-        rubric=rubric_set.id,
-        rubric_hash=rubric_set.hash,
-        scores=scores,
-        passed=rubric_set.passed(scores),
+    return give_judgment(
+        name,
+        rubric_set,
+        judgments[0].conversation_id,
+        scores,
         category=_most_said([j.category for j in judgments]),
         intent=_most_said([j.intent for j in judgments]),
         classified=any(j.classified for j in judgments),

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 from safetyqc.errors import InputError
 from safetyqc.formats.json_values import Unreadable, Value, name_of, read_values
 from safetyqc.formats.yaml_file import read_yaml
+from safetyqc.judge.base import give_judgment
 from safetyqc.records import FailureKind, Judgment, Outcome, Record, Score, content_hash
 from safetyqc.text import shorten
 
@@ -96,12 +97,11 @@ class RecordedJudge:
         if scores is None:
             told = "the file holds no verdict on this conversation"
             scores = tuple(_unscored(c.id, "provider_error", told) for c in self.rubric_set.criteria)
-        return Judgment(
-            conversation_id=conversation.id,
-            judge=self.name,
-            rubric=self.rubric_set.id,
-            rubric_hash=self.rubric_hash,
-            scores=scores,
+        return give_judgment(
+            self.name,
+            self.rubric_set,
+            conversation.id,
+            scores,
             passed=passed,
             category=conversation.category,
             intent=conversation.intent,

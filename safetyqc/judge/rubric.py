@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetyqc.errors import Deferred, FatalModelError, ModelError
 from safetyqc.judge.answer import Problem, Reading, read_answer
+from safetyqc.judge.base import give_judgment
 from safetyqc.judge.question import Fact, Question, cut, wording_hash
 from safetyqc.judge.votes import merge_votes, sum_usage, total
 from safetyqc.llm import Request
@@ -186,13 +187,11 @@ class RubricJudge:
     def _judgment(self, case: _Case, original: Conversation, only: Collection[str] | None) -> Judgment:
         told = case.conversation
         scores = tuple(self._score(case, c) for c in self.rubric_set.criteria if only is None or c.id in only)
-        return Judgment(
-            conversation_id=original.id,
-            judge=self.name,
-            rubric=self.rubric_set.id,
-            rubric_hash=self.rubric_hash,
-            scores=scores,
-            passed=self.rubric_set.passed(scores),
+        return give_judgment(
+            self.name,
+            self.rubric_set,
+            original.id,
+            scores,
             category=told.category,
             intent=told.intent,
             classified=(told.category, told.intent) != (original.category, original.intent),

@@ -4,7 +4,7 @@ Everything a judge needs (prompt, JSON schema, parse) and a report shows (column
 """
 
 from safetyqc.rubrics.criterion import Criterion, Example, Level
-from safetyqc.rubrics.files import Problem, copy_rubrics, validate_rubrics
+from safetyqc.rubrics.files import RubricProblem, copy_rubrics, validate_rubrics
 from safetyqc.rubrics.rubric_set import DEFAULT_SET, MinScore, RubricSet, bundled_files, load_rubric_set
 from safetyqc.rubrics.trial import Trial, test_rubric
 
@@ -14,7 +14,7 @@ __all__ = [
     "Example",
     "Level",
     "MinScore",
-    "Problem",
+    "RubricProblem",
     "RubricSet",
     "Trial",
     "bundled_files",

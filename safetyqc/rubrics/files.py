@@ -34,7 +34,7 @@ _FEW_EXAMPLES = 1
 
 
 @dataclass(frozen=True)
-class Problem:
+class RubricProblem:
     """Something about a rubric file: an error makes it unusable, advice does not."""
 
     severity: Literal["error", "advice"]
@@ -46,7 +46,7 @@ class Problem:
         return f"{self.severity}: {self.where}: {self.what}" + (f"\n  fix: {self.fix}" if self.fix else "")
 
 
-def validate_rubrics(path: str | Path) -> list[Problem]:
+def validate_rubrics(path: str | Path) -> list[RubricProblem]:
     """Check a set with all its criteria, every file of a folder, or one criterion; [] means flawless.
 
     Raises:
@@ -78,7 +78,7 @@ def _with_criteria(path: Path | Traversable) -> list[Path | Traversable]:
     return files
 
 
-def _check(path: Path | Traversable) -> list[Problem]:
+def _check(path: Path | Traversable) -> list[RubricProblem]:
     try:
         if is_set(path):
             return _check_set(path)
@@ -87,9 +87,9 @@ def _check(path: Path | Traversable) -> list[Problem]:
         return [_as_problem(error)]
 
 
-def _check_set(path: Path | Traversable) -> list[Problem]:
+def _check_set(path: Path | Traversable) -> list[RubricProblem]:
     told = read_yaml(path, SetFile)
-    problems: list[Problem] = []
+    problems: list[RubricProblem] = []
     criteria: list[Criterion] = []
     for position, name in enumerate(told.criteria):
         try:
@@ -108,16 +108,16 @@ def _check_set(path: Path | Traversable) -> list[Problem]:
     return problems
 
 
-def _as_problem(error: ConfigError) -> Problem:
-    return Problem("error", error.what, error.where or "", error.fix)
+def _as_problem(error: ConfigError) -> RubricProblem:
+    return RubricProblem("error", error.what, error.where or "", error.fix)
 
 
-def _advice(criterion: Criterion, where: str) -> list[Problem]:
+def _advice(criterion: Criterion, where: str) -> list[RubricProblem]:
     found = []
     for level in criterion.levels:
         if sum(example.level == level.name for example in criterion.examples) < _FEW_EXAMPLES:
             found.append(
-                Problem(
+                RubricProblem(
                     "advice",
                     f"no example shows level {level.name!r}",
                     f"{where} (examples)",
@@ -128,7 +128,7 @@ def _advice(criterion: Criterion, where: str) -> list[Problem]:
     failing = [level.score for level in criterion.levels if not level.passes]
     if min(passing) <= max(failing):
         what = f"a failing level scores {max(failing)} and a passing one {min(passing)}"
-        found.append(Problem("advice", what, f"{where} (levels)", "give passing levels the higher scores"))
+        found.append(RubricProblem("advice", what, f"{where} (levels)", "give passing levels the higher scores"))
     return found
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from safetyqc.rubrics.criterion import Criterion, Example
 
 
-class Judge(Protocol):
+class ExampleJudge(Protocol):
     """What is tried."""
 
     async def judge(self, conversation: Conversation) -> Judgment:
@@ -46,7 +46,7 @@ class Trial:
         return self.score is not None and self.score.level == self.example.level
 
 
-async def test_rubric(judge: Judge, criteria: Iterable[Criterion]) -> list[Trial]:
+async def test_rubric(judge: ExampleJudge, criteria: Iterable[Criterion]) -> list[Trial]:
     """Judge every example of the criteria; one judgment each.
 
     Raises:
