@@ -120,6 +120,7 @@ def test_a_slip_in_a_kind_names_the_new_one_too(cli: Cli, data: Path) -> None:
     ended = cli("judge", data, "-m", "dumy:x")
     assert ended.code == 2
     assert "did you mean 'dummy'? valid: any-fail, cascade, dummy," in ended.err
+    assert "dummy:NAME, or a model" in " ".join(cli("judge", "--help").out.split())
 
 
 @pytest.mark.usefixtures("dummy_judge")

@@ -26,6 +26,7 @@ from safetyqc.cli.output import (
 )
 from safetyqc.cli.session import in_session, next_after_batch, refuse_fresh_batch, staged
 from safetyqc.config import load_config
+from safetyqc.judge.table import judge_forms
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,14 +37,7 @@ if TYPE_CHECKING:
 
 JudgeModels = Annotated[
     list[str] | None,
-    typer.Option(
-        "--model",
-        "-m",
-        "--judge",
-        metavar="MODEL",
-        help="Who judges: local (default, no key), or a model; repeat it for several. The first decides.",
-        show_default=False,
-    ),
+    o.TableOption("--model", "-m", "--judge", names=judge_forms, metavar="JUDGE", help=o.WHO_JUDGES),
 ]
 Votes = Annotated[
     int | None,

@@ -11,19 +11,24 @@ from typer.models import OptionInfo
 
 from safetyqc.config import filter_names
 from safetyqc.formats.exporters import EXPORTERS
+from safetyqc.judge.table import judge_forms
 from safetyqc.llm.lanes import lane_names
 
 
-class NameOption(OptionInfo):
-    """An option whose values are the names of a table: help and completion show what it holds when they are asked.
+class TableOption(OptionInfo):
+    """An option about the entries of a table: help and completion show what it holds when they are asked.
 
     Whether a name is valid is decided where settings are read, so that flags and files are told the same.
+
+    Args:
+        help: `{names}` in it stands for the names.
+        metavar: None for the names.
     """
 
-    def __init__(self, flag: str, names: Callable[[], Iterable[str]], *, help: str, metavar: str | None = None) -> None:
-        self._names, self._metavar = names, metavar
-        # An annotation has no default: the flag stands in its place, as in typer.Option
-        super().__init__(default=flag, param_decls=(), help=help, show_default=False, autocompletion=self._complete)
+    def __init__(self, *flags: str, names: Callable[[], Iterable[str]], help: str, metavar: str | None = None) -> None:
+        self._names, self._metavar, self._help = names, metavar, help
+        # An annotation has no default: the first flag stands in its place, as in typer.Option
+        super().__init__(default=flags[0], param_decls=flags[1:], show_default=False, autocompletion=self._complete)
 
     @property
     def metavar(self) -> str:
@@ -33,10 +38,19 @@ class NameOption(OptionInfo):
     @metavar.setter
     def metavar(self, _: str | None) -> None: ...
 
+    @property
+    def help(self) -> str:
+        """What help says of the flag."""
+        return self._help.replace("{names}", ", ".join(self._names()))
+
+    @help.setter
+    def help(self, _: str | None) -> None: ...
+
     def _complete(self, incomplete: str) -> list[str]:
         return [name for name in self._names() if name.startswith(incomplete)]
 
 
+WHO_JUDGES = "Who judges: {names}, or a model (local needs no key); repeat it for several. The first decides."
 Run = Annotated[
     Path | None,
     typer.Option("--run", metavar="DIR", help="Folder of the run (default: safetyqc-run).", show_default=False),
@@ -59,12 +73,7 @@ Model = Annotated[
 ]
 Judges = Annotated[
     list[str] | None,
-    typer.Option(
-        "--judge",
-        metavar="MODEL",
-        help="Who judges: local (no key), or a model; repeat it for several. The first decides.",
-        show_default=False,
-    ),
+    TableOption("--judge", names=judge_forms, metavar="JUDGE", help=WHO_JUDGES),
 ]
 ApiBase = Annotated[
     str | None,
@@ -83,7 +92,7 @@ MaxCost = Annotated[
     float | None,
     typer.Option("--max-cost", metavar="USD", min=0, help="Stop cleanly before this is spent.", show_default=False),
 ]
-Lane = Annotated[str | None, NameOption("--lane", lane_names, help="How to reach OpenAI-compatible servers.")]
+Lane = Annotated[str | None, TableOption("--lane", names=lane_names, help="How to reach OpenAI-compatible servers.")]
 Workers = Annotated[
     str | None,
     typer.Option(
@@ -134,10 +143,12 @@ Turns = Annotated[
 Taxonomy = Annotated[
     Path | None, typer.Option("--taxonomy", metavar="FILE", help="Your own categories.", show_default=False)
 ]
-Format = Annotated[str | None, NameOption("--format", lambda: EXPORTERS, help="Default: nanochat.")]
+Format = Annotated[str | None, TableOption("--format", names=lambda: EXPORTERS, help="Default: nanochat.")]
 Skip = Annotated[
     list[str] | None,
-    NameOption("--skip", filter_names, metavar="RULE", help="Leave out a rule, by its name in reports; repeatable."),
+    TableOption(
+        "--skip", names=filter_names, metavar="RULE", help="Leave out a rule, by its name in reports; repeatable."
+    ),
 ]
 ValShare = Annotated[
     float | None,

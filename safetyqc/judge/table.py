@@ -84,15 +84,15 @@ def not_asked(spec: str, rubric_set: RubricSet) -> frozenset[str]:
     return kind.not_asked(argument, rubric_set)
 
 
-def judge_forms() -> str:
-    """What may be typed for a judge, in one line."""
-    return ", ".join(kind.form for kind in JUDGES.values()) + ", or a model"
+def judge_forms() -> list[str]:
+    """What may be typed for a judge, beside the name of a model."""
+    return [kind.form for kind in JUDGES.values()]
 
 
 def _kind(spec: str) -> tuple[JudgeKind, str]:
     spec = spec.strip()
     if not spec:
-        raise UserError("a judge without a name", fix=f"give -m {judge_forms()}")
+        raise UserError("a judge without a name", fix=f"valid: {', '.join(judge_forms())}, or a model")
     word, colon, argument = spec.partition(":")
     kind = JUDGES.get(word)
     if kind is None:

@@ -150,6 +150,12 @@ def test_a_kind_that_names_nothing_says_how_it_is_typed(spec: str) -> None:
         check_judge(spec, SAFETY, JudgeSettings())
 
 
+@pytest.mark.parametrize("word", JUDGES)
+def test_the_page_about_judges_tells_of_every_kind(word: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "judges.md").read_text(encoding="utf-8")
+    assert f"`{JUDGES[word].form.partition(':')[0]}" in page
+
+
 def test_what_is_not_asked_is_what_no_member_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     silent = frozenset({"empathy", "safe_alternative"})
     kind = JudgeKind("silent:X", "of few words", lambda _, m: make_judge("local", m.rubric_set, m.open_client))
