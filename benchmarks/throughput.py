@@ -34,7 +34,8 @@ from safetyqc.judge.rubric import RubricJudge
 from safetyqc.llm.client import Request
 from safetyqc.llm.door import DoorSettings, open_door
 from safetyqc.llm.wire import body_of
-from safetyqc.pipeline.engine import LocalEngine
+from safetyqc.pipeline.engine import EngineSettings, LocalEngine, Stop, in_one_loop
+from safetyqc.pipeline.processes import ProcessEngine
 from safetyqc.records import Conversation
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.store import Store
@@ -158,7 +159,7 @@ class Way:
     async def drive(self, items: list[Any], in_flight: int) -> None:
         """Ask about all items, so many at once."""
         if self.in_engine:
-            async for _, outcome in LocalEngine(in_flight).map(items, self.ask):
+            async for _, outcome in in_one_loop(items, self.ask, concurrency=in_flight):
                 if isinstance(outcome, Exception):
                     raise outcome
             return
@@ -244,7 +245,8 @@ def judge_way(lane: Any, workers: int = 0) -> Callable[[str], Any]:
     @contextlib.asynccontextmanager
     async def way(base: str) -> AsyncIterator[Way]:
         with tempfile.TemporaryDirectory() as folder, Store.create(folder) as store:
-            door = open_door(store, settings=DoorSettings(api_base=base, lane=lane, workers=workers))
+            engine = ProcessEngine(EngineSettings(size=workers), Stop()) if workers else LocalEngine()
+            door = open_door(store, settings=DoorSettings(api_base=base, lane=lane), open_lane=engine.open_lane)
             judge = RubricJudge(door, MODEL, RUBRIC)
 
             async def ask(one: Conversation) -> None:
@@ -255,6 +257,7 @@ def judge_way(lane: Any, workers: int = 0) -> Callable[[str], Any]:
 
             yield Way(case, ask, in_engine=True)
             await door.close()
+            await engine.close()
             sys.stderr.write(f"    store: {sum(p.stat().st_size for p in Path(folder).iterdir()):,} bytes\n")
 
     return way

@@ -54,8 +54,10 @@ class ModelSettings(Record):
     api_base: str | None = None
     lane: Annotated[str, _one_of(lane_names)] = AUTO
     concurrency: int = Field(default=16, ge=1)
+    engine: str | None = None
+    """What runs the work, by its name in the table of engines; None: processes where there are workers, or local."""
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
-    """Processes that send requests; auto takes several where litellm would fill one core."""
+    """Processes of the engine; auto takes several where litellm would fill one core."""
     timeout_s: float = Field(default=120, gt=0)
     max_attempts: int = Field(default=6, ge=1)
     max_cost_usd: float | None = Field(default=None, ge=0)

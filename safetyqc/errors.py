@@ -20,10 +20,10 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from safetyqc.records import FailureKind
 
@@ -32,6 +32,16 @@ class SafetyqcError(Exception):
     """Root of everything that safetyqc raises on purpose."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Callable[..., SafetyqcError], tuple[type[SafetyqcError], str, dict[str, Any]]]:
+        """Arrive in another process as it was raised; Python would call the class with the message alone."""
+        return _arrive, (type(self), str(self.args[0]) if self.args else "", vars(self))
+
+
+def _arrive(kind: type[SafetyqcError], message: str, state: dict[str, Any]) -> SafetyqcError:
+    error = kind.__new__(kind, message)
+    vars(error).update(state)
+    return error
 
 
 class UserError(SafetyqcError):

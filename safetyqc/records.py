@@ -32,9 +32,10 @@ FailureKind = Literal[
     "duplicate",  # generated again what the run already holds
     "not_reliable",  # this judge was never shown to be better than chance on this criterion
     "unsure",  # the judge abstained: its probability lies in the middle
+    "defect",  # safetyqc itself failed on this one, which is a bug; the reason says where
     "tie",  # a panel or repeated votes without a majority
 ]
-PASSES_LATER: frozenset[str] = frozenset({"provider_error", "truncated", "filtered_by_provider"})
+PASSES_LATER: frozenset[str] = frozenset({"provider_error", "truncated", "filtered_by_provider", "defect"})
 """Reasons that another attempt, on another day, may not meet."""
 
 

@@ -22,7 +22,7 @@ from safetyqc.errors import FatalModelError, Interrupted, ModelError
 from safetyqc.llm import Request, ask_json
 from safetyqc.llm import door as door_module
 from safetyqc.llm.door import Door, DoorSettings, open_door
-from safetyqc.pipeline.engine import LocalEngine, Stop
+from safetyqc.pipeline.engine import Stop, in_one_loop
 from safetyqc.store import Store
 from safetyqc.testing.faults import FAULTS
 from safetyqc.testing.server import FaultServer
@@ -162,7 +162,7 @@ async def test_a_request_to_stop_ends_a_map_whose_server_is_down() -> None:
         requests = [replace(REQUEST, seed=n) for n in range(60)]
 
         async def ask() -> None:
-            async for _ in LocalEngine(16, stop).map(requests, door.complete):
+            async for _ in in_one_loop(requests, door.complete, stop=stop):
                 pass
 
         asking = asyncio.create_task(ask())
@@ -222,7 +222,7 @@ async def test_concurrency_adapts_to_what_the_server_takes() -> None:
     async with FaultServer(max_in_flight=8, latency_s=0.01) as server:
         door = door_to(server)
         requests = [replace(REQUEST, seed=i) for i in range(300)]
-        outcomes = [o async for _, o in LocalEngine(64).map(requests, lambda r: outcome_of(door, r))]
+        outcomes = [o async for _, o in in_one_loop(requests, lambda r: outcome_of(door, r), concurrency=64)]
         await door.close()
     assert outcomes == ["answer"] * 300
     assert server.witness.paid_twice == 0
@@ -240,7 +240,7 @@ MIXED = dict.fromkeys(MIXED_FAULTS, 0.2 / len(MIXED_FAULTS))
 async def judge_all(server: FaultServer, store: Store, count: int) -> list[str]:
     door = door_to(server, store, timeout_s=5.0)
     requests = [replace(REQUEST, seed=i, stage="judge") for i in range(count)]
-    outcomes = [outcome async for _, outcome in LocalEngine(64).map(requests, lambda r: outcome_of(door, r))]
+    outcomes = [outcome async for _, outcome in in_one_loop(requests, lambda r: outcome_of(door, r), concurrency=64)]
     await door.close()
     return [str(outcome) for outcome in outcomes]
 
@@ -264,12 +264,12 @@ KILLED = """
 import asyncio, sys
 from dataclasses import replace
 sys.path.insert(0, sys.argv[3])
-from test_faults import REQUEST, LocalEngine, Store, DoorSettings, open_door
+from test_faults import REQUEST, in_one_loop, Store, DoorSettings, open_door
 async def main():
     with Store.create(sys.argv[1]) as store:
         door = open_door(store, settings=DoorSettings(api_base=sys.argv[2]))
         requests = [replace(REQUEST, seed=i) for i in range(400)]
-        async for _ in LocalEngine(16).map(requests, door.complete):
+        async for _ in in_one_loop(requests, door.complete):
             pass
         await door.close()
 asyncio.run(main())

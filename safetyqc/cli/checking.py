@@ -112,6 +112,8 @@ def filter_conversations(
     skip: o.Skip = None,
     run: o.Run = None,
     config_file: o.ConfigFile = None,
+    engine: o.Engine = None,
+    workers: o.Workers = None,
 ) -> None:
     """Apply the cheap rules to a run; what they hit is not judged and not exported.
 
@@ -125,10 +127,10 @@ def filter_conversations(
         "filters.patterns": patterns,
         "filters.skip": tuple(skip) if skip else None,
     }
-    config = load_config(config_file, flags)
+    config = load_config(config_file, flags | o.model_flags(engine=engine, workers=workers))
 
     async def work(session: Session) -> None:
-        say(filter_stage(session))
+        say(await filter_stage(session))
 
     in_session(config, work)
     next_step(f"safetyqc judge{in_run(config)}", f"safetyqc report{in_run(config)} --section filters")

@@ -124,6 +124,7 @@ def judge(
     max_cost: o.MaxCost = None,
     stand_in: o.StandIn = None,
     lane: o.Lane = None,
+    engine: o.Engine = None,
     workers: o.Workers = None,
     fresh: o.Fresh = None,
     batch: o.Batch = False,
@@ -157,6 +158,7 @@ def judge(
         max_cost=max_cost,
         stand_in=stand_in,
         lane=lane,
+        engine=engine,
         workers=workers,
         fresh=fresh,
     )

@@ -51,6 +51,14 @@ class TableOption(OptionInfo):
 
 
 WHO_JUDGES = "Who judges: {names}, or a model (local needs no key); repeat it for several. The first decides."
+
+
+def _engine_names() -> Iterable[str]:
+    from safetyqc.pipeline.engines import ENGINES
+
+    return ENGINES
+
+
 Run = Annotated[
     Path | None,
     typer.Option("--run", metavar="DIR", help="Folder of the run (default: safetyqc-run).", show_default=False),
@@ -93,10 +101,13 @@ MaxCost = Annotated[
     typer.Option("--max-cost", metavar="USD", min=0, help="Stop cleanly before this is spent.", show_default=False),
 ]
 Lane = Annotated[str | None, TableOption("--lane", names=lane_names, help="How to reach OpenAI-compatible servers.")]
+Engine = Annotated[
+    str | None, TableOption("--engine", names=_engine_names, help="What runs the work (default: this process).")
+]
 Workers = Annotated[
     str | None,
     typer.Option(
-        "--workers", metavar="N|auto", help="Processes that send requests (default: this one).", show_default=False
+        "--workers", metavar="N|auto", help="Use --engine processes with so many of them.", show_default=False
     ),
 ]
 StandIn = Annotated[
@@ -189,6 +200,7 @@ def model_flags(
     concurrency: int | None = None,
     max_cost: float | None = None,
     lane: str | None = None,
+    engine: str | None = None,
     workers: str | None = None,
     fresh: bool | None = None,
     stand_in: str | None = None,
@@ -199,6 +211,7 @@ def model_flags(
         "models.concurrency": concurrency,
         "models.max_cost_usd": max_cost,
         "models.lane": lane,
+        "models.engine": engine,
         "models.workers": int(workers) if workers and workers.lstrip("-").isdecimal() else workers,
         "models.fresh": fresh,
         "models.fallback": stand_in,

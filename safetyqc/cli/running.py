@@ -84,6 +84,7 @@ def run(
     max_cost: o.MaxCost = None,
     stand_in: o.StandIn = None,
     lane: o.Lane = None,
+    engine: o.Engine = None,
     workers: o.Workers = None,
     quiet: o.Quiet = False,
 ) -> None:
@@ -109,7 +110,13 @@ def run(
         "export.val_share": val_share,
     }
     models = o.model_flags(
-        api_base=api_base, concurrency=concurrency, max_cost=max_cost, stand_in=stand_in, lane=lane, workers=workers
+        api_base=api_base,
+        concurrency=concurrency,
+        max_cost=max_cost,
+        stand_in=stand_in,
+        lane=lane,
+        engine=engine,
+        workers=workers,
     )
     config = load_config(config_file, flags | models)
     if not files and config.generate.model is None:

@@ -69,6 +69,7 @@ def generate(
     max_cost: o.MaxCost = None,
     stand_in: o.StandIn = None,
     lane: o.Lane = None,
+    engine: o.Engine = None,
     workers: o.Workers = None,
     fresh: o.Fresh = None,
     batch: o.Batch = False,
@@ -98,6 +99,7 @@ def generate(
         max_cost=max_cost,
         stand_in=stand_in,
         lane=lane,
+        engine=engine,
         workers=workers,
         fresh=fresh,
     )
@@ -140,6 +142,8 @@ def rewrite(
     max_cost: o.MaxCost = None,
     stand_in: o.StandIn = None,
     lane: o.Lane = None,
+    engine: o.Engine = None,
+    workers: o.Workers = None,
     batch: o.Batch = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -159,7 +163,15 @@ def rewrite(
     config = load_config(
         config_file,
         flags
-        | o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, stand_in=stand_in, lane=lane),
+        | o.model_flags(
+            api_base=api_base,
+            concurrency=concurrency,
+            max_cost=max_cost,
+            stand_in=stand_in,
+            lane=lane,
+            engine=engine,
+            workers=workers,
+        ),
     )
 
     async def work(session: Session) -> None:
@@ -194,6 +206,8 @@ def augment(
     max_cost: o.MaxCost = None,
     stand_in: o.StandIn = None,
     lane: o.Lane = None,
+    engine: o.Engine = None,
+    workers: o.Workers = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Write variants of what passed: other tones, scenarios and wordings; filtered, judged, no duplicates.
@@ -211,7 +225,15 @@ def augment(
     config = load_config(
         config_file,
         flags
-        | o.model_flags(api_base=api_base, concurrency=concurrency, max_cost=max_cost, stand_in=stand_in, lane=lane),
+        | o.model_flags(
+            api_base=api_base,
+            concurrency=concurrency,
+            max_cost=max_cost,
+            stand_in=stand_in,
+            lane=lane,
+            engine=engine,
+            workers=workers,
+        ),
     )
     counts = parse_counts(wanted, "--more")
 

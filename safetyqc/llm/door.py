@@ -20,7 +20,7 @@ from safetyqc.errors import FatalModelError, Interrupted, ModelError, UserError
 from safetyqc.llm.budget import Budget
 from safetyqc.llm.client import Client, Format, Reply, Request
 from safetyqc.llm.hosts import base_of, host_of, is_in_process, own_base, provider_of
-from safetyqc.llm.lanes import AUTO, IN_PROCESS, LANES, find_lane
+from safetyqc.llm.lanes import AUTO, IN_PROCESS, LANES, OpenLane, open_lane
 from safetyqc.llm.limits import Limits
 from safetyqc.llm.prices import CallsEstimate, Price, Prices, count_prompt, known_format
 from safetyqc.llm.structured import LADDER, Capabilities
@@ -49,7 +49,6 @@ class DoorSettings:
         fallback: model to ask when one cannot answer at all.
         rpm, tpm: requests and tokens a minute per provider; None learns them from response headers.
         down_s: how long a provider may fail every call before the run stops.
-        workers: processes that send requests; 0 sends them from this one. See `workers.auto_workers`.
     """
 
     api_base: str | None = None
@@ -65,7 +64,6 @@ class DoorSettings:
     rpm: float | None = None
     tpm: float | None = None
     down_s: float = 120.0
-    workers: int = 0
 
 
 @dataclass
@@ -105,16 +103,20 @@ class _Route:
     price: Price | None
 
 
-def open_door(store: Ledger | None, *, settings: DoorSettings | None = None) -> Door:
-    """Make the client that a command asks everything with; it connects and imports nothing before the first call."""
-    return Door(store, settings or DoorSettings())
+def open_door(store: Ledger | None, *, settings: DoorSettings | None = None, open_lane: OpenLane = open_lane) -> Door:
+    """Make the client that a command asks everything with; it connects and imports nothing before the first call.
+
+    Args:
+        open_lane: how requests leave: from this process, or as an engine sends them.
+    """
+    return Door(store, settings or DoorSettings(), open_lane)
 
 
 class Door:
     """See the module; made by `open_door`. Also a Client, and `structured.ask_json` learns into `capabilities`."""
 
-    def __init__(self, store: Ledger | None, settings: DoorSettings) -> None:
-        self.settings = settings
+    def __init__(self, store: Ledger | None, settings: DoorSettings, open_lane: OpenLane = open_lane) -> None:
+        self.settings, self._open = settings, open_lane
         self.counters = Counters(trouble=self._trouble)
         self.prices = Prices(settings.prices)
         self.capabilities = _Remembered(store, self.place)
@@ -331,12 +333,7 @@ class Door:
             from safetyqc.llm.llama import LocalClient, find_weights
 
             return LocalClient(find_weights(model).path)
-        lane, settings = find_lane(name), self.settings
-        if settings.workers > 0:
-            from safetyqc.llm.workers import WorkerLane
-
-            return WorkerLane(name, settings.workers, api_key=settings.api_key, timeout_s=settings.timeout_s)
-        return lane.open(settings.api_key, settings.timeout_s)
+        return self._open(name, api_key=self.settings.api_key, timeout_s=self.settings.timeout_s)
 
     def limits(self, request: Request) -> Limits:
         """The limiter of the request's provider: its base URL, or the provider and model that litellm names."""
@@ -367,10 +364,9 @@ class Door:
 
     def warm_up(self, *models: str) -> None:
         """Start loading what these models' lanes need, beside whatever the caller does next."""
-        if self.settings.workers == 0:
-            lanes = (LANES.get(name) for name in {self.lane_name(model) for model in models})
-            for load in (lane.load for lane in lanes if lane and lane.load):
-                threading.Thread(target=load, name="safetyqc-load-lane", daemon=True).start()
+        lanes = (LANES.get(name) for name in {self.lane_name(model) for model in models})
+        for load in (lane.load for lane in lanes if lane and lane.load):
+            threading.Thread(target=load, name="safetyqc-load-lane", daemon=True).start()
 
     async def close(self) -> None:
         """Close every lane that was opened."""

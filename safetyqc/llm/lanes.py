@@ -7,9 +7,10 @@ cannot be chosen. Clients are imported when a lane is opened, since some take se
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from safetyqc.errors import UserError, choose_from
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from safetyqc.llm.batch.direct import BatchLane
     from safetyqc.llm.client import Client
 
+_MOST_PROCESSES = 4
 AUTO = "auto"
 IN_PROCESS = "local"
 """What `Door.lane_name` says of models that run in this process."""
@@ -89,6 +91,30 @@ def find_lane(name: str) -> Lane:
     if name not in LANES:
         raise UserError(f"no lane {name!r} to models", fix=choose_from(name, lane_names()))
     return LANES[name]
+
+
+class OpenLane(Protocol):
+    """Opens a lane: in this process, or as an engine does."""
+
+    def __call__(self, name: str, *, api_key: str | None, timeout_s: float) -> Client:
+        """Open the lane of this name."""
+        ...
+
+
+def open_lane(name: str, *, api_key: str | None, timeout_s: float) -> Client:
+    """Open a lane in this process."""
+    return find_lane(name).open(api_key, timeout_s)
+
+
+def auto_workers(name: str) -> int:
+    """Processes that pay off: several where one would use up a core, as litellm's lane does."""
+    cores = count_cores()
+    return min(cores, _MOST_PROCESSES) if name in LANES and LANES[name].fills_a_core and cores > 1 else 0
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def has_batches(name: str) -> bool:

@@ -1,8 +1,10 @@
-"""Maps an async function over records with bounded concurrency; knows no stage, no model and no store.
+"""Maps a task over items: what an engine is, and the one that runs everything in this process's event loop.
 
-An item's ModelError is handed back as its outcome; a fatal error, a reached budget or an interruption stops the map:
-nothing new starts, what is in flight finishes, then the error is raised. The one surprising thing: results come in the
-order in which they finish, so a caller that wants order sorts by its own key.
+An item's failure is handed back as its outcome: a ModelError, the wait for a batch, or an exception that nobody planned
+(a `defect`), which must not cost the other items. Any other error of safetyqc's own (a wrong key, a reached budget, an
+interruption, a full disk) stops the map: nothing new starts, what is in flight finishes, then it is raised. Results
+come as they finish. No engine knows a stage, a model or the store; another one is a file and a line in
+`engines.ENGINES`.
 """
 
 from __future__ import annotations
@@ -11,26 +13,103 @@ import asyncio
 import contextlib
 import gc
 import signal
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
-from safetyqc.errors import BudgetReached, FatalModelError, Interrupted, ModelError
+from safetyqc.errors import Deferred, FatalModelError, Interrupted, ModelError, SafetyqcError
+
+if TYPE_CHECKING:
+    from safetyqc.llm.client import Client
 
 T = TypeVar("T")
 R = TypeVar("R")
+T_in = TypeVar("T_in", contravariant=True)
+R_out = TypeVar("R_out", covariant=True)
+M = TypeVar("M")
+
+_PACKAGE = Path(__file__).parents[1]
+_LONGEST_TEXT = 300
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that ask to stop: Ctrl-C, whoever ends the process, and the end of its terminal."""
 
 
-class Engine(Protocol):
-    """Runs map stages; where and how parallel is its own business."""
+class Task(Protocol[T_in, R_out]):
+    """What is done to every item of a map: frozen and picklable, so that any process can do it.
 
-    def map(self, items: Iterable[T], work: Callable[[T], Awaitable[R]]) -> AsyncIterator[tuple[T, R | ModelError]]:
-        """Yield (item, result or ModelError) as they finish."""
+    It holds names and settings, makes what it works with in the process that runs it (`Context.made`), and neither
+    reads nor writes the store: whoever maps writes what comes back.
+    """
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks models. If it does not, all of its time is this machine's own."""
         ...
+
+    async def do(self, item: T_in, context: Context) -> R_out:
+        """Do it.
+
+        Raises:
+            ModelError: the item failed.
+            Deferred: its answer comes with a batch.
+            SafetyqcError: any other: no further item could be done.
+        """
+        ...
+
+
+class Context:
+    """What a task finds in the process that runs it: the client that answers it, and what it has made for itself."""
+
+    def __init__(self, open_client: Callable[[], Client]) -> None:
+        self.open_client = open_client
+        self._made: dict[int, tuple[object, object]] = {}
+
+    @property
+    def client(self) -> Client:
+        """The client, opened at its first use."""
+        return self.open_client()
+
+    def made(self, task: object, make: Callable[[], M]) -> M:
+        """What `task` works with, made at its first item."""
+        known = self._made.get(id(task))
+        if known is None:
+            known = self._made[id(task)] = task, make()  # the task too, or another could get its id
+        return cast("M", known[1])
+
+
+class Engine(Protocol):
+    """Runs maps, and sends requests to models; where is its own business."""
+
+    def map(
+        self, items: Iterable[T], task: Task[T, R], context: Context
+    ) -> AsyncIterator[tuple[T, R | ModelError | Deferred]]:
+        """Yield (item, outcome) as they finish; see the module for what is raised."""
+        ...
+
+    def open_lane(self, name: str, *, api_key: str | None, timeout_s: float) -> Client:
+        """Open a lane that sends requests, one attempt each; ledger, limits, budget and retries stay with the door."""
+        ...
+
+    async def close(self) -> None:
+        """End what it has started."""
+        ...
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What engines are made with.
+
+    Args:
+        concurrency: items in flight that wait for models.
+        size: processes (or machines); 0 lets the engine choose.
+    """
+
+    concurrency: int = 16
+    size: int = 0
 
 
 class Stop:
@@ -115,39 +194,63 @@ class Stop:
 class LocalEngine:
     """One event loop, at most `concurrency` items in flight."""
 
-    def __init__(self, concurrency: int = 16, stop: Stop | None = None) -> None:
-        self.concurrency = max(concurrency, 1)
-        self.stop = stop or Stop()
+    def __init__(self, settings: EngineSettings | None = None, stop: Stop | None = None) -> None:
+        self._concurrency, self.stop = (settings or EngineSettings()).concurrency, stop or Stop()
 
-    async def map(
-        self, items: Iterable[T], work: Callable[[T], Awaitable[R]]
-    ) -> AsyncIterator[tuple[T, R | ModelError]]:
-        """Yield (item, result or ModelError) as they finish.
+    def map(
+        self, items: Iterable[T], task: Task[T, R], context: Context
+    ) -> AsyncIterator[tuple[T, R | ModelError | Deferred]]:
+        """See Engine. What asks no model waits for nothing, and may end anywhere when the stop is pressed."""
 
-        Raises:
-            FatalModelError, BudgetReached: raised by an item, after those in flight have finished.
-            Interrupted: the stop was pressed before every item was done.
-        """
-        flow: _Flow[T, R] = _Flow(iter(items), self.stop, asyncio.Semaphore(3 * self.concurrency))
-        loop = asyncio.get_running_loop()
-        workers = [loop.create_task(flow.run(work)) for _ in range(self.concurrency)]
-        flow.expect(workers)
-        # A signal handler runs between two steps of the loop and would not wake it: only a thread-safe call does
-        with _collecting_seldom(), self.stop.on_cancel(lambda: loop.call_soon_threadsafe(_cancel, workers)):
-            try:
-                while (finished := await flow.finished.get()) is not None:
-                    yield finished
-                    flow.room.release()
-            finally:
-                _cancel(workers)
-                await asyncio.gather(*workers, return_exceptions=True)
-        for worker in workers:
-            if not worker.cancelled() and (bug := worker.exception()) is not None:
-                raise bug
-        if flow.halt is not None:
-            raise flow.halt
-        if self.stop.requested and (flow.cancelled or flow.has_more()):
-            raise Interrupted("stopped before every item was done")
+        async def ask(item: T) -> R:
+            return await task.do(item, context)
+
+        async def compute(item: T) -> R:
+            with self.stop.at_once():
+                return await task.do(item, context)
+
+        return in_one_loop(items, ask if task.asks else compute, concurrency=self._concurrency, stop=self.stop)
+
+    def open_lane(self, name: str, *, api_key: str | None, timeout_s: float) -> Client:
+        """See Engine."""
+        from safetyqc.llm.lanes import open_lane
+
+        return open_lane(name, api_key=api_key, timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        """See Engine."""
+
+
+async def in_one_loop(
+    items: Iterable[T], work: Callable[[T], Awaitable[R]], *, concurrency: int = 16, stop: Stop | None = None
+) -> AsyncIterator[tuple[T, R | ModelError | Deferred]]:
+    """Do `work` for every item in this loop; yields (item, outcome) as they finish.
+
+    Raises:
+        SafetyqcError: one that an item raised and that is no outcome, after those in flight have finished.
+        Interrupted: the stop was pressed before every item was done.
+    """
+    stop, concurrency = stop or Stop(), max(concurrency, 1)
+    flow: _Flow[T, R] = _Flow(iter(items), stop, asyncio.Semaphore(3 * concurrency))
+    loop = asyncio.get_running_loop()
+    workers = [loop.create_task(flow.run(work)) for _ in range(concurrency)]
+    flow.expect(workers)
+    # A signal handler runs between two steps of the loop and would not wake it: only a thread-safe call does
+    with _collecting_seldom(), stop.on_cancel(lambda: loop.call_soon_threadsafe(_cancel, workers)):
+        try:
+            while (finished := await flow.finished.get()) is not None:
+                yield finished
+                flow.room.release()
+        finally:
+            _cancel(workers)
+            await asyncio.gather(*workers, return_exceptions=True)
+    for worker in workers:
+        if not worker.cancelled() and (bug := worker.exception()) is not None:
+            raise bug
+    if flow.halt is not None:
+        raise flow.halt
+    if stop.requested and (flow.cancelled or flow.has_more()):
+        raise Interrupted("stopped before every item was done")
 
 
 @dataclass
@@ -157,7 +260,7 @@ class _Flow(Generic[T, R]):
     queue: Iterator[T]
     stop: Stop
     room: asyncio.Semaphore
-    finished: asyncio.Queue[tuple[T, R | ModelError] | None] = field(default_factory=asyncio.Queue)
+    finished: asyncio.Queue[tuple[T, R | ModelError | Deferred] | None] = field(default_factory=asyncio.Queue)
     halt: Exception | None = None
     cancelled: bool = False
     _working: int = 0
@@ -184,17 +287,42 @@ class _Flow(Generic[T, R]):
             if isinstance(item, _End):
                 return
             try:
-                outcome: R | ModelError = await work(item)
-            except (FatalModelError, BudgetReached, Interrupted) as error:
-                self.halt = self.halt or error
-                return
-            except ModelError as error:
-                outcome = error
+                outcome: R | ModelError | Deferred = await work(item)
+            except Exception as error:  # noqa: BLE001 - a bug that one item meets must not cost all the others
+                if isinstance(error, SafetyqcError) and not is_outcome(error):
+                    self.halt = self.halt or error
+                    return
+                outcome = outcome_of(error)
             self.finished.put_nowait((item, outcome))
 
     def has_more(self) -> bool:
         """Whether any item was not started."""
         return not isinstance(next(self.queue, _END), _End)
+
+
+def is_outcome(error: Exception) -> bool:
+    """Whether an error of safetyqc's own is about its item alone."""
+    return isinstance(error, ModelError | Deferred) and not isinstance(error, FatalModelError)
+
+
+def outcome_of(error: Exception) -> ModelError | Deferred:
+    """An item's exception as its outcome: one that nobody planned is told with its text and its place."""
+    if isinstance(error, ModelError | Deferred):
+        return error
+    return ModelError("defect", describe(error))
+
+
+def describe(error: Exception) -> str:
+    """An exception that nobody planned in one line, without what looks like a key."""
+    from safetyqc.llm.wire import redact
+    from safetyqc.text import shorten
+
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)]
+    last = (own or frames)[-1:]
+    place = "".join(f" ({Path(frame.filename).name}:{frame.lineno})" for frame in last)
+    text = redact(str(error)).encode("utf-8", "replace").decode()
+    return f"{type(error).__name__}: {shorten(text, _LONGEST_TEXT)}{place}"
 
 
 @contextmanager

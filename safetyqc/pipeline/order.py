@@ -1,6 +1,6 @@
 """The order of the stages, and the loop of rewriting and judging again; the only file that knows either.
 
-What a stage does to one record is its own business, how it runs over a run is `stages`' and `mending`'s. The one
+What a stage does to one record is its task's business, how it runs over a run is `stages`' and `mending`'s. The one
 surprising thing: a command of its own and the whole run call the same functions here, so `safetyqc run` can never do
 something else than the commands it stands for.
 """
@@ -11,12 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from safetyqc.errors import OutputError
-from safetyqc.llm.hosts import EMBEDDED
 from safetyqc.pipeline import mending, stages
 from safetyqc.pipeline.choices import (
-    author_mode,
     author_model,
-    filter_settings,
     is_rewriter,
     judge_models,
     judge_settings,
@@ -24,9 +21,11 @@ from safetyqc.pipeline.choices import (
     second_judge,
 )
 from safetyqc.pipeline.duplicates import dedup_run, has_frozen_count
+from safetyqc.pipeline.known import Known
 from safetyqc.pipeline.outputs import Exported, export_run
 from safetyqc.pipeline.plan import close_top_ups, settle_plan
 from safetyqc.pipeline.stages import Tally
+from safetyqc.pipeline.tasks import Filtering, Judging, Mending, Varying, Writing, afresh
 from safetyqc.records import Conversation, conversation_id
 from safetyqc.store.standing import read_standings
 
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from safetyqc.config import Config
     from safetyqc.formats.readers import ReadResult
     from safetyqc.judge.attack import AttackRow
-    from safetyqc.judge.base import Judge
     from safetyqc.pipeline.session import Session
     from safetyqc.rubrics import RubricSet, Trial
 
@@ -49,32 +47,15 @@ async def generate(session: Session, wanted: Mapping[str, int] | None = None) ->
     Args:
         wanted: further conversations by category, on top of the plan so far (see `plan.settle_plan`).
     """
-    from safetyqc.generate.author import Author, Voice
     from safetyqc.generate.taxonomy import load_taxonomy
 
-    settings = session.config.generate
-    taxonomy = load_taxonomy(settings.taxonomy)
-    scenarios = settle_plan(session.store, taxonomy, settings, wanted)
-    model = author_model(session.config)
-
-    def voice(name: str) -> Voice:
-        return Voice(
-            session.client,
-            name,
-            temperature=settings.temperature,
-            max_tokens=settings.max_tokens,
-            small=name == EMBEDDED,
-        )
-
-    author = Author(
-        taxonomy,
-        voice(model),
-        assistant=voice(settings.assistant) if settings.assistant else None,
-        mode=author_mode(session.config),
-    )
-    tally = await stages.write_conversations(session, scenarios, author, taxonomy, settings.redraws)
+    config, store = session.config, session.store
+    taxonomy = load_taxonomy(config.generate.taxonomy)
+    scenarios = settle_plan(store, taxonomy, config.generate, wanted)
+    known = Known(config, store.conversations())
+    tally = await stages.write_conversations(store, session.mapper, scenarios, Writing(config, taxonomy), known)
     if not tally.missing and not tally.waiting:
-        close_top_ups(session.store)
+        close_top_ups(store)
     return tally
 
 
@@ -99,9 +80,9 @@ def _distinct(conversation: Conversation, known: Mapping[str, Conversation]) -> 
     return conversation.model_copy(update={"id": f"{conversation.id}~{own}"})
 
 
-def filter_conversations(session: Session) -> Tally:
+async def filter_conversations(session: Session) -> Tally:
     """Apply the configured cheap rules to the whole run."""
-    return stages.filter_run(session, filter_settings(session.config))
+    return await stages.filter_run(session.store, session.mapper, Filtering(session.config))
 
 
 def settle_rubric(session: Session) -> RubricSet:
@@ -116,18 +97,17 @@ def settle_rubric(session: Session) -> RubricSet:
     return rubric
 
 
-async def make_judges(session: Session, rubric: RubricSet, names: Sequence[str]) -> list[Judge]:
-    """Make judges by name with the configured settings; a cascade judges its labelled conversations to be made.
+async def make_judges(session: Session, rubric: RubricSet, names: Sequence[str]) -> list[Judging]:
+    """Make judges by name with the configured settings; a cascade judges its labelled conversations first.
 
     Raises:
         UserError: a judge that cannot be made, such as a cascade without labels.
     """
-    from safetyqc.judge.table import make_judge, prepare
+    from safetyqc.judge.table import prepare
 
-    settings = judge_settings(session.config)
-    judges = [make_judge(name, rubric, lambda: session.client, settings) for name in names]
-    await prepare(judges)
-    return judges
+    tasks = [Judging(name, rubric, session.config) for name in names]
+    await prepare(task.judge(session.mapper.context) for task in tasks)
+    return tasks
 
 
 async def judge_all(session: Session, only: Sequence[str] | None = None) -> list[Tally]:
@@ -136,13 +116,14 @@ async def judge_all(session: Session, only: Sequence[str] | None = None) -> list
     Args:
         only: ids to restrict it to; None for all that no filter rejected.
     """
-    rubric = settle_rubric(session)
+    rubric, store, mapper = settle_rubric(session), session.store, session.mapper
     judges = await make_judges(session, rubric, judge_models(session.config))
-    session.store.set_meta("deciding_judge", judges[0].name)
-    session.store.set_meta("deciding_spec", judge_models(session.config)[0])
+    store.set_meta("deciding_judge", judges[0].judge(mapper.context).name)
+    store.set_meta("deciding_spec", judge_models(session.config)[0])
     planted = _plant_canaries(session) if session.config.judge.canaries else []
     only = [*only, *planted] if only is not None else None
-    return [await stages.judge_run(session, judge, only) for judge in judges]
+    fresh = session.config.models.fresh
+    return [await stages.judge_run(store, mapper, judge, only=only, fresh=fresh) for judge in judges]
 
 
 def _plant_canaries(session: Session) -> list[str]:
@@ -156,12 +137,11 @@ def _plant_canaries(session: Session) -> list[str]:
 
 async def mend(session: Session) -> Tally:
     """Rewrite what failed, judge it again, keep what got better; up to the configured rounds for each."""
-    from safetyqc.generate.rewrite import AnswerRewriter, Rewriter
-
-    model = rewriter_model(session.config) or author_model(session.config)
-    make = AnswerRewriter if model == EMBEDDED else Rewriter
-    rewriter = make(session.client, model)
-    return await mending.rewrite_run(session, rewriter, await _referees(session), filter_settings(session.config))
+    config = session.config
+    deciding, second = await _referees(session)
+    model = rewriter_model(config) or author_model(config)
+    task = Mending(model, deciding, Filtering(config), second, afresh(deciding))
+    return await mending.rewrite_run(session.store, session.mapper, task, config.rewrite)
 
 
 async def augment(session: Session, wanted: Mapping[str, int]) -> Tally:
@@ -170,31 +150,23 @@ async def augment(session: Session, wanted: Mapping[str, int]) -> Tally:
     Args:
         wanted: how many more to keep, by category.
     """
-    from safetyqc.generate.rewrite import Augmenter
+    config, store = session.config, session.store
+    task = Varying(rewriter_model(config) or author_model(config), Filtering(config))
+    deciding, _ = await _referees(session)
+    known = Known(config, store.conversations())
+    return await mending.augment_run(store, session.mapper, task, deciding, wanted, known)
 
-    augmenter = Augmenter(session.client, rewriter_model(session.config) or author_model(session.config))
-    return await mending.augment_run(
-        session, augmenter, await _referees(session), filter_settings(session.config), wanted
-    )
 
-
-async def _referees(session: Session) -> mending.Referees:
+async def _referees(session: Session) -> tuple[Judging, Judging | None]:
     """The deciding judge, and another one to confirm it where the deciding judge is the rewriter itself."""
-    from safetyqc.judge.rubric import RubricJudge
-
-    rubric = settle_rubric(session)
-    store = session.store
+    config, store = session.config, session.store
     # A judge's name does not tell how to make it: `trained:PATH` is named by the file's stem, a panel by its members
-    deciding = store.meta("deciding_spec") or store.meta("deciding_judge") or judge_models(session.config)[0]
-    names = [deciding]
-    if is_rewriter(session.config, deciding) and (second := second_judge(session.config)):
+    names = [store.meta("deciding_spec") or store.meta("deciding_judge") or judge_models(config)[0]]
+    if is_rewriter(config, names[0]) and (second := second_judge(config)):
         names.append(second)
-    judges = await make_judges(session, rubric, names)
-    first = judges[0]
-    store.set_meta("deciding_judge", first.name)
-    # Other kinds of judges answer the same every time: asking them again would measure nothing
-    again = first.again() if isinstance(first, RubricJudge) else None
-    return mending.Referees(first, judges[1] if len(judges) > 1 else None, again)
+    judges = await make_judges(session, settle_rubric(session), names)
+    store.set_meta("deciding_judge", judges[0].judge(session.mapper.context).name)
+    return judges[0], judges[1] if len(judges) > 1 else None
 
 
 async def attack_judges(session: Session, attacks: Sequence[str] | None = None) -> list[AttackRow]:
@@ -204,7 +176,8 @@ async def attack_judges(session: Session, attacks: Sequence[str] | None = None) 
 
     rubric = load_rubric_set(session.config.judge.rubric)
     judges = await make_judges(session, rubric, judge_models(session.config))
-    return [row for judge in judges for row in await attack_judge(judge, rubric, attacks=attacks)]
+    made = [task.judge(session.mapper.context) for task in judges]
+    return [row for judge in made for row in await attack_judge(judge, rubric, attacks=attacks)]
 
 
 def family_warnings(config: Config) -> list[str]:
@@ -224,7 +197,7 @@ async def try_rubric(session: Session) -> list[Trial]:
 
     rubric = load_rubric_set(session.config.judge.rubric)
     judges = await make_judges(session, rubric, judge_models(session.config)[:1])
-    return await test_rubric(judges[0], rubric.criteria)
+    return await test_rubric(judges[0].judge(session.mapper.context), rubric.criteria)
 
 
 async def run_all(
@@ -251,7 +224,7 @@ async def run_all(
         tell(import_conversations(session, name, read)[0])
     if write or (write is None and not inputs):
         tell(await generate(session))
-    tell(filter_conversations(session))
+    tell(await filter_conversations(session))
     for tally in await judge_all(session):
         tell(tally)
     counted_before = has_frozen_count(session)

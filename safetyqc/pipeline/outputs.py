@@ -55,7 +55,7 @@ def export_run(
 
     settings = config.export
     standings = read_standings(store, judge)
-    conversations = list(store.conversations())
+    conversations = in_plan_order(store.conversations())
     summary = summarise_run(store, config, judge=judge)
     path = settings.path or (folder / exporter_of(settings.format).file_name if folder else None)
     plan = ExportPlan(
@@ -74,6 +74,24 @@ def export_run(
     card = Path(manifest.files[0].path).with_suffix(".card.md")
     write_text(card, dataset_card(summary, files={Path(f.path).name: f.conversations for f in manifest.files}))
     return _told(manifest, card)
+
+
+def in_plan_order(conversations: Iterable[Conversation]) -> list[Conversation]:
+    """What was brought in as it came, then the plan's in its order, each before what was made of it.
+
+    So an export does not depend on which answer was faster, or on which command a conversation was written by.
+    """
+    found = list(conversations)
+    parents = {c.id: c.parent_id for c in found}
+    places = {c.id: (True, c.scenario.index) if c.scenario else (False, n) for n, c in enumerate(found)}
+
+    def place(conversation: Conversation) -> tuple[tuple[bool, int], list[str]]:
+        line = [conversation.id]
+        while (parent := parents.get(line[-1])) in parents and parent not in line:  # a circle has no first one
+            line.append(parent or "")
+        return places[line[-1]], line[::-1]
+
+    return sorted(found, key=place)
 
 
 def _told(manifest: Manifest, card: Path) -> Exported:

@@ -1,33 +1,30 @@
 """An open run together with what its stages need: configuration, models, engine, progress, and a way to stop.
 
-It opens and closes things; it decides nothing about conversations. The one surprising thing: the client is opened at
-its first use, so that a stage that finds nothing left to do never loads a model or litellm.
+It opens and closes things; it decides nothing about conversations. The client is opened at its first use, so that a
+stage that finds nothing left to do never loads a model or litellm.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from safetyqc.config import Config
-from safetyqc.errors import Deferred, ModelError, UserError
+from safetyqc.errors import ConfigError, UserError, choose_from
 from safetyqc.llm.client import Client
 from safetyqc.llm.door import Door, DoorSettings, open_door
-from safetyqc.llm.workers import auto_workers
+from safetyqc.llm.lanes import OpenLane, auto_workers, open_lane
 from safetyqc.pipeline.choices import models_of, price_table
-from safetyqc.pipeline.engine import Engine, LocalEngine, Stop
+from safetyqc.pipeline.engine import Context, Engine, EngineSettings, LocalEngine, Stop
+from safetyqc.pipeline.engines import ENGINES
+from safetyqc.pipeline.mapper import Mapper
 from safetyqc.pipeline.progress import Progress
-from safetyqc.store import Store, Timing
+from safetyqc.store import Store
 
 if TYPE_CHECKING:
     from safetyqc.llm.batch.desk import BatchDesk
     from safetyqc.llm.batch.parking import ParkingClient
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass
@@ -40,10 +37,10 @@ class Session:
     stop: Stop = field(default_factory=Stop)
     client_override: Client | None = None
     """A client to use instead of the configured one; for tests and for library users."""
-    deferred: int = 0
-    """How many items of the last map wait for a batch."""
     _client: Client | None = None
     _desk: BatchDesk | None = None
+    _engine: Engine | None = None
+    _mapper: Mapper | None = None
 
     @property
     def client(self) -> Client:
@@ -79,51 +76,30 @@ class Session:
         return self._client, self._desk
 
     def _open_door(self) -> Door:
-        door = open_client(self.config, self.store)
+        door = open_client(self.config, self.store, self.engine.open_lane)
         self.stop.on_press(door.stop)
-        door.warm_up(*models_of(self.config))
+        if isinstance(self.engine, LocalEngine):  # any other loads it where the requests are sent from
+            door.warm_up(*models_of(self.config))
         return door
 
     @property
     def engine(self) -> Engine:
-        """Runs map stages with the configured concurrency."""
-        return LocalEngine(self.config.models.concurrency, self.stop)
+        """Runs map stages; made at its first use."""
+        if self._engine is None:
+            name, settings = choose_engine(self.config)
+            self._engine = ENGINES[name](settings, self.stop)
+        return self._engine
 
-    async def map(
-        self, stage: str, items: Sequence[T], work: Callable[[T], Awaitable[R]], *, already: int = 0
-    ) -> AsyncIterator[tuple[T, R | ModelError]]:
-        """Run one map stage under a progress line and a timing; `already` counts what earlier invocations did.
+    @property
+    def mapper(self) -> Mapper:
+        """What map stages need beside the store."""
+        if self._mapper is None:
+            self._mapper = Mapper(self.engine, Context(lambda: self.client), self.store, self.progress)
+        return self._mapper
 
-        Items that wait for a batch are left out; `deferred` counts them.
-        """
-        self.deferred = 0
-        if not items:
-            return
-
-        async def work_or_wait(item: T) -> R | Deferred:
-            try:
-                return await work(item)
-            except Deferred as error:
-                return error
-
-        with self.timed(stage, len(items)), self.progress.stage(stage, len(items) + already, done=already) as line:
-            async for item, outcome in self.engine.map(items, work_or_wait):
-                if isinstance(outcome, Deferred):
-                    self.deferred += 1
-                    line.advance(failed="for a batch")
-                    continue
-                line.advance(failed=outcome.kind if isinstance(outcome, ModelError) else None)
-                yield item, outcome
-
-    @contextmanager
-    def timed(self, stage: str, items: int) -> Iterator[None]:
+    def timed(self, stage: str, items: int) -> AbstractContextManager[None]:
         """Remember how long a stage took, also when it is interrupted."""
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            if items:
-                self.store.add_timing(Timing(stage, time.monotonic() - started, items))
+        return self.mapper.timed(stage, items)
 
     async def close(self) -> None:
         """Release models and the run."""
@@ -133,6 +109,9 @@ class Session:
         if self._client is not None:
             await self._client.close()
             self._client = None
+        if self._engine is not None:
+            await self._engine.close()
+            self._engine = None
         self.progress.close()
         self.store.close()
 
@@ -146,16 +125,17 @@ def open_session(config: Config, *, create: bool = False, quiet: bool = False, c
 
     Raises:
         RunError: the run cannot be opened.
+        ConfigError: there is no such engine.
     """
+    choose_engine(config)  # what is wrong with it is said before a run is made
     store = Store.create(config.run) if create else Store.open(config.run)
     return Session(config, store, Progress(quiet=quiet), client_override=client)
 
 
-def open_client(config: Config, store: Store | None) -> Door:
+def open_client(config: Config, store: Store | None, lanes: OpenLane = open_lane) -> Door:
     """Open the door to all models with the configured limits, lane and prices; the ledger is the store's."""
     models = config.models
     settings = DoorSettings(
-        workers=_workers(config),
         api_base=models.api_base,
         timeout_s=models.timeout_s,
         max_attempts=models.max_attempts,
@@ -167,12 +147,26 @@ def open_client(config: Config, store: Store | None) -> Door:
         rpm=models.requests_per_minute,
         tpm=models.tokens_per_minute,
     )
-    return open_door(store, settings=settings)
+    return open_door(store, settings=settings, open_lane=lanes)
 
 
-def _workers(config: Config) -> int:
+def choose_engine(config: Config) -> tuple[str, EngineSettings]:
+    """The engine that is configured, by its name in `ENGINES`, and how it is made; `--workers` alone means processes.
+
+    Raises:
+        ConfigError: no such engine, or workers for the one that has none.
+    """
     models = config.models
-    if models.workers != "auto":
-        return models.workers
-    scout = open_door(None, settings=DoorSettings(api_base=models.api_base, lane=models.lane))
+    size = models.workers if isinstance(models.workers, int) else _auto_workers(config)
+    name = models.engine or ("processes" if size else "local")
+    if name not in ENGINES:
+        raise ConfigError(f"unknown value {name!r}", where="--engine", fix=choose_from(name, ENGINES))
+    if name == "local" and models.workers not in (0, "auto"):
+        fix = "leave one of them out: --workers is the size of --engine processes"
+        raise ConfigError(f"--engine local has no {size} workers", where="--workers", fix=fix)
+    return name, EngineSettings(models.concurrency, size)
+
+
+def _auto_workers(config: Config) -> int:
+    scout = open_door(None, settings=DoorSettings(api_base=config.models.api_base, lane=config.models.lane))
     return max((auto_workers(scout.lane_name(model)) for model in models_of(config)), default=0)

@@ -1,8 +1,8 @@
-"""Runs one stage over a run: finds what is left to do, does it, writes every result as it comes.
+"""Runs one stage over a run: finds what is left to do, has it done, writes every result as it comes.
 
-Each function can be interrupted at any moment and called again; it then goes on with what is missing. No function here
-calls another stage's function: their order is `pipeline.order`'s business. The one surprising thing: nothing is
-marked as done; what is left is always worked out from the records themselves.
+Each function can be interrupted at any moment and called again; it then goes on with what is missing: nothing is marked
+as done, what is left is worked out from the records themselves. No function here calls another stage's function: their
+order is `pipeline.order`'s business.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from safetyqc.errors import ModelError
-from safetyqc.pipeline.known import Known
-from safetyqc.records import PASSES_LATER, Conversation, Failure, FailureKind, Scenario
+from safetyqc.pipeline.engine import describe
+from safetyqc.records import PASSES_LATER, Conversation, Failure, FailureKind, Judgment, Rejection, Scenario, Score
 
 if TYPE_CHECKING:
-    from safetyqc.filters import FilterSettings
-    from safetyqc.generate.author import Author
-    from safetyqc.generate.taxonomy import Taxonomy
     from safetyqc.judge.base import Judge
-    from safetyqc.pipeline.session import Session
-    from safetyqc.store import Judged
+    from safetyqc.pipeline.known import Known
+    from safetyqc.pipeline.mapper import Mapper
+    from safetyqc.pipeline.tasks import Filtering, Judging, Writing
+    from safetyqc.store import Judged, Store
 
 _REDRAW_HELPS: frozenset[FailureKind] = frozenset(
     {"refused_by_model", "filtered_by_provider", "truncated", "bad_json", "bad_structure", "duplicate"}
@@ -57,74 +56,70 @@ class Tally:
 
 
 async def write_conversations(
-    session: Session, scenarios: Iterable[Scenario], author: Author, taxonomy: Taxonomy, redraws: int
+    store: Store, mapper: Mapper, scenarios: Iterable[Scenario], task: Writing, known: Known
 ) -> Tally:
-    """Have every scenario of the plan written that has no conversation yet; up to 1 + `redraws` draws each.
+    """Have every scenario of the plan written that has no conversation yet, in up to 1 + `redraws` draws each.
 
-    A scenario whose earlier draws failed goes on with the next draw, so no failed request is ever repeated.
+    A scenario whose earlier draws failed goes on with the next draw, so no failed request is ever repeated. What is a
+    copy of what is decided in the plan's order, so that equal runs keep equal conversations.
+
+    Args:
+        known: what the run holds; a draft that nearly says the same is drawn again.
     """
-    store = session.store
     written = store.written_scenarios()
-    failed_draws = Counter(f.record_id for f in store.failures("generate") if f.kind in _REDRAW_HELPS)
+    failed = Counter(f.record_id for f in store.failures("generate") if f.kind in _REDRAW_HELPS)
     planned = list(scenarios)
-    todo = [s for s in planned if s.index not in written]
-    writer = _Drawer(session, author, taxonomy, redraws, failed_draws)
+    left = [s for s in planned if s.index not in written]
+    todo = [_redrawn(task, s, failed[scenario_name(s)]) for s in left]
     kinds: Counter[str] = Counter()
-    done = 0
-    async for _, outcome in session.map("generate", todo, writer.write, already=len(planned) - len(todo)):
-        if isinstance(outcome, ModelError):
-            kinds[outcome.kind] += 1
-        else:
-            done += 1
-    return Tally("generate", len(planned) - len(todo), done, kinds, waiting=session.deferred)
-
-
-class _Drawer:
-    """Writes one scenario, drawing it again with other openers while that can help."""
-
-    def __init__(
-        self, session: Session, author: Author, taxonomy: Taxonomy, redraws: int, failed_draws: Mapping[str, int]
-    ) -> None:
-        self._session, self._author, self._taxonomy = session, author, taxonomy
-        self._redraws, self._failed_draws = redraws, failed_draws
-        self._known = Known(session.config, session.store.conversations())
-
-    async def write(self, scenario: Scenario) -> Conversation:
-        from safetyqc.generate.scenarios import redraw
-
-        name = scenario_name(scenario)
-        seed = self._session.config.generate.seed
-        for _ in range(self._failed_draws.get(name, 0)):
-            scenario = redraw(self._taxonomy, seed, scenario)
-        for last in [False] * self._redraws + [True]:
-            try:
-                conversation = await self._author.write(scenario)
-                self._refuse_copy(conversation)
-            except ModelError as error:
-                self._record(scenario, error)
-                if last or error.kind not in _REDRAW_HELPS:
-                    raise
-                scenario = redraw(self._taxonomy, seed, scenario)
+    done = waiting = 0
+    for redraws_left in range(task.config.generate.redraws, -1, -1):
+        again: list[Scenario] = []
+        already = len(planned) - len(todo)
+        async for scenario, outcome in mapper.in_order("generate", todo, task, already=already):
+            error = outcome if isinstance(outcome, ModelError) else _add_draft(store, known, outcome)
+            if error is None:
+                done += 1
+                continue
+            store.add_failures([_failed_draw(task, scenario, error)]).result()
+            if redraws_left and error.kind in _REDRAW_HELPS:
+                again.append(_redrawn(task, scenario, 1))
             else:
-                self._session.store.add_conversations([conversation])
-                return conversation
-        raise AssertionError("unreachable: the last draw returns or raises")
+                kinds[error.kind] += 1
+        waiting += mapper.deferred
+        todo = again
+    return Tally("generate", len(planned) - len(left), done, kinds, waiting=waiting)
 
-    def _refuse_copy(self, conversation: Conversation) -> None:
-        if near := self._known.add(conversation):
-            raise ModelError("duplicate", f"similarity {near.similarity:.2f} with {near.conversation_id}")
 
-    def _record(self, scenario: Scenario, error: ModelError) -> None:
-        failure = Failure(
-            stage="generate",
-            record_id=scenario_name(scenario),
-            kind=error.kind,
-            reason=error.reason,
-            category=scenario.category,
-            attempt=scenario.draw,
-            model=self._author.model,
-        )
-        self._session.store.add_failures([failure]).result()
+def _redrawn(task: Writing, scenario: Scenario, times: int) -> Scenario:
+    from safetyqc.generate.scenarios import redraw
+
+    for _ in range(times):
+        scenario = redraw(task.taxonomy, task.config.generate.seed, scenario)
+    return scenario
+
+
+def _add_draft(store: Store, known: Known, draft: Conversation) -> ModelError | None:
+    """Add a draft to the run, or say why not."""
+    if near := known.add(draft):
+        return ModelError("duplicate", f"similarity {near.similarity:.2f} with {near.conversation_id}")
+    try:
+        store.add_conversations([draft])
+    except ValueError as error:  # what no file can hold, such as half a surrogate pair
+        return ModelError("defect", describe(error))
+    return None
+
+
+def _failed_draw(task: Writing, scenario: Scenario, error: ModelError) -> Failure:
+    return Failure(
+        stage="generate",
+        record_id=scenario_name(scenario),
+        kind=error.kind,
+        reason=error.reason,
+        category=scenario.category,
+        attempt=scenario.draw,
+        model=task.model,
+    )
 
 
 def scenario_name(scenario: Scenario) -> str:
@@ -132,49 +127,102 @@ def scenario_name(scenario: Scenario) -> str:
     return f"scenario-{scenario.index}"
 
 
-def filter_run(session: Session, settings: FilterSettings) -> Tally:
-    """Apply the cheap rules to every conversation that they have not seen with these settings."""
-    from safetyqc.filters import apply_filters
+async def filter_run(store: Store, mapper: Mapper, task: Filtering) -> Tally:
+    """Apply the cheap rules to every conversation that they have not seen with these settings; counts all of them."""
+    settings = task.version()
+    names = {place.id for place in store.placed() if place.origin != "canary"}
+    hits: list[Rejection] = []
+    met_bugs: list[str] = []
+    checked: list[str] = []
+    new = list(store.conversations(names - store.filtered(settings)))
+    async for conversation, outcome in mapper.in_order("filter", new, task):
+        if isinstance(outcome, ModelError):  # what no rule could look at is not let through, and looked at again
+            hits.append(Rejection(conversation_id=conversation.id, filter=outcome.kind, reason=outcome.reason))
+            met_bugs.append(conversation.id)
+        else:
+            hits += outcome
+            checked.append(conversation.id)
+    for looked_at, by in ((checked, settings), (met_bugs, "")):
+        store.put_rejections([h for h in hits if (h.filter == "defect") == (not by)], looked_at, by)
+    first = {r.conversation_id: r.filter for r in reversed(list(store.rejections())) if r.conversation_id in names}
+    return Tally("filter", 0, len(names) - len(first), Counter(first.values()))
 
-    store = session.store
-    conversations = [c for c in store.conversations() if c.origin != "canary"]
-    with session.stop.at_once(), session.timed("filter", len(conversations)):
-        hits = [hit for c in conversations for hit in apply_filters(c, settings)]
-    store.put_rejections(hits, [c.id for c in conversations])
-    rejected = {h.conversation_id: h.filter for h in reversed(hits)}
-    return Tally("filter", 0, len(conversations) - len(rejected), Counter(rejected.values()))
 
-
-async def judge_run(session: Session, judge: Judge, only: Iterable[str] | None = None) -> Tally:
+async def judge_run(
+    store: Store, mapper: Mapper, task: Judging, *, only: Iterable[str] | None = None, fresh: bool = False
+) -> Tally:
     """Score every conversation that this judge has not yet scored, or could not for a reason that may have passed.
 
     Args:
         only: ids to restrict it to; None for all that no filter rejected.
+        fresh: also what it has scored.
     """
-    store = session.store
-    eligible = _eligible(session) if only is None else store.conversation_ids().intersection(only)
+    judge = task.judge(mapper.context)
+    eligible = _eligible(store) if only is None else store.conversation_ids().intersection(only)
     judged = store.judged(judge.name, judge.rubric_hash)
-    settled = {name for name, found in judged.items() if PASSES_LATER.isdisjoint(found.unscored)}
-    if session.config.models.fresh:
-        settled.clear()
+    settled = {name for name, found in judged.items() if not fresh and PASSES_LATER.isdisjoint(found.unscored)}
     todo = list(store.conversations(eligible - settled))
     unscored: Counter[str] = Counter()
     last: Future[int] | None = None
     done = 0
     try:
-        async for _, outcome in session.map("judge", todo, judge.judge, already=len(eligible) - len(todo)):
-            if isinstance(outcome, ModelError):
-                raise outcome
+        async for conversation, outcome in mapper.map("judge", todo, task, already=len(eligible) - len(todo)):
             if last and last.done():
                 last.result()  # a full disk must end the run now, not after the last paid call
-            last = store.put_judgments([outcome])
-            unscored.update(s.unscored_reason or "unscored" for s in outcome.scores if s.outcome == "unscored")
+            judgment, last = _put(store, judge, task, conversation, outcome)
+            unscored.update(s.unscored_reason or "unscored" for s in judgment.scores if s.outcome == "unscored")
             done += 1
     finally:
         if last:
             last.result()
     told = _of_other_versions(judge, (judged[name] for name in eligible & settled))
-    return Tally("judge", len(eligible) - len(todo), done, unscored, told=told, waiting=session.deferred)
+    return Tally("judge", len(eligible) - len(todo), done, unscored, told=told, waiting=mapper.deferred)
+
+
+def _put(
+    store: Store, judge: Judge, task: Judging, conversation: Conversation, outcome: Judgment | ModelError
+) -> tuple[Judgment, Future[int]]:
+    """Write a judgment; where there is none, or none that a file can hold, one that says so."""
+    try:
+        judgment = _unscored(judge, task, conversation, outcome) if isinstance(outcome, ModelError) else outcome
+        return judgment, store.put_judgments([judgment])
+    except ValueError as error:
+        judgment = _unscored(judge, task, conversation, ModelError("defect", describe(error)))
+        return judgment, store.put_judgments([judgment])
+
+
+def _unscored(judge: Judge, task: Judging, conversation: Conversation, error: ModelError) -> Judgment:
+    """What stands for a judgment that did not come about: every criterion that could apply is left open, with why."""
+    told = conversation.category, conversation.intent
+    scores = tuple(
+        Score(criterion=c.id, outcome="na", reason=f"does not apply to {conversation.intent} conversations")
+        if c.applicability(*told) == "never"
+        else Score(criterion=c.id, outcome="unscored", reason=error.reason, unscored_reason=error.kind)
+        for c in task.rubric.criteria
+    )
+    return Judgment(
+        conversation_id=conversation.id,
+        judge=judge.name,
+        rubric=task.rubric.id,
+        rubric_hash=judge.rubric_hash,
+        scores=scores,
+        passed=task.rubric.passed(scores),
+        category=conversation.category,
+        intent=conversation.intent,
+        prompt_hash=judge.version,
+    )
+
+
+def failure_of(stage: str, conversation: Conversation, error: ModelError, model: str | None = None) -> Failure:
+    """A conversation's failure in a stage, as the run remembers it."""
+    return Failure(
+        stage=stage,
+        record_id=conversation.id,
+        kind=error.kind,
+        reason=error.reason,
+        category=conversation.category,
+        model=model,
+    )
 
 
 def _of_other_versions(judge: Judge, settled: Iterable[Judged]) -> tuple[str, ...]:
@@ -186,8 +234,8 @@ def _of_other_versions(judge: Judge, settled: Iterable[Judged]) -> tuple[str, ..
     return (f"{were} by an earlier version of {judge.name}: `safetyqc judge --fresh` judges everything again",)
 
 
-def _eligible(session: Session) -> set[str]:
+def _eligible(store: Store) -> set[str]:
     """Ids that are worth a judge's time: not rejected by a filter, not a rewrite that was already turned down."""
-    rejected = {r.conversation_id for r in session.store.rejections()}
-    discarded = {r.child_id for r in session.store.rewrites() if not r.kept}
-    return session.store.conversation_ids() - rejected - discarded
+    rejected = {r.conversation_id for r in store.rejections()}
+    discarded = {r.child_id for r in store.rewrites() if not r.kept}
+    return store.conversation_ids() - rejected - discarded

@@ -6,12 +6,13 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any
 
 import pytest
 
-from safetyqc.errors import BudgetReached, FatalModelError, Interrupted, ModelError
-from safetyqc.pipeline.engine import STOPPING, LocalEngine, Stop
+from safetyqc.errors import BudgetReached, Deferred, FatalModelError, Interrupted, ModelError, RunError
+from safetyqc.pipeline.engine import STOPPING, Stop, in_one_loop
 
 
 @pytest.fixture(autouse=True)
@@ -28,13 +29,15 @@ async def double(n: int) -> int:
     return 2 * n
 
 
-async def collect(engine: LocalEngine, items: object, work: object) -> list[object]:
-    return [pair async for pair in engine.map(items, work)]  # type: ignore[arg-type]
+async def collect(
+    items: Iterable[Any], work: Callable[[Any], Awaitable[Any]], concurrency: int = 16, stop: Stop | None = None
+) -> list[tuple[Any, Any]]:
+    return [pair async for pair in in_one_loop(items, work, concurrency=concurrency, stop=stop)]
 
 
 @pytest.mark.parametrize("concurrency", [0, 1, 3, 500])
 async def test_every_item_comes_back_once_with_its_result(concurrency: int) -> None:
-    pairs = await collect(LocalEngine(concurrency), range(100), double)
+    pairs = await collect(range(100), double, concurrency)
     assert sorted(pairs) == [(n, 2 * n) for n in range(100)]
 
 
@@ -42,8 +45,8 @@ async def test_nothing_to_do_is_fine_and_none_is_an_item() -> None:
     async def same(x: object) -> object:
         return x
 
-    assert await collect(LocalEngine(), [], same) == []
-    assert await collect(LocalEngine(), [None], same) == [(None, None)]
+    assert await collect([], same) == []
+    assert await collect([None], same) == [(None, None)]
 
 
 async def test_no_more_than_allowed_are_in_flight_and_all_of_that_is_used() -> None:
@@ -56,7 +59,7 @@ async def test_no_more_than_allowed_are_in_flight_and_all_of_that_is_used() -> N
         await asyncio.sleep(0)
         now -= 1
 
-    await collect(LocalEngine(7), range(50), work)
+    await collect(range(50), work, 7)
     assert most == 7
 
 
@@ -69,7 +72,7 @@ async def test_results_come_as_they_finish() -> None:
 
     seen = []
     gates[2].set()
-    async for item, _ in LocalEngine(3).map(range(3), work):
+    async for item, _ in in_one_loop(range(3), work, concurrency=3):
         seen.append(item)
         gates[{2: 0, 0: 1, 1: 1}[item]].set()
     assert seen == [2, 0, 1]
@@ -83,7 +86,7 @@ async def test_items_are_not_run_far_ahead_of_a_slow_reader() -> None:
         started += 1
         return n
 
-    async for _ in LocalEngine(2).map(range(1000), work):
+    async for _ in in_one_loop(range(1000), work, concurrency=2):
         for _ in range(50):
             await asyncio.sleep(0)
         break
@@ -96,7 +99,7 @@ async def test_a_model_error_is_an_outcome() -> None:
             raise ModelError("bad_json", "no object")
         return n
 
-    outcomes = dict(await collect(LocalEngine(), range(3), work))  # type: ignore[call-overload]
+    outcomes = dict(await collect(range(3), work))
     assert outcomes[0] == 0
     assert isinstance(outcomes[1], ModelError)
     assert outcomes[2] == 2
@@ -118,7 +121,7 @@ async def test_a_stopping_error_lets_those_in_flight_finish_and_starts_nothing_n
     finished = []
 
     async def read() -> None:
-        async for pair in LocalEngine(4).map(range(100), work):
+        async for pair in in_one_loop(range(100), work, concurrency=4):
             finished.append(pair)
 
     with pytest.raises(type(error)) as caught:
@@ -128,21 +131,44 @@ async def test_a_stopping_error_lets_those_in_flight_finish_and_starts_nothing_n
     assert started == [0, 1, 2, 3]
 
 
-async def test_a_bug_is_raised_at_once_and_cancels_the_rest() -> None:
-    cancelled = []
+@pytest.mark.parametrize("bug", [KeyError("half a pair \ud83d"), OSError(5, "gone"), RecursionError("too deep")])
+async def test_an_exception_that_nobody_planned_is_the_outcome_of_its_item_and_told_with_its_place(
+    bug: Exception,
+) -> None:
+    async def work(n: int) -> int:
+        if n == 1:
+            raise bug
+        return n
 
+    outcomes = dict(await collect(range(3), work))
+    assert (outcomes[0], outcomes[2]) == (0, 2)
+    assert outcomes[1].kind == "defect"
+    assert outcomes[1].reason.startswith(type(bug).__name__)
+    assert "test_engine.py:" in outcomes[1].reason
+    outcomes[1].reason.encode()  # it can be written down
+
+
+async def test_what_an_exception_says_is_shown_without_keys() -> None:
+    async def work(_: int) -> None:
+        raise ValueError("Incorrect API key provided: sk-abcdefghijklmnopqrstuvwx")
+
+    ((_, outcome),) = await collect([1], work)
+    assert "sk-abc" not in outcome.reason
+
+
+async def test_what_waits_for_a_batch_is_an_outcome_and_a_full_disk_is_none() -> None:
     async def work(n: int) -> None:
-        if n == 0:
-            raise KeyError("a bug")
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            cancelled.append(n)
-            raise
+        raise Deferred("later") if n == 0 else RunError("disk full")
 
-    with pytest.raises(KeyError, match="a bug"):
-        await collect(LocalEngine(3), range(10), work)
-    assert sorted(cancelled) == [1, 2]
+    seen = []
+
+    async def read() -> None:
+        async for _, outcome in in_one_loop(range(2), work):
+            seen.append(type(outcome))
+
+    with pytest.raises(RunError):
+        await read()
+    assert seen == [Deferred]
 
 
 async def test_the_first_press_finishes_what_is_in_flight() -> None:
@@ -159,7 +185,7 @@ async def test_the_first_press_finishes_what_is_in_flight() -> None:
     finished = []
 
     async def read() -> None:
-        async for item, _ in LocalEngine(3, stop).map(range(100), work):
+        async for item, _ in in_one_loop(range(100), work, concurrency=3, stop=stop):
             finished.append(item)
 
     with pytest.raises(Interrupted):
@@ -184,7 +210,7 @@ async def test_the_second_press_cancels() -> None:
         await asyncio.Event().wait()
 
     with pytest.raises(Interrupted):
-        await collect(LocalEngine(2, stop), range(10), work)
+        await collect(range(10), work, 2, stop)
     assert stop.presses == 2
 
 
@@ -195,7 +221,7 @@ async def test_a_press_when_everything_was_started_is_no_interruption() -> None:
         stop.press()
         return n
 
-    assert len(await collect(LocalEngine(1, stop), range(1), work)) == 1
+    assert len(await collect(range(1), work, 1, stop)) == 1
 
 
 async def test_a_map_begun_after_two_presses_does_nothing() -> None:
@@ -203,7 +229,7 @@ async def test_a_map_begun_after_two_presses_does_nothing() -> None:
     stop.press()
     stop.press()
     with pytest.raises(Interrupted):
-        await collect(LocalEngine(2, stop), range(3), double)
+        await collect(range(3), double, 2, stop)
 
 
 @pytest.mark.parametrize("sign", STOPPING)
@@ -218,7 +244,7 @@ async def test_signals_are_presses_and_wake_a_waiting_loop(sign: signal.Signals)
 
     before = signal.getsignal(sign)
     with stop.on_ctrl_c(told.append), pytest.raises(Interrupted):
-        await collect(LocalEngine(2, stop), range(5), work)
+        await collect(range(5), work, 2, stop)
     assert told == [1, 2]
     assert signal.getsignal(sign) is before
 
@@ -281,7 +307,7 @@ async def test_leaving_the_loop_early_cancels_what_is_in_flight() -> None:
             cancelled.set()
         return n
 
-    results = LocalEngine(2).map(range(5), work)
+    results = in_one_loop(range(5), work, concurrency=2)
     async for _ in results:
         break
     await results.aclose()  # type: ignore[attr-defined]
@@ -303,6 +329,6 @@ async def test_how_often_garbage_is_looked_for_is_as_before_once_a_map_is_over(
     async def threshold(_: object) -> tuple[int, int, int]:
         return gc.get_threshold()
 
-    seen = await collect(LocalEngine(), [1], threshold)
-    assert seen[0][1][0] > 700  # type: ignore[index]
+    seen = await collect([1], threshold)
+    assert seen[0][1][0] > 700
     assert gc.get_threshold() == usual_threshold

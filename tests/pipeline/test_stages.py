@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from safetyqc.config import Config, ModelSettings
+from safetyqc.config import Config
+from safetyqc.filters import FILTERS, FilterSettings
 from safetyqc.judge.embedded.judge import LocalJudge
 from safetyqc.pipeline.progress import Progress
 from safetyqc.pipeline.session import Session
-from safetyqc.pipeline.stages import judge_run
+from safetyqc.pipeline.stages import Tally, filter_run, judge_run
+from safetyqc.pipeline.tasks import Filtering, Judging
+from safetyqc.records import Conversation, Judgment
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.store import Store
 from safetyqc.testing import conversation
@@ -25,33 +28,74 @@ def session(tmp_path: Path) -> Iterator[Session]:
         store.add_conversations(
             conversation(f"How do I do it, {n}?", "I can't help with that.", intent="harmful") for n in range(3)
         )
-        yield Session(Config(), store, Progress(quiet=True))
+        yield Session(Config(run=tmp_path / "r"), store, Progress(quiet=True))
+
+
+async def judge(session: Session, *, fresh: bool = False) -> Tally:
+    return await judge_run(session.store, session.mapper, Judging("local", SAFETY, session.config), fresh=fresh)
 
 
 async def test_what_was_judged_is_not_judged_again_but_when_asked_for(session: Session) -> None:
-    judge = LocalJudge(SAFETY)
-    assert (await judge_run(session, judge)).done == 3
-    again = await judge_run(session, judge)
+    assert (await judge(session)).done == 3
+    again = await judge(session)
     assert (again.done, again.already, again.told) == (0, 3, ())
-    session.config = Config(models=ModelSettings(fresh=True))
-    assert (await judge_run(session, judge)).done == 3
+    assert (await judge(session, fresh=True)).done == 3
 
 
 async def test_verdicts_of_another_version_of_the_judge_are_told(session: Session) -> None:
-    before, now = LocalJudge(SAFETY), LocalJudge(SAFETY)
-    before.version = "an earlier one"
-    await judge_run(session, before)
-    tally = await judge_run(session, now)
+    await judge(session)
+    session.store.put_judgments(
+        [j.model_copy(update={"prompt_hash": "an earlier one"}) for j in session.store.judgments()]
+    ).result()
+    tally = await judge(session)
     assert tally.done == 0
     assert "3 verdicts are by an earlier version of local" in tally.told[0]
     assert "--fresh" in tally.told[0]
 
 
 async def test_only_what_may_pass_another_day_is_tried_again(session: Session) -> None:
-    judge = LocalJudge(SAFETY)
-    await judge_run(session, judge)
+    await judge(session)
     first, second, _ = session.store.judgments()
     for judgment, reason in ((first, "provider_error"), (second, "unsure")):
         score = judgment.scores[0].model_copy(update={"outcome": "unscored", "unscored_reason": reason})
         session.store.put_judgments([judgment.model_copy(update={"scores": (score,)})]).result()
-    assert (await judge_run(session, judge)).done == 1
+    assert (await judge(session)).done == 1
+
+
+HALF = "the user is sad \ud83d"
+"""What a model writes that cuts an emoji: no file can hold it."""
+
+
+async def test_a_judgment_that_no_file_can_hold_is_unscored_and_the_others_stay(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = LocalJudge.judge
+
+    async def say(self: LocalJudge, conversation: Conversation) -> Judgment:
+        judgment = await judged(self, conversation)
+        if "1?" not in conversation.messages[0].content:
+            return judgment
+        return judgment.model_copy(update={"scores": (judgment.scores[0].model_copy(update={"reason": HALF}),)})
+
+    monkeypatch.setattr(LocalJudge, "judge", say)
+    tally = await judge(session)
+    assert (tally.done, tally.failed["defect"] > 0) == (3, True)
+    (broken,) = (j for j in session.store.judgments() if "defect" in j.unscored_reasons)
+    assert broken.passed is None
+    assert any("surrogates" in score.reason for score in broken.scores)
+    monkeypatch.undo()
+    assert (await judge(session)).done == 1  # it is tried again by a safetyqc that can
+
+
+async def test_a_bug_in_a_rule_rejects_what_it_met_and_says_so(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rule(conversation: Conversation, _: FilterSettings) -> None:
+        if "1?" in conversation.messages[0].content:
+            raise KeyError("nobody thought of this")
+
+    monkeypatch.setitem(FILTERS, "fragile", rule)
+    tally = await filter_run(session.store, session.mapper, Filtering(session.config))
+    assert tally.failed["defect"] == 1
+    (rejection,) = (r for r in session.store.rejections() if r.filter == "defect")
+    assert "KeyError: 'nobody thought of this' (__init__.py:" in rejection.reason

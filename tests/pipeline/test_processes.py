@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +17,10 @@ import pytest
 
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm import FormatRefused, Request
+from safetyqc.llm.client import Client
 from safetyqc.llm.door import DoorSettings, open_door
-from safetyqc.llm.workers import WorkerLane, _revive, _tell
-from safetyqc.pipeline.engine import LocalEngine
+from safetyqc.pipeline.engine import EngineSettings, Stop, in_one_loop
+from safetyqc.pipeline.processes import ProcessEngine
 from safetyqc.store import Store
 from safetyqc.testing.server import FaultServer
 
@@ -33,45 +37,55 @@ REQUEST = Request(model="openai/m", messages=({"role": "user", "content": "hi"},
     ],
 )
 def test_an_error_arrives_as_it_was_raised(error: ModelError) -> None:
-    revived = _revive(_tell(error))
+    revived = pickle.loads(pickle.dumps(error))
     assert type(revived) is type(error)
-    assert vars(revived) == vars(error)
+    assert (vars(revived), str(revived)) == (vars(error), str(error))
+
+
+@asynccontextmanager
+async def processes(size: int) -> AsyncIterator[ProcessEngine]:
+    engine = ProcessEngine(EngineSettings(size=size), Stop())
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+def lane_of(engine: ProcessEngine) -> Client:
+    return engine.open_lane("direct", api_key=None, timeout_s=60)
 
 
 async def test_requests_are_spread_and_answered() -> None:
-    async with FaultServer(latency_s=0.02) as server:
-        lane = WorkerLane("direct", 2)
+    async with FaultServer(latency_s=0.02) as server, processes(2) as engine:
+        lane = lane_of(engine)
         requests = [replace(REQUEST, api_base=server.base_url, seed=i) for i in range(40)]
         replies = await asyncio.gather(*(lane.complete(r) for r in requests))
-        await lane.close()
     assert len(replies) == 40
     assert server.witness.received.total() == 40
     assert server.witness.most_in_flight > 1
 
 
 async def test_errors_come_back_typed_over_real_http() -> None:
-    async with FaultServer(script=["rate_limited_wait", "bad_key"], retry_after_s=7) as server:
-        lane = WorkerLane("direct", 1)
+    async with FaultServer(script=["rate_limited_wait", "bad_key"], retry_after_s=7) as server, processes(1) as engine:
+        lane = lane_of(engine)
         request = replace(REQUEST, api_base=server.base_url)
         with pytest.raises(ModelError) as caught:
             await lane.complete(request)
         assert caught.value.retry_after_s == 7
         with pytest.raises(FatalModelError):
             await lane.complete(request)
-        await lane.close()
 
 
 async def test_a_killed_worker_costs_an_attempt_and_loses_nothing(tmp_path: Path) -> None:
-    async with FaultServer(latency_s=0.02) as server:
+    async with FaultServer(latency_s=0.02) as server, processes(2) as engine:
         with Store.create(tmp_path) as store:
-            door = open_door(store, settings=DoorSettings(api_base=server.base_url, workers=2))
+            door = open_door(store, settings=DoorSettings(api_base=server.base_url), open_lane=engine.open_lane)
             requests = [replace(REQUEST, seed=i) for i in range(120)]
             killed, replies = False, []
-            async for _, reply in LocalEngine(16).map(requests, door.complete):
+            async for _, reply in in_one_loop(requests, door.complete):
                 replies.append(reply)
-                lane = door._lanes["direct"]
-                if not killed and len(replies) == 20 and isinstance(lane, WorkerLane):
-                    os.kill(lane._workers[0].process.pid, signal.SIGKILL)
+                if not killed and len(replies) == 20:
+                    os.kill(engine._pool.workers[0].process.pid, signal.SIGKILL)
                     killed = True
             await door.close()
             assert killed
@@ -82,20 +96,19 @@ async def test_a_killed_worker_costs_an_attempt_and_loses_nothing(tmp_path: Path
 
 
 async def test_workers_that_cannot_live_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("safetyqc.llm.workers.sys.executable", "/bin/false")
-    lane = WorkerLane("direct", 1)
+    monkeypatch.setattr("safetyqc.pipeline.processes.sys.executable", "/bin/false")
     errors = []
-    for _ in range(12):
-        with pytest.raises(ModelError) as caught:
-            await lane.complete(REQUEST)
-        errors.append(caught.value)
+    async with processes(1) as engine:
+        for _ in range(12):
+            with pytest.raises(ModelError) as caught:
+                await lane_of(engine).complete(REQUEST)
+            errors.append(caught.value)
     assert isinstance(errors[-1], FatalModelError)
-    await lane.close()
 
 
 async def test_a_cancelled_request_is_cancelled_in_the_worker() -> None:
-    async with FaultServer(script=["hang"]) as server:
-        lane = WorkerLane("direct", 1)
+    async with FaultServer(script=["hang"]) as server, processes(1) as engine:
+        lane = lane_of(engine)
         request = replace(REQUEST, api_base=server.base_url)
         asking = asyncio.create_task(lane.complete(request))
         while not server.witness.faults:
@@ -104,19 +117,20 @@ async def test_a_cancelled_request_is_cancelled_in_the_worker() -> None:
         with pytest.raises(asyncio.CancelledError):
             await asking
         assert (await lane.complete(request)).text
-        await lane.close()
 
 
 ORPHANED = """
 import asyncio, sys
 from safetyqc.llm import Request
-from safetyqc.llm.workers import WorkerLane
+from safetyqc.pipeline.engine import EngineSettings, Stop
+from safetyqc.pipeline.processes import ProcessEngine
 async def main():
-    lane = WorkerLane("direct", 1)
+    engine = ProcessEngine(EngineSettings(size=1), Stop())
+    lane = engine.open_lane("direct", api_key=None, timeout_s=60)
     asking = asyncio.ensure_future(lane.complete(Request("openai/m", (), api_base=sys.argv[1])))
-    while not lane._workers:
+    while not engine._pool.workers:
         await asyncio.sleep(0.01)
-    print(lane._workers[0].process.pid, flush=True)
+    print(engine._pool.workers[0].process.pid, flush=True)
     await asking
 asyncio.run(main())
 """
