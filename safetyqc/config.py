@@ -16,6 +16,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError
 
+from safetyqc.dedup.choices import (
+    AGAINST_MIN_SIMILARITY,
+    DEFAULT_MIN_SIMILARITY,
+    Analyzer,
+    Linkage,
+    On,
+    Weights,
+)
 from safetyqc.errors import ConfigError, UserError, choose_from
 from safetyqc.formats.exporters import EXPORTERS
 from safetyqc.formats.yaml_file import Misfit, read_yaml
@@ -139,12 +147,11 @@ def parse_size(text: str) -> int:
 class DedupSettings(Record):
     """What counts as saying the same, and what the run must not repeat."""
 
-    min_similarity: Share = 0.75
-    """Chosen from the table in docs/dedup.md."""
-    on: Literal["all", "requests", "answers"] = "all"
-    analyzer: Literal["word", "char"] = "word"
-    weights: Literal["tfidf", "tf"] = "tfidf"
-    linkage: Literal["single", "complete"] = "single"
+    min_similarity: Share = DEFAULT_MIN_SIMILARITY
+    on: On = "all"
+    analyzer: Analyzer = "word"
+    weights: Weights = "tfidf"
+    linkage: Linkage = "single"
     within_category: bool = False
     memory: Annotated[str | None, BeforeValidator(_check_size)] = None
     """Most that the search may take, as 4GB; None for what it needs."""
@@ -153,8 +160,7 @@ class DedupSettings(Record):
     against: tuple[Path, ...] | None = None
     """Reference sets that no conversation may be near: benchmarks, or data that is in the training mix already. None
     for those of the run's last dedup, none at all for forgetting them."""
-    against_min_similarity: Share = 0.6
-    """Lower than for duplicates: letting a benchmark through costs more than losing one conversation."""
+    against_min_similarity: Share = AGAINST_MIN_SIMILARITY
     against_mark: bool = False
     """Only mark what is near a reference, and keep it."""
 

@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from safetyqc.dedup.groups import COMPARED, DEFAULT_MIN_SIMILARITY, LINKAGES, compared_text, group_texts
+    from safetyqc.dedup.choices import DEFAULT_MIN_SIMILARITY
+    from safetyqc.dedup.groups import COMPARED, LINKAGES, compared_text, group_texts
     from safetyqc.dedup.pairs import Pairs
     from safetyqc.dedup.search import BACKENDS, find_pairs
     from safetyqc.dedup.vocabulary import FrozenVocabulary
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _HOME = {
     "BACKENDS": "search",
     "COMPARED": "groups",
-    "DEFAULT_MIN_SIMILARITY": "groups",
+    "DEFAULT_MIN_SIMILARITY": "choices",
     "LINKAGES": "groups",
     "FrozenVocabulary": "vocabulary",
     "Pairs": "pairs",

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from safetyqc.dedup.choices import AGAINST_MIN_SIMILARITY
 from safetyqc.dedup.evidence import shared_terms
 from safetyqc.dedup.groups import compared_text
 from safetyqc.dedup.pairs import check_similarity
@@ -26,10 +27,9 @@ from safetyqc.formats.references import Reference
 from safetyqc.records import Conversation
 
 if TYPE_CHECKING:
-    from safetyqc.dedup.pairs import Pairs, Weights
+    from safetyqc.dedup.choices import Weights
+    from safetyqc.dedup.pairs import Pairs
 
-AGAINST_MIN_SIMILARITY = 0.6
-"""Lower than for duplicates: letting a benchmark through costs more than losing one conversation."""
 FEWEST_WORDS = 4
 
 

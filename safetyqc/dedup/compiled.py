@@ -14,8 +14,9 @@ from functools import cache
 import numpy as np
 
 from safetyqc.dedup import kernels
+from safetyqc.dedup.choices import Analyzer
 from safetyqc.dedup.rows import Array, Counted, Found, Lists, Rows, Tails, bounds_of, in_order
-from safetyqc.dedup.tokens import LONE, SEPARATOR, Analyzer, character_class, foldable
+from safetyqc.dedup.tokens import LONE, SEPARATOR, character_class, foldable
 
 
 class Table:

@@ -17,7 +17,8 @@ from safetyqc.records import Duplicate
 from safetyqc.text import normalise
 
 if TYPE_CHECKING:
-    from safetyqc.dedup.pairs import Pairs, Weights
+    from safetyqc.dedup.choices import Weights
+    from safetyqc.dedup.pairs import Pairs
     from safetyqc.dedup.rows import Array
     from safetyqc.dedup.vocabulary import FrozenVocabulary
 

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from safetyqc.dedup.choices import Linkage, On
 from safetyqc.dedup.evidence import Nearness, describe
 from safetyqc.errors import UserError, choose_from
 from safetyqc.records import Conversation, DuplicateGroup
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     from safetyqc.dedup.pairs import Pairs
     from safetyqc.dedup.rows import Array
 
-On = Literal["all", "requests", "answers"]
-Linkage = Literal["single", "complete"]
-DEFAULT_MIN_SIMILARITY = 0.75
-"""Chosen from the table of planted edits in docs/dedup.md."""
 LEAST_LIKE = 0.3
 """Below it two texts are alike by chance: however long the chain between them, none is dropped for the other."""
 

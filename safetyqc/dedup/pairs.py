@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, get_args
 
+from safetyqc.dedup.choices import Weights
 from safetyqc.errors import UserError
 
 if TYPE_CHECKING:
+    from safetyqc.dedup.choices import Analyzer
     from safetyqc.dedup.rows import Array
-    from safetyqc.dedup.tokens import Analyzer
     from safetyqc.dedup.vocabulary import FrozenVocabulary
 
-Weights = Literal["tfidf", "tf"]
-WEIGHTS: tuple[Weights, ...] = ("tfidf", "tf")
+WEIGHTS: tuple[Weights, ...] = get_args(Weights)
 _MOST_PAIRS = 100_000_000
 
 

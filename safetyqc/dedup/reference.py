@@ -16,9 +16,10 @@ from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
-from safetyqc.dedup.pairs import Measure, Pairs, Weights
+from safetyqc.dedup.choices import Analyzer, Weights
+from safetyqc.dedup.pairs import Measure, Pairs
 from safetyqc.dedup.rows import Array
-from safetyqc.dedup.tokens import Analyzer, token_pairs, tokens
+from safetyqc.dedup.tokens import token_pairs, tokens
 from safetyqc.dedup.vocabulary import FrozenVocabulary, feature_hashes, smooth_idf
 from safetyqc.text import normalise
 

@@ -17,13 +17,12 @@ import unicodedata
 from bisect import bisect_right
 from collections import Counter
 from itertools import pairwise
-from typing import Literal
+from typing import get_args
 
+from safetyqc.dedup.choices import Analyzer
 from safetyqc.text import normalise
 
-Analyzer = Literal["word", "char"]
-ANALYZERS: tuple[Analyzer, ...] = ("word", "char")
-"""What a text is split into; the names are those of scikit-learn's `TfidfVectorizer`."""
+ANALYZERS: tuple[Analyzer, ...] = get_args(Analyzer)
 
 GRAM = 3
 """Characters in the runs of the analyzer `char`; pairs of neighbouring runs have one more."""

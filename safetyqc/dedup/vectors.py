@@ -16,11 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from safetyqc.dedup.choices import Analyzer, Weights
 from safetyqc.dedup.compiled import Compiled, Table
 from safetyqc.dedup.numbering import Numbered, Numbering
-from safetyqc.dedup.pairs import Weights
 from safetyqc.dedup.rows import Array, Counted, Rows, Spool, bounds_of, in_order, room_for
-from safetyqc.dedup.tokens import Analyzer
 from safetyqc.dedup.vocabulary import FrozenVocabulary, smooth_idf
 from safetyqc.text import normalise
 

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safetyqc.dedup.tokens import ANALYZERS, MIX_1, MIX_2, PAIR, Analyzer, feature_hash, parts_of, word_hash
+from safetyqc.dedup.choices import Analyzer
+from safetyqc.dedup.tokens import ANALYZERS, MIX_1, MIX_2, PAIR, feature_hash, parts_of, word_hash
 from safetyqc.errors import UserError
 
 _FORMAT = 1

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 import safetyqc.dedup.join as join_module
 from safetyqc.dedup import find_pairs
+from safetyqc.dedup.choices import Analyzer
 from safetyqc.dedup.join import search as join
 from safetyqc.dedup.pairs import Measure
 from safetyqc.dedup.search import BACKENDS
-from safetyqc.dedup.tokens import ANALYZERS, Analyzer, characters, tokens
+from safetyqc.dedup.tokens import ANALYZERS, characters, tokens
 from safetyqc.errors import UserError
 
 
