@@ -16,13 +16,14 @@ from safetyqc.formats.export import ExportPlan, export_conversations
 from safetyqc.formats.exporters import EXPORTERS
 from safetyqc.formats.readers import read_conversations
 from safetyqc.judge.embedded.model import load_weights
-from safetyqc.judge.table import JUDGES, make_judge
+from safetyqc.judge.table import JUDGES, make_judge, not_asked
 from safetyqc.llm.door import DoorSettings, open_door
 from safetyqc.records import Conversation, Message, Outcome, conversation_id
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.store import Store
 from safetyqc.testing.server import FaultServer
 from tests.support.grouping import group_duplicates
+from tests.support.guards import GuardServer, served
 from tests.support.runs import fill_with_everything
 
 Cli = Callable[..., Any]
@@ -65,11 +66,11 @@ def data(tmp_path: Path) -> Path:
 # ---- lines and JSON -----------------------------------------------------------------------------------------------
 
 
-def check_verdicts(lines: list[dict[str, Any]], count: int) -> None:
+def check_verdicts(lines: list[dict[str, Any]], count: int, silent: frozenset[str] = frozenset()) -> None:
     assert [line["index"] for line in lines] == list(range(count))
     for line in lines:
         assert list(line) == ["index", "id", "criteria", "passed"]
-        assert set(line["criteria"]) == CRITERIA
+        assert set(line["criteria"]) == set(CRITERIA) - silent
         assert line["passed"] in (True, False, None)
         for score in line["criteria"].values():
             assert list(score) == ["outcome", "reason", "quote", "probability"]
@@ -206,6 +207,7 @@ JUDGE_NAMES = {
     "panel": "panel:local,openai/test",
     "any-fail": "any-fail:local,openai/test",
     "mean": "mean:local,openai/test",
+    "guard": "guard:qwen3guard@openai/test",
 }
 
 
@@ -214,13 +216,19 @@ def test_every_kind_of_judge_has_a_name_to_try() -> None:
 
 
 @pytest.mark.parametrize("name", JUDGE_NAMES.values())
-async def test_every_judge_scores_every_criterion_of_its_rubric(
+async def test_every_judge_scores_every_criterion_that_it_does_not_say_it_is_silent_on(
     name: str, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    guard = GuardServer("qwen3guard")
+    with served(guard):
+        base = guard.base_url if name.startswith("guard:") else serve().base_url
+        await _scores_its_criteria(name, base)
+
+
+async def _scores_its_criteria(name: str, base: str) -> None:
     rubric = load_rubric_set("safety")
-    server = serve()
-    door = open_door(None, settings=DoorSettings(api_base=server.base_url))
+    door = open_door(None, settings=DoorSettings(api_base=base))
     if name.startswith("trained:"):
         Path("own.json").write_text(load_weights().model_dump_json())
     if name.startswith("recorded:"):
@@ -233,6 +241,7 @@ async def test_every_judge_scores_every_criterion_of_its_rubric(
     assert first.conversation_id == CONVERSATIONS[0].id
     assert first.judge == judge.name
     assert first.rubric_hash == judge.rubric_hash
-    assert [s.criterion for s in first.scores] == [c.id for c in rubric.criteria]
+    silent = not_asked(name, rubric)
+    assert [s.criterion for s in first.scores] == [c.id for c in rubric.criteria if c.id not in silent]
     assert [s.outcome for s in first.scores] == [s.outcome for s in again.scores]
-    check_verdicts([verdict_line(0, CONVERSATIONS[0], first)], 1)
+    check_verdicts([verdict_line(0, CONVERSATIONS[0], first)], 1, silent)

@@ -60,6 +60,7 @@ def register(app: typer.Typer) -> None:
     judges = typer.Typer(cls=DefaultGroup, rich_markup_mode=None, help="Score conversations by a rubric.")
     judges.command("run", cls=DefaultCommand)(judge)
     judges.command("attack")(attack)
+    judges.command("guards")(guards)
     app.add_typer(judges, name="judge")
 
 
@@ -232,6 +233,29 @@ def attack(
     same = {"-m": models, "--rubric": rubric, "--api-base": api_base, "--lane": lane, "--config": config_file}
     here = in_run(config)
     next_step(f"safetyqc judge{typed_flags(same)}{here} --canaries", f"safetyqc compare{here} --labels FILE")
+
+
+def guards(as_json: o.AsJson = False) -> None:
+    """List the guard models that can judge, whom each asks, and what of the bundled rubric each of them judges.
+
+    Example: safetyqc judge data.jsonl -m guard:qwen3guard@vllm/Qwen/Qwen3Guard-Gen-4B --api-base http://localhost:8000/v1
+    """
+    from safetyqc.judge.guards.file import guard_names, load_guard
+
+    known = [load_guard(name) for name in guard_names()]
+    if as_json:
+        fields = {"id", "title", "models", "usual", "licence", "sources", "checked", "notes", "endpoint"}
+        rows = [guard.model_dump(mode="json", include=fields) for guard in known]
+        show_json([row | {"judges": sorted(g.says) or "any criterion"} for row, g in zip(rows, known, strict=True)])
+        return
+    from safetyqc.reports.drawing import table
+
+    drawn = table("guard", "judges; without @MODEL it asks", wide=1)
+    for guard in known:
+        judged = ", ".join(guard.says) or "any criterion, as its policy"
+        drawn.add_row(f"guard:{guard.id}", f"{judged}\n{guard.usual}")
+    show(drawn)
+    next_step("safetyqc judge FILE -m guard:NAME@MODEL --api-base URL  (its self-check runs first)")
 
 
 def _attack_table(rows: list[AttackRow]) -> Table:

@@ -1,23 +1,10 @@
 """What a kind of judge declares, once for everything that has to know it: making, pricing, checking, estimating.
 
-A new kind is a file with a `JudgeKind` and a line in `JUDGES` (table.py). A guard model, say, would be `guard.py`:
-
-    def _make(argument: str, making: Making) -> Judge:         # argument: `x@openai/m` of `guard:x@openai/m`
-        guard, model = _split(argument)                        # UserError here is found before anything is paid
-        return GuardJudge(making.open_client(), model, guard, making.rubric_set)
-
-    GUARD = JudgeKind(
-        form="guard:NAME@MODEL",
-        says="a guard model",
-        make=_make,
-        asks=lambda argument, settings: [AskedModel(argument.partition("@")[2])],
-        not_asked=_silent_on,                              # rubric's ids less those that the guard speaks of
-    )
-
-and `"guard": GUARD` in the table. Price, budget, `--dry-run`, family warnings, `--workers auto` and the nesting in
-panels and cascades follow from `asks`; a call that is not the rubric's question says its size in `AskedModel.calls`. A
-judge that has to ask something before its first conversation is `Preparing` (base.py). Importing such a file must load
-nothing heavy: the judge itself is imported in `make`.
+A new kind is a file with a `JudgeKind` and a line in `JUDGES` (table.py); `guards/kind.py` is one. Price, budget,
+`--dry-run`, family warnings, `--workers auto` and the nesting in panels and cascades follow from `asks`; a call that is
+not the rubric's question says its size in `AskedModel.calls`. A judge that has to ask something before its first
+conversation is `Preparing` (base.py). Importing such a file must load nothing heavy: the judge itself is imported in
+`make`.
 """
 
 from __future__ import annotations
@@ -72,12 +59,14 @@ class AskedModel:
         at_most: about a part of the conversations, which nobody knows before.
         stands_in: asked only where another gave nothing usable.
         calls: what it is asked of one conversation; None for the rubric's question, as often as there are votes.
+        first_calls: calls before the first conversation, such as probes; the ledger answers them the next time.
     """
 
     model: str
     at_most: bool = False
     stands_in: bool = False
     calls: CallsEach | None = None
+    first_calls: int = 0
 
 
 def _asks_none(_: str, __: JudgeSettings) -> Sequence[AskedModel]:

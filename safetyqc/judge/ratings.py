@@ -88,6 +88,8 @@ def align(
         _fill_judge(ratings, judge, own)
         if rubric_hash != RECORDED and any(j.rubric_hash == RECORDED for j in own.values()):
             ratings.notes.append(f"verdicts of {judge} were recorded elsewhere: by which rubric is not known")
+        if silent := [c for c in criteria if not ratings.asked(judge, c)]:
+            ratings.notes.append(f"not asked of {judge}: {', '.join(silent)}")
     return _with_labels(ratings, list(labels), truth, overall_rule)
 
 

@@ -12,18 +12,20 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from safetyqc.errors import InputError
 from safetyqc.formats.json_values import Unreadable, Value, name_of, read_values
-from safetyqc.formats.yaml_file import read_yaml
+from safetyqc.formats.yaml_file import Misfit, read_yaml
 from safetyqc.judge.base import give_judgment
 from safetyqc.records import FailureKind, Judgment, Outcome, Record, Score, content_hash
 from safetyqc.text import shorten
 
 if TYPE_CHECKING:
+    from safetyqc.judge.guards.judge import GuardJudge
+    from safetyqc.llm import Client
     from safetyqc.records import Conversation
     from safetyqc.rubrics import RubricSet
 
@@ -45,6 +47,13 @@ class Words(Record):
     reason: str | None = None
 
 
+class GuardAnswers(Record):
+    """Whose answers a field holds, word for word: a guard's, `NAME` or `NAME+strict` as behind `guard:`."""
+
+    name: str
+    field: str
+
+
 class RecordedMap(Record):
     """How to read an outside judge's file; `file` stands relative to the map.
 
@@ -55,7 +64,16 @@ class RecordedMap(Record):
     file: str
     match: Literal["messages", "id", "index"] = "messages"
     id_field: str = "id"
-    criteria: Mapping[str, Words] = Field(min_length=1)
+    criteria: Mapping[str, Words] = Field(default_factory=dict)
+    guard: GuardAnswers | None = None
+
+    @model_validator(mode="after")
+    def _says_what_to_read(self) -> Self:
+        if bool(self.criteria) == bool(self.guard):
+            raise Misfit(
+                "needs either `criteria` or `guard`", fix="name fields and words, or whose answers stand where"
+            )
+        return self
 
 
 class RecordedJudge:
@@ -78,10 +96,14 @@ class RecordedJudge:
         path = Path(path)
         self.rubric_set, self.rubric_hash = rubric_set, rubric_set.hash
         self._found: dict[str, tuple[tuple[Score, ...], bool | None]] = {}
+        self._texts: dict[str, str] = {}
+        self._guard: GuardJudge | None = None
         if path.suffix in (".yaml", ".yml"):
             told = read_yaml(path, RecordedMap)
             for criterion in told.criteria:
                 rubric_set.criterion(criterion)
+            if told.guard:
+                self._guard = _guard_of(told.guard.name, rubric_set)
             self.name = name or told.name
             self._read_mapped(path.parent / told.file, told)
         else:
@@ -94,9 +116,14 @@ class RecordedJudge:
         if conversation.source:
             keys.append(f"index:{conversation.source.index}")
         scores, passed = next((self._found[key] for key in keys if key in self._found), (None, None))
+        text = next((self._texts[key] for key in keys if key in self._texts), None)
+        if self._guard and text is not None:
+            scores, passed = self._guard.overhear(conversation, text)
         if scores is None:
             told = "the file holds no verdict on this conversation"
-            scores = tuple(_unscored(c.id, "provider_error", told) for c in self.rubric_set.criteria)
+            silent = self._guard.not_asked if self._guard else ()
+            asked = [c.id for c in self.rubric_set.criteria if c.id not in silent]
+            scores = tuple(_unscored(name, "provider_error", told) for name in asked)
         return give_judgment(
             self.name,
             self.rubric_set,
@@ -134,7 +161,19 @@ class RecordedJudge:
             else:
                 fix = "set `match: id` or `match: index` in the map"
                 raise InputError("has no messages to match by", path=path, line=line, fix=fix)
-            self._found[key] = scores, None
+            if told.guard:
+                self._texts[key] = str(_field(row, told.guard.field) or "")
+            else:
+                self._found[key] = scores, None
+
+
+def _guard_of(name: str, rubric_set: RubricSet) -> GuardJudge:
+    """A guard that is only listened to."""
+    from safetyqc.judge.guards.judge import GuardJudge
+    from safetyqc.judge.guards.kind import take_apart
+
+    typed = take_apart(name)
+    return GuardJudge(cast("Client", None), typed.guard, typed.model, rubric_set, mode=typed.mode)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

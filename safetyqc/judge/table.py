@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from safetyqc.errors import UserError, choose_from
 from safetyqc.judge.base import Preparing
+from safetyqc.judge.guards.kind import GUARD
 from safetyqc.judge.kinds import AskedModel, JudgeKind, JudgeSettings, Making
 from safetyqc.llm.hosts import EMBEDDED, is_in_process
 
@@ -54,6 +55,18 @@ def check_judge(spec: str, rubric_set: RubricSet, settings: JudgeSettings) -> No
         UserError: it cannot be made.
     """
     make_judge(spec, rubric_set, lambda: cast("Client", None), settings)
+
+
+def check_writer(model: str) -> None:
+    """Refuse a judge where a model is to write: behind `-m` of `safetyqc run` it is easily taken for one.
+
+    Raises:
+        UserError: the name is a judge's and no model's.
+    """
+    word, colon, _ = model.partition(":")
+    if colon and word in JUDGES and word != EMBEDDED:
+        fix = "name it with --judge, and with -m a model that writes (`safetyqc judge -m` takes both)"
+        raise UserError(f"{model!r} is a judge and writes nothing", fix=fix)
 
 
 async def prepare(judges: Iterable[Judge]) -> None:
@@ -227,6 +240,7 @@ JUDGES: dict[str, JudgeKind] = {
     "recorded": JudgeKind(
         "recorded:FILE", "verdicts from a file: own lines, or a .yaml map of another judge's", _make_recorded
     ),
+    "guard": GUARD,
     "panel": _panel("majority", "panel:A,B", "what most of several judges say"),
     "any-fail": _panel("any-fail", "any-fail:A,B", "several judges of whom one fail fails"),
     "mean": _panel("mean", "mean:A,B", "the mean of several judges"),

@@ -179,7 +179,7 @@ def _read(reply: Reply, schema: Mapping[str, Any], parse: Callable[[dict[str, An
                 raise
         except (KeyError, TypeError, AttributeError):
             pass  # it was promised an object of the schema, and this is none: the schema's error stands
-    elif _REFUSAL.match(reply.text):
+    elif looks_refused(reply.text):
         raise ModelError("refused_by_model", shorten(reply.text, 200))
     raise ModelError("bad_json", found.error)
 
@@ -189,6 +189,11 @@ def _parse(value: dict[str, Any], parse: Callable[[dict[str, Any]], T]) -> T:
         return parse(value)
     except ValueError as error:
         raise ModelError("bad_structure", shorten(str(error), 300)) from error
+
+
+def looks_refused(text: str) -> bool:
+    """Whether an answer of another form than asked for begins like a refusal to answer."""
+    return _REFUSAL.match(text) is not None
 
 
 @dataclass(frozen=True)

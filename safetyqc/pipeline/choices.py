@@ -117,7 +117,7 @@ def check_settings(
     """
     from safetyqc.generate.scenarios import plan, top_up
     from safetyqc.generate.taxonomy import load_taxonomy
-    from safetyqc.judge.table import check_judge
+    from safetyqc.judge.table import check_judge, check_writer
     from safetyqc.llm.llama import find_weights
     from safetyqc.rubrics import load_rubric_set
 
@@ -132,6 +132,10 @@ def check_settings(
         taxonomy = load_taxonomy(settings.taxonomy)
         plan(taxonomy, 1, settings.seed, languages=settings.languages, turns=settings.turns)
         top_up(taxonomy, dict.fromkeys(wanted or {}, 1), [], settings.seed)
+    wrote = (config.generate.model, config.generate.assistant) if writes else ()
+    for writer in (*wrote, rewriter_model(config) if rewrites else None):
+        if writer is not None:
+            check_writer(writer)
     models = models_of(config, writes=writes, judges=judges, rewrites=rewrites)
     for model in models:
         if model.startswith(f"{EMBEDDED}:"):

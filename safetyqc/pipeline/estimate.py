@@ -118,7 +118,8 @@ def _judging(
 
 
 def _asking(config: Config, asked: AskedModel, each: CallsEach, left: int, already: int, size: int) -> StageEstimate:
-    expected = _estimate(config, asked.model, round(left * each.calls), each.prompt_tokens + size, each.answer_tokens)
+    calls = round(left * each.calls) + (asked.first_calls if left else 0)
+    expected = _estimate(config, asked.model, calls, each.prompt_tokens + size, each.answer_tokens)
     return StageEstimate("judge", asked.model, left, already, expected, asked.at_most)
 
 

@@ -7,7 +7,8 @@ something else than the commands it stands for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from safetyqc.errors import OutputError
@@ -116,14 +117,28 @@ async def judge_all(session: Session, only: Sequence[str] | None = None) -> list
     Args:
         only: ids to restrict it to; None for all that no filter rejected.
     """
+    from safetyqc.judge.table import not_asked
+
     rubric, store, mapper = settle_rubric(session), session.store, session.mapper
     judges = await make_judges(session, rubric, judge_models(session.config))
     store.set_meta("deciding_judge", judges[0].judge(mapper.context).name)
     store.set_meta("deciding_spec", judge_models(session.config)[0])
     planted = _plant_canaries(session) if session.config.judge.canaries else []
     only = [*only, *planted] if only is not None else None
+    silent = [not_asked(spec, rubric) for spec in judge_models(session.config)]
     fresh = session.config.models.fresh
-    return [await stages.judge_run(store, mapper, judge, only=only, fresh=fresh) for judge in judges]
+    tallies = [await stages.judge_run(store, mapper, judge, only=only, fresh=fresh) for judge in judges]
+    names = [judge.judge(mapper.context).name for judge in judges]
+    return [_with_not_asked(t, n, s, rubric) for t, n, s in zip(tallies, names, silent, strict=True)]
+
+
+def _with_not_asked(tally: Tally, judge: str, silent: Collection[str], rubric: RubricSet) -> Tally:
+    """Say what a judge was never asked, which no number of its verdicts shows."""
+    names = ", ".join(c.id for c in rubric.criteria if c.id in silent)
+    if not names or not (tally.done or tally.waiting):
+        return tally
+    told = f"{judge} cannot judge {names}: not asked, in no rate, and never counted as passed"
+    return replace(tally, told=(*tally.told, told))
 
 
 def _plant_canaries(session: Session) -> list[str]:

@@ -31,7 +31,9 @@ def list_actions(summary: Summary) -> tuple[Action, ...]:
     """List what can be mended, the gravest first; the last one says what comes next when all is well."""
     if not summary.total:
         return (Action(severity="error", problem="the run holds no conversation", command=_command(summary, "run")),)
-    found = [a for rule in (_unwritten, _unjudged, _unscored, _bars, _failed, _canaries) for a in rule(summary)]
+    found = [
+        a for rule in (_unwritten, _unjudged, _unscored, _not_asked, _bars, _failed, _canaries) for a in rule(summary)
+    ]
     found += [a for rule in (_not_searched, _collapse, _unlabelled, _finished) for a in rule(summary)]
     return tuple(sorted(found, key=lambda action: _SEVERITIES.index(action.severity)))
 
@@ -78,6 +80,19 @@ def _unscored(summary: Summary) -> Iterator[Action]:
             problem=f"{_many(overall.unscored)} judged but not decided, so the pass rate lies anywhere "
             f"between {overall.worst:.1%} and {overall.best:.1%}" + ("" if again else ": let a stronger judge decide"),
             command=_command(summary, "judge", "-m", (summary.run.judge or "local") if again else "MODEL"),
+        )
+
+
+def _not_asked(summary: Summary) -> Iterator[Action]:
+    silent = [c.id for c in summary.criteria if not c.is_asked]
+    if silent and (judge := summary.run.judge):
+        # A panel's or a cascade's name is not what is typed for it
+        beside = "MODEL" if "(" in judge else f"panel:{judge},MODEL"
+        yield Action(
+            severity="warning",
+            problem=f"{judge} cannot judge {', '.join(silent)}: not asked, so whole conversations stay open "
+            "(a panel gives each criterion to those who judge it)",
+            command=_command(summary, "judge", "-m", beside),
         )
 
 

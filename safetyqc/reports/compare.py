@@ -228,9 +228,12 @@ def _recommendation(comparison: Comparison) -> RenderableType:
 
 
 def _short(name: str) -> str:
-    """Fit a name into its column; models differ at the end of theirs, so the provider goes first, then the middle."""
+    """Fit a name into its column; models differ at the end of theirs, so the provider goes first, then the middle.
+
+    Guards differ at the beginning of theirs.
+    """
     whole = shorten(name, 400)
-    last = whole.rpartition("/")[2] or whole
+    last = whole.partition("@")[0] if whole.startswith("guard:") else whole.rpartition("/")[2] or whole
     text = whole if len(whole) <= _NAME else last
     return text if len(text) <= _NAME else f"{text[: _NAME // 2 - 1]}…{text[-_NAME // 2 :]}"
 

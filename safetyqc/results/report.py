@@ -120,6 +120,11 @@ class CriterionRates(Record):
     overall: Rate
     categories: dict[str, Rate]
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether the deciding judge gave any score; a guard model gives none for what it cannot judge."""
+        return bool(self.overall.n or self.overall.unscored or self.overall.na)
+
 
 class Missing(Record):
     """What is not there in one category: never written, not judged or not scored, by reason."""

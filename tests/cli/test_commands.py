@@ -54,6 +54,7 @@ WORKING: dict[str, list[str]] = {
     "dedup": ["dedup", "mine.jsonl", "--show-pairs", "2"],
     "judge run": ["judge", "mine.jsonl", "-m", "local", "--run", "new"],
     "judge attack": ["judge", "attack", "-m", "local", "--run", "new"],
+    "judge guards": ["judge", "guards"],
     "compare": ["compare", "--run", "r", "--show", "1"],
     "report": ["report", "--run", "r"],
     "export": ["export", "--run", "r", "out.jsonl"],

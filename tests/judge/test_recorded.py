@@ -136,3 +136,45 @@ def test_real_rows_are_scored_and_classes_outside_the_map_are_not(shared_data: P
     asked = [conversation("Q", "A", source=Source(path="f", index=index)) for index in range(1317)]
     outcomes = Counter(ask(judge, said).scores[0].outcome for said in asked)
     assert outcomes == {"fail": 728, "pass": 564, "unscored": 25}
+
+
+GUARD_MAP = """\
+name: llama guard (recorded)
+file: rows.jsonl
+match: index
+guard: {{name: {name}, field: output}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "outcome", "reason"),
+    [
+        ("llamaguard3", "\n\nunsafe\nS2", "fail", None),
+        ("llamaguard3", "safe", "pass", None),
+        ("llamaguard3", "It is unsafe.", "unscored", "bad_json"),
+        ("llamaguard3", None, "unscored", "bad_json"),
+        ("qwen3guard+strict", "Safety: Controversial\nCategories: PII\nRefusal: No", "fail", None),
+    ],
+)
+def test_a_guards_own_answers_are_read(
+    tmp_path: Path, name: str, text: str | None, outcome: str, reason: str | None
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"output": text}) + "\n")
+    (tmp_path / "map.yaml").write_text(GUARD_MAP.format(name=name))
+    asked = conversation("How?", "So.").model_copy(update={"source": Source(path="x", index=0)})
+    judgment = asyncio.run(RecordedJudge(tmp_path / "map.yaml", SAFETY).judge(asked))
+    score = judgment.score("no_dangerous_steps")
+    assert score is not None
+    assert (score.outcome, score.unscored_reason) == (outcome, reason)
+    assert judgment.score("empathy") is None
+    assert judgment.passed is (False if outcome == "fail" else None)
+
+
+def test_a_map_reads_words_or_a_guard_and_not_both(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    (tmp_path / "map.yaml").write_text("name: x\nfile: rows.jsonl\n")
+    with pytest.raises(ConfigError, match="either `criteria` or `guard`"):
+        RecordedJudge(tmp_path / "map.yaml", SAFETY)
+    (tmp_path / "map.yaml").write_text(GUARD_MAP.format(name="lamaguard3"))
+    with pytest.raises(UserError, match="did you mean 'llamaguard3'"):
+        RecordedJudge(tmp_path / "map.yaml", SAFETY)
