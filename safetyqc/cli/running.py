@@ -17,6 +17,7 @@ from safetyqc.config import choose_model, load_config
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
+    from safetyqc.pipeline.outputs import Exported
     from safetyqc.pipeline.session import Session
 
 DEMO_RUN = Path("safetyqc-demo")
@@ -149,7 +150,7 @@ def do_all(
         if dry_run:
             return
         exported = await run_all(session, inputs, say, write=write)
-        _report(session)
+        _report(session, exported)
         note(exported.told if exported else "nothing passed, so nothing was exported")
         for path in exported.files if exported else ():
             note(f"  {path}")
@@ -184,11 +185,12 @@ def _introduce(config: Config) -> None:
         note(f"warning: {warning}")
 
 
-def _report(session: Session) -> None:
+def _report(session: Session, exported: Exported | None) -> None:
     from safetyqc.pipeline.outputs import summarise_run
     from safetyqc.reports.terminal import render_report
 
-    show(render_report(summarise_run(session.store, session.config, diversity=True)))
+    summary = exported.summary if exported else summarise_run(session.store, session.config, diversity=True)
+    show(render_report(summary))
 
 
 def demo(

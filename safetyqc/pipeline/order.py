@@ -250,7 +250,9 @@ async def run_all(
         tell(dedup_run(session, refit=not counted_before).tally)
     if not any(standing.status == "kept" for standing in read_standings(session.store).values()):
         return None
-    exported = export_run(session.store, session.config, folder=session.store.folder / "export", force=is_own)
+    exported = export_run(
+        session.store, session.config, folder=session.store.folder / "export", force=is_own, diversity=True
+    )
     if target is not None:
         session.store.set_meta(_EXPORTED_TO, str(target.absolute()))
     return exported

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetyqc.formats.writing import write_text
-from safetyqc.store.standing import read_standings
 from safetyqc.text import counted
 
 if TYPE_CHECKING:
@@ -28,15 +27,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the files, the training file first, and one line that says so."""
+    """What was written: the files, the training file first, and one line that says so; `summary` is of the run."""
 
     files: tuple[Path, ...]
     count: int
     told: str
+    summary: Summary
 
 
 def export_run(
-    store: Store, config: Config, *, judge: str | None = None, folder: Path | None = None, force: bool = False
+    store: Store,
+    config: Config,
+    *,
+    judge: str | None = None,
+    folder: Path | None = None,
+    force: bool = False,
+    diversity: bool = False,
 ) -> Exported:
     """Write what is kept in the configured format, with a manifest and a dataset card beside it.
 
@@ -44,6 +50,7 @@ def export_run(
         judge: whose verdicts decide; None for the run's own.
         folder: where to when the configuration names no path; None for the format's default.
         force: replace what is there, also when the configuration does not say so.
+        diversity: have the summary say what the conversations cover, which takes a second or two.
 
     Raises:
         UserError: nothing is kept, or an unknown judge, format or category.
@@ -52,11 +59,12 @@ def export_run(
     from safetyqc.formats.export import ExportPlan, export_conversations
     from safetyqc.formats.exporters import exporter_of
     from safetyqc.reports.documents import dataset_card
+    from safetyqc.reports.snapshot import read_snapshot
 
     settings = config.export
-    standings = read_standings(store, judge)
-    conversations = in_plan_order(store.conversations())
-    summary = summarise_run(store, config, judge=judge)
+    snapshot = read_snapshot(store, judge, bars=config.bars or None)
+    standings, conversations = snapshot.standings, in_plan_order(snapshot.conversations)
+    summary = _summarise(snapshot, config, diversity)
     path = settings.path or (folder / exporter_of(settings.format).file_name if folder else None)
     plan = ExportPlan(
         format=settings.format,
@@ -69,11 +77,11 @@ def export_run(
     )
     kept = [c for c in conversations if standings[c.id].status == "kept"]
     left_out = {c.id: standings[c.id].status for c in conversations if standings[c.id].status != "kept"}
-    groups = _links(conversations, store.duplicate_groups())
+    groups = _links(conversations, snapshot.groups)
     manifest = export_conversations(kept, plan, groups=groups, left_out=left_out)
     card = Path(manifest.files[0].path).with_suffix(".card.md")
     write_text(card, dataset_card(summary, files={Path(f.path).name: f.conversations for f in manifest.files}))
-    return _told(manifest, card)
+    return _told(manifest, card, summary)
 
 
 def in_plan_order(conversations: Iterable[Conversation]) -> list[Conversation]:
@@ -94,11 +102,11 @@ def in_plan_order(conversations: Iterable[Conversation]) -> list[Conversation]:
     return sorted(found, key=place)
 
 
-def _told(manifest: Manifest, card: Path) -> Exported:
+def _told(manifest: Manifest, card: Path, summary: Summary) -> Exported:
     count = sum(f.conversations for f in manifest.files)
     left = ", ".join(f"{reason} {n:,}" for reason, n in manifest.left_out_by_reason.items())
     told = f"exported {counted(count, 'conversation')} as {manifest.format}" + (f"; left out: {left}" if left else "")
-    return Exported((*(Path(f.path) for f in manifest.files), card), count, told)
+    return Exported((*(Path(f.path) for f in manifest.files), card), count, told, summary)
 
 
 def _links(conversations: Iterable[Conversation], groups: Iterable[DuplicateGroup]) -> list[Collection[str]]:
@@ -118,9 +126,13 @@ def summarise_run(
         UserError: no such judge or category in this run, or a bar for an unknown criterion.
     """
     from safetyqc.reports.snapshot import read_snapshot
+
+    return _summarise(read_snapshot(store, judge, category, bars=config.bars or None), config, diversity)
+
+
+def _summarise(snapshot: Snapshot, config: Config, diversity: bool) -> Summary:
     from safetyqc.reports.summary import summarise_snapshot
 
-    snapshot = read_snapshot(store, judge, category, bars=config.bars or None)
     covered = None
     if diversity:
         from safetyqc.dedup.diversity import measure_diversity

@@ -95,7 +95,10 @@ class CalledRun(OpenedRun):
     @cached_property
     def _answered(self) -> set[bytes]:
         """Keys of the good answers, shortened: asking SQLite about every new request would cost more than sending."""
-        return {bytes.fromhex(key) for (key,) in self._rows(_GOOD_KEYS)}
+        try:
+            return {bytes.fromhex(key) for (key,) in self._rows(_GOOD_KEYS)}
+        except (TypeError, ValueError) as error:
+            raise damaged("a call is stored under what is no hash", self.path) from error
 
     def find_reply(self, key: str) -> Reply | None:
         """The good answer to this very request, if one was ever paid for in this run."""
@@ -109,14 +112,17 @@ class CalledRun(OpenedRun):
         if row is None:
             return None
         model, prompt_tokens, completion_tokens, cost_usd, latency_s, body = row
-        return Reply(
-            **self._json(body, "calls"),
-            usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens),
-            cost_usd=cost_usd,
-            latency_s=latency_s,
-            model=model,
-            reused=True,
-        )
+        try:
+            return Reply(
+                **self._json(body, "calls"),
+                usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens),
+                cost_usd=cost_usd,
+                latency_s=latency_s,
+                model=model,
+                reused=True,
+            )
+        except (TypeError, ValueError) as error:
+            raise damaged("a reply in it cannot be read", self.path) from error
 
     def history(self, key: str) -> tuple[str, ...]:
         """Why the attempts failed that came before the last answer to this request."""
@@ -129,7 +135,10 @@ class CalledRun(OpenedRun):
             "SELECT stage, model, count(*), total(prompt_tokens), total(completion_tokens), total(cost_usd), "
             "sum(cost_usd IS NULL), total(latency_s) FROM calls GROUP BY stage, model ORDER BY min(seq)"
         )
-        return [Spending(s, m, n, int(p), int(c), cost, u, t) for s, m, n, p, c, cost, u, t in self._rows(sql)]
+        found = list(self._rows(sql))
+        if not all(isinstance(stage, str) and isinstance(model, str) for stage, model, *_ in found):
+            raise damaged("a call names no stage or model", self.path)
+        return [Spending(s, m, n, int(p), int(c), cost, u, t) for s, m, n, p, c, cost, u, t in found]
 
     def spent_usd(self) -> float:
         """All money spent in this run, as far as prices are known."""

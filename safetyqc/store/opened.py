@@ -139,7 +139,9 @@ class OpenedRun:
 
     def _rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> Iterator[Any]:
         try:
-            yield from self._reader.execute(sql, parameters)
+            # `yield from` would close the cursor of a reader who stops early, maybe when the run is closed already
+            for row in self._reader.execute(sql, parameters):  # noqa: UP028
+                yield row
         except sqlite3.Error as error:
             raise explain(error, self.path) from error
 

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Set
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple
 
 from safetyqc.errors import InputError
@@ -24,10 +26,14 @@ from safetyqc.records import (
     RoleModel,
 )
 from safetyqc.store.calls import CalledRun
+from safetyqc.store.file import damaged
 from safetyqc.store.labels import LabelledRun
 from safetyqc.store.probes import ProbedRun
 
 _PART_BYTES = 64_000_000
+_MOST_HELD_CHARACTERS = 32_000_000
+"""Of stored JSON; the records that are made of it take about four times that."""
+_READ_AT_ONCE = 900
 _DEEPEST = 100
 """Levels of nested metadata; the parser of the records takes about 200 of all JSON."""
 
@@ -91,6 +97,8 @@ class Timing:
 
 class Store(CalledRun, LabelledRun, ProbedRun):
     """The records of one run. Open it with `create`, `open` or `read`; close it, or use it as a context manager."""
+
+    _held_characters = 0
 
     def add_conversations(self, conversations: Iterable[Conversation]) -> int:
         """Add conversations; those whose id the run holds already are left alone. Returns how many were new.
@@ -178,10 +186,30 @@ class Store(CalledRun, LabelledRun, ProbedRun):
     def conversations(self, only: Set[str] | None = None) -> Iterator[Conversation]:
         """All conversations, or those of these ids, in the order in which they were added."""
         if only is None:
-            return self._bodies("SELECT body FROM conversations ORDER BY seq", Conversation)
-        numbers = sorted(n for (n,) in self._each("SELECT seq FROM conversations WHERE id IN ({})", only))
-        bodies = self._each("SELECT body FROM conversations WHERE seq IN ({}) ORDER BY seq", numbers)
-        return (self._record(Conversation, body) for (body,) in bodies)
+            return self._conversations(self._rows("SELECT seq, id FROM conversations ORDER BY seq"))
+        return self._conversations(sorted(self._each("SELECT seq, id FROM conversations WHERE id IN ({})", only)))
+
+    @cached_property
+    def _held(self) -> dict[str, Conversation]:
+        """Conversations that were read: one never changes, and a command asks for it once a stage."""
+        return {}
+
+    def _conversations(self, places: Iterable[tuple[int, str]]) -> Iterator[Conversation]:
+        waiting, last = iter(places), 0
+        while part := list(islice(waiting, _READ_AT_ONCE)):
+            missing = [number for number, name in part if name not in self._held]
+            read = {}
+            for name, body in self._each("SELECT id, body FROM conversations WHERE seq IN ({})", missing):
+                read[name] = self._record(Conversation, body)
+                if self._held_characters < _MOST_HELD_CHARACTERS:
+                    self._held[name] = read[name]
+                    self._held_characters += len(body)
+            for number, name in part:
+                found = self._held.get(name) or read.get(name)
+                if found is None or found.id != name or number <= last:
+                    raise damaged(f"conversation {name} is not there, twice, or under another id", self.path)
+                last = number
+                yield found
 
     def placed(self) -> Iterator[Placed]:
         """What is known of every conversation without reading it, in the order in which they were added."""
@@ -193,8 +221,7 @@ class Store(CalledRun, LabelledRun, ProbedRun):
 
     def conversation(self, conversation_id: str) -> Conversation | None:
         """One conversation by its id."""
-        found = self._bodies("SELECT body FROM conversations WHERE id = ?", Conversation, (conversation_id,))
-        return next(found, None)
+        return next(self.conversations({conversation_id}), None)
 
     def count_conversations(self) -> dict[str, int]:
         """Number of conversations by origin."""
@@ -209,13 +236,21 @@ class Store(CalledRun, LabelledRun, ProbedRun):
         self, judge: str | None = None, rubric_hash: str | None = None, only: Iterable[str] | None = None
     ) -> Iterator[Judgment]:
         """Judgments, oldest first; of one judge, rubric and some conversations' ids when they are given."""
-        sql = "SELECT body FROM judgments WHERE judge = coalesce(?1, judge) AND rubric_hash = coalesce(?2, rubric_hash)"
+        which = "judge = coalesce(?1, judge) AND rubric_hash = coalesce(?2, rubric_hash)"
         if only is None:
-            return self._bodies(sql + " ORDER BY seq", Judgment, (judge, rubric_hash))
-        found = self._each(f"{sql.replace('body', 'seq')} AND conversation_id IN ({{}})", only, (judge, rubric_hash))
-        numbers = sorted(number for (number,) in found)
-        bodies = self._each("SELECT body FROM judgments WHERE seq IN ({}) ORDER BY seq", numbers)
-        return (self._record(Judgment, body) for (body,) in bodies)
+            sql = f"SELECT conversation_id, judge, body FROM judgments WHERE {which} ORDER BY seq"
+            return self._judgments(self._rows(sql, (judge, rubric_hash)))
+        sql = f"SELECT seq FROM judgments WHERE {which} AND conversation_id IN ({{}})"
+        numbers = sorted(number for (number,) in self._each(sql, only, (judge, rubric_hash)))
+        bodies = "SELECT conversation_id, judge, body FROM judgments WHERE seq IN ({}) ORDER BY seq"
+        return self._judgments(self._each(bodies, numbers))
+
+    def _judgments(self, rows: Iterable[tuple[str, str, str]]) -> Iterator[Judgment]:
+        for name, judge, body in rows:
+            found = self._record(Judgment, body)
+            if (found.conversation_id, found.judge) != (name, judge):
+                raise damaged(f"a judgment of {name} stands under another name", self.path)
+            yield found
 
     def verdicts(self, judge: str, rubric_hash: str) -> dict[str, Verdict]:
         """What this judge's judgments by this rubric come to, by the conversation's id.

@@ -12,7 +12,7 @@ import pytest
 
 from safetyqc.errors import RunError
 from safetyqc.llm.client import Reply, Request
-from safetyqc.records import Judgment, Score, Usage
+from safetyqc.records import Judgment, Rejection, RoleModel, Score, Usage, conversation_id
 from safetyqc.store import FILE_NAME, Judged, Store, Timing
 from safetyqc.store import file as file_module
 from safetyqc.store import writer as writer_module
@@ -252,3 +252,48 @@ def test_a_run_can_be_read_where_nobody_may_write(tmp_path: Path, monkeypatch: p
     with Store.read(tmp_path / "r") as store:
         assert store.meta("plan") == {"count": 3}
     assert sorted(p.name for p in (tmp_path / "r").iterdir()) == ["lock", "run.sqlite"]
+
+
+def test_what_the_filters_saw_is_remembered_by_their_settings(store: Store) -> None:
+    hit = Rejection(conversation_id="a", filter="too_short", reason="seen")
+    store.put_rejections([hit], ["a", "b"], "settings 1")
+    assert store.filtered("settings 1") == {"a", "b"}
+    store.put_rejections([], ["a"], "settings 2")
+    assert (store.filtered("settings 1"), store.filtered("settings 2")) == ({"b"}, {"a"})
+    assert list(store.rejections()) == []
+
+
+def test_roles_say_who_was_asked_and_where(store: Store) -> None:
+    assert store.roles() == {}
+    author, decider = RoleModel(model="openai/a", api_base="http://host:1/v1"), RoleModel(model="local")
+    store.set_roles({"author": author})
+    store.set_roles({"decider": decider})
+    assert store.roles() == {"author": author, "decider": decider}
+
+
+def test_a_system_message_takes_part_in_the_id_and_is_written_only_where_there_is_one(store: Store) -> None:
+    plain = conversation("hi", "hello")
+    told = plain.model_copy(update={"id": conversation_id(plain.messages, system="Be kind."), "system": "Be kind."})
+    assert plain.id == conversation_id(plain.messages, system=None) == "c_35e019c05f42"
+    assert told.id != plain.id
+    assert "system" not in plain.model_dump()
+    assert store.add_conversations([plain, told]) == 2
+    assert list(store.conversations()) == [plain, told]
+
+
+def test_judgments_and_verdicts_of_some_conversations(store: Store) -> None:
+    store.put_judgments(judgment(name, passed=name != "y") for name in "xyz").result()
+    assert [j.conversation_id for j in store.judgments("j", "h", only=["z", "y", "none"])] == ["y", "z"]
+    verdicts = store.verdicts("j", "h")
+    assert {name: v.passed for name, v in verdicts.items()} == {"x": True, "y": False, "z": True}
+    assert verdicts["y"].failed == ("c",)
+    assert store.verdicts("j", "other") == {}
+
+
+def test_more_conversations_than_are_held_come_in_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("safetyqc.store.run._MOST_HELD_CHARACTERS", 2_000)
+    written = [conversation(f"question {n}", f"answer {n}") for n in range(2_000)]
+    store.add_conversations(written)
+    for _ in range(2):
+        assert list(store.conversations()) == written
+    assert list(store.conversations({written[1900].id, written[3].id})) == [written[3], written[1900]]
