@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from safetyqc.records import FailureKind
+    from safetyqc.records import FailureKind, Usage
 
 
 class SafetyqcError(Exception):
@@ -94,6 +94,9 @@ class ModelError(SafetyqcError):
         retry_after_s: what the server asked to wait, in seconds; None if it did not say.
         overload: the server said "too many" (429, 529): all tasks of this provider should slow down.
         unreachable: no connection came about: nobody listens there, or the host does not exist.
+        status: the HTTP status, where there was one.
+        about_item: this one request is at fault (too long), and says nothing about others.
+        usage: what the server counted although it gave no answer: it was paid for.
     """
 
     def __init__(
@@ -105,10 +108,13 @@ class ModelError(SafetyqcError):
         retry_after_s: float | None = None,
         overload: bool = False,
         unreachable: bool = False,
+        status: int | None = None,
+        about_item: bool = False,
+        usage: Usage | None = None,
     ) -> None:
         self.kind, self.reason = kind, reason
         self.retryable, self.retry_after_s, self.overload = retryable, retry_after_s, overload
-        self.unreachable = unreachable
+        self.unreachable, self.status, self.about_item, self.usage = unreachable, status, about_item, usage
         super().__init__(f"{kind}: {reason}")
 
 

@@ -1,15 +1,17 @@
-"""Makes conversation text safe to compare and to show.
+"""Makes text from outside safe to keep, to compare and to show.
 
-Conversations hold jailbreaks and attacks by design. Comparing: `normalise` folds what typography and Unicode can vary.
-Showing: `printable` removes what could drive a terminal or hide text; HTML escaping is the template's own business.
+Conversations hold jailbreaks and attacks by design. Keeping: `mend_text` and `mend_json` mend what no file could hold.
+Comparing: `normalise` folds what typography and Unicode can vary. Showing: `printable` removes what could drive a
+terminal or hide text; HTML escaping is the template's own business.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import unicodedata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +45,40 @@ def printable(text: str) -> str:
     if text.isprintable():  # nothing in it to remove, which hardly takes a look
         return text
     return _UNPRINTABLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+_BROKEN = re.compile("[\x00\ud800-\udfff]")
+_DEEPEST = 64
+_LARGEST = 2**63
+
+
+def mend_text(text: str) -> str:
+    """Make a text from outside one that every file and parser takes: half a surrogate pair and NUL become U+FFFD.
+
+    Two halves that belong together are joined.
+    """
+    if _BROKEN.search(text) is None:
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
+
+
+def mend_json(value: Any, *, levels: int = _DEEPEST) -> Any:
+    """Do to all strings and keys of decoded JSON what `mend_text` does; numbers that no file can hold become null.
+
+    Raises:
+        ValueError: it is nested deeper than `levels`.
+    """
+    if isinstance(value, str):
+        return mend_text(value)
+    if isinstance(value, (dict, list)):
+        if levels <= 0:
+            raise ValueError("it is nested too deeply")
+        if isinstance(value, list):
+            return [mend_json(item, levels=levels - 1) for item in value]
+        return {mend_text(str(key)): mend_json(item, levels=levels - 1) for key, item in value.items()}
+    if isinstance(value, int) and not -_LARGEST < value < _LARGEST:
+        return None
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def shorten(text: str, width: int) -> str:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm.client import Format, Request
+from safetyqc.llm.complaints import key_hint
 from safetyqc.llm.hosts import base_of, is_in_process, key_variable, own_base
 from safetyqc.llm.structured import Unusable, ask_json
-from safetyqc.llm.wire import key_hint
 from safetyqc.records import Record
 
 if TYPE_CHECKING:

@@ -16,7 +16,9 @@ from typing import Any, Literal, Protocol
 from pydantic_core import PydanticSerializationError, to_json
 
 from safetyqc.errors import ModelError
+from safetyqc.llm.dialect import Dialect
 from safetyqc.records import Usage
+from safetyqc.text import mend_text, shorten
 
 Format = Literal["text", "json_object", "json_schema"]
 Endpoint = Literal["chat", "completions", "moderations"]
@@ -65,6 +67,8 @@ class Request:
         endpoint: `completions` takes a whole prompt and `moderations` a text, both as the only message's content.
         top_logprobs: how many log-probabilities to ask for at each token of the answer.
         extra: further fields of the body, such as `chat_template_kwargs`, as they are.
+        dialect: how this server wants it worded; the same question in another dialect has the same key.
+        with_key: whether `api_base` may be shown the provider's key; a URL that came with a file may not.
     """
 
     model: str
@@ -80,6 +84,8 @@ class Request:
     endpoint: Endpoint = "chat"
     top_logprobs: int = 0
     extra: Mapping[str, Any] | None = None
+    dialect: Dialect = field(default=Dialect(), compare=False)
+    with_key: bool = field(default=True, compare=False)
 
     @property
     def is_plain_chat(self) -> bool:
@@ -159,6 +165,8 @@ class Reply:
         reused: answered from the ledger, so nothing was paid now.
         allowance: the server's own words about its limits, for the limiter.
         logprobs: of the answer's tokens, where they were asked for and told.
+
+    Whoever makes one (a lane, a batch, an old ledger, a client of the user's own), its text can be written and read.
     """
 
     text: str
@@ -172,12 +180,32 @@ class Reply:
     allowance: Allowance | None = field(default=None, compare=False, repr=False)
     logprobs: Sequence[TokenChoices] | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", mend_text(self.text))
+        if self.refusal:
+            object.__setattr__(self, "refusal", mend_text(self.refusal))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the model said nothing, and no reason is known why."""
+        return not (self.text.strip() or self.refusal or self.finish_reason in ("length", "content_filter"))
+
+    @property
+    def said_nothing(self) -> str:
+        """The words for an empty answer."""
+        return f"the model answered nothing: its text is empty (finish reason {shorten(self.finish_reason, 40)!r})"
+
 
 class FormatRefused(ModelError):
-    """The server does not support the way in which the schema was asked for; a simpler way may work."""
+    """The server does not support the way in which the schema was asked for; a simpler way may work.
 
-    def __init__(self, reason: str) -> None:
-        super().__init__("provider_error", reason)
+    Args:
+        suspected: it did not say so, but answers that way alone with errors.
+    """
+
+    def __init__(self, reason: str, *, suspected: bool = False) -> None:
+        self.suspected = suspected
+        super().__init__("provider_error", reason, retryable=suspected)
 
 
 class Client(Protocol):
@@ -201,7 +229,7 @@ def check_finish(reply: Reply) -> Reply:
     """Look at why the model stopped before anything is read from the text.
 
     Raises:
-        ModelError: `truncated`, `filtered_by_provider` or `refused_by_model`.
+        ModelError: `truncated`, `filtered_by_provider` or `refused_by_model`; `bad_structure` where it said nothing.
     """
     if reply.finish_reason == "length":
         raise ModelError("truncated", f"cut off after {reply.usage.completion_tokens or '?'} tokens")
@@ -209,4 +237,6 @@ def check_finish(reply: Reply) -> Reply:
         raise ModelError("filtered_by_provider", "the provider's content filter stopped the answer")
     if reply.refusal:
         raise ModelError("refused_by_model", reply.refusal)
+    if reply.is_empty:
+        raise ModelError("bad_structure", reply.said_nothing)
     return reply

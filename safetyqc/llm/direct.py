@@ -1,8 +1,8 @@
 """The small lane: one aiohttp session to OpenAI-compatible endpoints that the user hosts or names by base URL.
 
 One request, one attempt, one typed outcome: no retries, limits, prices or ledger, which are the door's business. It is
-imported only when a request takes this lane, so aiohttp may stand at the top. The one surprising thing: a body is read
-to a limit, because a server that streams gigabytes would otherwise take the process down.
+imported only when a request takes this lane, so aiohttp may stand at the top. A body is unpacked here and read to a
+limit: a server that streams gigabytes, or packs them into a few kilobytes, would otherwise take the process down.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import zlib
 from dataclasses import dataclass
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -20,11 +21,18 @@ from yarl import URL
 
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm.client import Endpoint, Reply, Request
+from safetyqc.llm.complaints import explain_error
 from safetyqc.llm.endpoints import PATHS
 from safetyqc.llm.hosts import base_of, key_of
-from safetyqc.llm.wire import encode_body, explain_error, read_allowance, read_reply, redact
+from safetyqc.llm.secrets import known, redact
+from safetyqc.llm.wire import encode_body, read_allowance, read_reply
+from safetyqc.records import Usage
+from safetyqc.text import shorten
 
 _LONGEST_BODY = 4_000_000
+_PACKED = frozenset({"gzip", "x-gzip", "deflate"})
+_CODINGS = dict.fromkeys(_PACKED, zlib.MAX_WBITS | 32) | {"": 0, "identity": 0}
+"""The codings that are offered, with zlib's window: 32 tells gzip and zlib apart by their headers."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,7 @@ class DirectClient:
 
     def __init__(self, *, api_key: str | None = None, timeout_s: float = 120.0) -> None:
         self._api_key, self._timeout_s = api_key, timeout_s
+        self._secrets = known(api_key)
         self._session: aiohttp.ClientSession | None = None
         self._endpoints: dict[tuple[str, str | None, Endpoint], _Endpoint] = {}
 
@@ -52,7 +61,11 @@ class DirectClient:
             connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
             timeout = aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=min(self._timeout_s, 20))
             self._session = aiohttp.ClientSession(
-                connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
+                connector=connector,
+                timeout=timeout,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                headers={"Accept-Encoding": "gzip, deflate"},
             )
         return self._session
 
@@ -80,20 +93,25 @@ class DirectClient:
         except TimeoutError as error:
             reason = f"{request.model}: no whole answer within {self._timeout_s:g} s"
             raise ModelError("provider_error", reason, retryable=True) from error
-        except (aiohttp.ClientError, OSError) as error:
-            reason = redact(f"{request.model} at {to.base}: {type(error).__name__}: {error}", to.key)
+        except (aiohttp.ClientError, OSError, zlib.error) as error:
+            reason = shorten(redact(f"{request.model} at {to.base}: {type(error).__name__}: {error}", to.key), 400)
             unreachable = isinstance(error, aiohttp.ClientConnectorError)
             raise ModelError("provider_error", reason, retryable=True, unreachable=unreachable) from error
         body = _parse(raw)
         if response.status >= 300 or body is None:
             status = response.status if response.status >= 300 else 502
-            said = raw.decode("utf-8", "replace") if body is None else body
+            said = raw.decode("utf-8", "replace") if body is None or body == {} else body
             headers = response.headers
             raise explain_error(status, said, model=request.model, base=to.base, headers=headers, key=to.key)
         latency_s = time.monotonic() - started
-        allowance = read_allowance(response.headers)
         return read_reply(
-            body, model=request.model, latency_s=latency_s, allowance=allowance, endpoint=request.endpoint
+            body,
+            model=request.model,
+            latency_s=latency_s,
+            allowance=read_allowance(response.headers),
+            endpoint=request.endpoint,
+            wants_object=request.schema is not None,
+            secrets=self._secrets,
         )
 
     async def close(self) -> None:
@@ -122,14 +140,17 @@ def _find_endpoint(request: Request, api_key: str | None) -> _Endpoint:
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:
-    if (response.content_length or _LONGEST_BODY) < _LONGEST_BODY:
-        return await response.read()
+    """Read and unpack an answer, no further than to the limit."""
+    coding = response.headers.get("Content-Encoding", "").strip().lower()
+    if coding not in _CODINGS:
+        raise ModelError("provider_error", f"the answer is packed as {shorten(coding, 40)!r}, which was not offered")
+    unpacker = zlib.decompressobj(_CODINGS[coding]) if coding in _PACKED else None
     raw = bytearray()
     async for chunk in response.content.iter_any():
-        raw += chunk
-        if len(raw) > _LONGEST_BODY:
+        raw += unpacker.decompress(chunk, _LONGEST_BODY + 1 - len(raw)) if unpacker else chunk
+        if len(raw) > _LONGEST_BODY or (unpacker and unpacker.unconsumed_tail):
             response.close()  # the rest of it would be read into the next answer's time
-            raise ModelError("bad_json", f"the answer is longer than {_LONGEST_BODY:,} bytes")
+            raise ModelError("bad_json", f"the answer is longer than {_LONGEST_BODY:,} bytes", usage=Usage())
     return bytes(raw)
 
 

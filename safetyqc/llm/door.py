@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from safetyqc.errors import FatalModelError, Interrupted, ModelError, UserError
 from safetyqc.llm.budget import Budget
-from safetyqc.llm.client import Client, Format, Reply, Request
+from safetyqc.llm.client import Client, Format, FormatRefused, Reply, Request
+from safetyqc.llm.dialect import Dialect
 from safetyqc.llm.hosts import base_of, host_of, is_in_process, own_base, provider_of
 from safetyqc.llm.lanes import AUTO, IN_PROCESS, LANES, OpenLane, open_lane
-from safetyqc.llm.limits import Limits
+from safetyqc.llm.limits import Limits, Pass
 from safetyqc.llm.prices import CallsEstimate, Price, Prices, count_prompt, known_format
 from safetyqc.llm.structured import LADDER, Capabilities
 
@@ -32,6 +33,12 @@ _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 60.0
 _NAP_S = 0.25
 _CAPABILITIES = "capabilities"
+_DIALECTS = "dialects"
+_MOST_LESSONS = 6
+_WORDING = frozenset({400, 415, 422, 500, 501, None})
+"""Statuses of refusals that may be about how a request is worded."""
+_SUSPICIOUS = 2
+"""Errors in a row after which a schema that this server never took is suspected of them."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,8 @@ class Door:
         self._lanes: dict[str, Client] = {}
         self._limits: dict[str, Limits] = {}
         self._routes: dict[tuple[str, str | None], _Route] = {}
+        self._dialects = {name: Dialect.of(told) for name, told in (store.meta(_DIALECTS, {}) if store else {}).items()}
+        self._takes_schema: set[str] = set()
         self._sharing: dict[str, asyncio.Future[Reply]] = {}
         self._abandoned: dict[str, FatalModelError] = {}
         self._stopping = False
@@ -191,80 +200,136 @@ class Door:
         try:
             if (known := self._abandoned.get(request.model)) is not None:
                 raise known
-            return await self._ask(request)
+            reply = await self._ask(request)
+            if not (usable and reply.is_empty):
+                return reply
         except ModelError as error:
             if isinstance(error, FatalModelError):
                 self._abandoned[request.model] = error
             if (
                 not usable
                 or error.kind != "provider_error"
+                or isinstance(error, FormatRefused)
                 or not (error.retryable or request.model in self._abandoned)
             ):
                 self.counters.failures[error.kind] += 1
                 raise
-            other = replace(request, model=fallback or "", api_base=_base_for(fallback or "", request))
+        other = self.place(replace(request, model=fallback or "", api_base=_base_for(fallback or "", request)))
         known_reply = self._recall(other)
         return known_reply if known_reply is not None else await self._ask(other)
 
+    # ---- attempting ---------------------------------------------------------------------------------------------
+
     async def _ask(self, request: Request) -> Reply:
-        """Pay for one request within the budget, and write its answer down."""
-        route = self._route(request)
-        reserved_usd = 0.0
-        if self.settings.max_cost_usd is not None:
-            reserved_usd = await self.budget.reserve(most_usd(route.price or unknown_price(request.model), request))
+        """Attempt until answered, hopeless or out of time; the history says what went wrong on the way."""
+        route, started = self._route(request), time.monotonic()
+        history: list[str] = []
+        lessons = 0
+        while True:
+            worded = self.worded(request)
+            outcome = await self._attempt(route, worded, history, started + self.settings.deadline_s)
+            if isinstance(outcome, Reply):
+                return outcome
+            history.append(outcome.reason)
+            self.counters.faults[outcome.kind] += 1
+            if lessons < _MOST_LESSONS and self.learn(worded, outcome):
+                lessons += 1
+                wait_s = 0.0
+            else:
+                wait_s = self._wait_s(route, request, outcome, history, started)
+            self.counters.retries += 1
+            await self._pause(wait_s)
+
+    async def _attempt(self, route: _Route, request: Request, history: list[str], until: float) -> Reply | ModelError:
+        """Send once, within budget and limits; what was paid for is on disk before it is returned, also what is none.
+
+        An answer that is no answer but was counted by the server is returned as its error.
+        """
+        limits = route.limits
+        reserved_usd = await self._reserve(route, request)
         spent: float | None = 0.0
         try:
-            reply, history = await self._persist(route, request)
-            spent = route.price.of(reply.usage) if route.price else None
-            reply = reply if reply.cost_usd == spent else replace(reply, cost_usd=spent)
-            self._count(reply)
-            if self._store is not None:
-                await self._store.record_call(request, reply, good=is_good(reply), history=history)
-            return reply
+            taken = await limits.enter(count_prompt(request) + request.max_tokens if limits.meters_tokens else 0, until)
+            self.counters.in_flight += 1
+            try:
+                if self._stopping:
+                    raise Interrupted("stopped before the model was asked")
+                outcome = await _outcome(route.lane, request)
+                self._tell_limits(limits, taken, request, outcome)
+            finally:
+                self.counters.in_flight -= 1
+                limits.leave()
+            if (reply := _paid(outcome, request)) is not None:
+                spent = route.price.of(reply.usage) if route.price else None
+                reply = reply if reply.cost_usd == spent else replace(reply, cost_usd=spent)
+                await self._write_down(request, reply, history, outcome)
+                return reply if isinstance(outcome, Reply) else outcome
+            return outcome
         finally:
             self.budget.settle(reserved_usd, spent)
 
-    def _count(self, reply: Reply) -> None:
+    async def _reserve(self, route: _Route, request: Request) -> float:
+        if self._stopping:
+            raise Interrupted("stopped before the model was asked")
+        if self.settings.max_cost_usd is None:
+            return 0.0
+        return await self.budget.reserve(most_usd(route.price or unknown_price(request.model), request))
+
+    def _tell_limits(self, limits: Limits, taken: Pass, request: Request, outcome: Reply | ModelError) -> None:
+        if isinstance(outcome, Reply):
+            total = (outcome.usage.prompt_tokens or 0) + (outcome.usage.completion_tokens or 0)
+            limits.answered(taken, total or None, outcome.allowance)
+            if request.format == "json_schema":
+                self._takes_schema.add(self.capabilities.name_of(request))
+        elif not isinstance(outcome, FormatRefused) and self._lesson(request, outcome) == request.dialect:
+            limits.failed(taken, outcome)  # a refused wording is no sign that the server is in trouble
+
+    async def _write_down(
+        self, request: Request, reply: Reply, history: list[str], outcome: Reply | ModelError
+    ) -> None:
         counters = self.counters
         counters.calls += 1
         counters.prompt_tokens += reply.usage.prompt_tokens or 0
         counters.completion_tokens += reply.usage.completion_tokens or 0
         counters.cost_usd += reply.cost_usd or 0.0
         counters.unpriced += reply.cost_usd is None
+        if self._store is not None:
+            why = [*history, outcome.reason] if isinstance(outcome, ModelError) else history
+            await self._store.record_call(request, reply, good=is_good(reply), history=why)
+
+    # ---- learning a server's dialect ----------------------------------------------------------------------------
+
+    def worded(self, request: Request) -> Request:
+        """The request as this server wants it worded, as far as that is known."""
+        dialect = self._dialects.get(self.capabilities.name_of(request)) if self._dialects else None
+        return request if dialect is None else replace(request, dialect=dialect)
+
+    def _lesson(self, request: Request, error: ModelError) -> Dialect:
+        """The dialect that a refusal of this request asks for; the one that it was worded in where it asks for none."""
+        is_about_wording = error.kind == "provider_error" and not isinstance(error, (FatalModelError, FormatRefused))
+        if not is_about_wording or error.status not in _WORDING or error.about_item:
+            return request.dialect
+        return request.dialect.learn(error.reason)
+
+    def learn(self, request: Request, error: ModelError) -> bool:
+        """Remember for this run how the server wants this request worded; False when it complains of other things."""
+        name = self.capabilities.name_of(request)
+        known = self._dialects.get(name, Dialect())
+        learnt = self._lesson(replace(request, dialect=known), error)
+        if learnt == known:
+            # Learnt meanwhile from another request's refusal: this one has yet to be worded so
+            return self._lesson(request, error) != request.dialect and known != request.dialect
+        self._dialects[name] = learnt
+        if self._store is not None:
+            self._store.set_meta(_DIALECTS, {name: dialect.as_dict() for name, dialect in self._dialects.items()})
+        return True
 
     # ---- retrying -----------------------------------------------------------------------------------------------
-
-    async def _persist(self, route: _Route, request: Request) -> tuple[Reply, list[str]]:
-        """Attempt until answered, hopeless or out of time; the history says what went wrong on the way."""
-        limits, lane = route.limits, route.lane
-        until = time.monotonic() + self.settings.deadline_s
-        history: list[str] = []
-        while True:
-            if self._stopping:
-                raise Interrupted("stopped before the model was asked")
-            taken = await limits.enter(count_prompt(request) + request.max_tokens if limits.meters_tokens else 0)
-            self.counters.in_flight += 1
-            try:
-                reply = await lane.complete(request)
-            except ModelError as error:
-                limits.failed(taken, error)
-                self.counters.faults[error.kind] += 1
-                history.append(error.reason)
-                wait_s = self._wait_s(error, history, until)
-            else:
-                total = (reply.usage.prompt_tokens or 0) + (reply.usage.completion_tokens or 0)
-                limits.answered(taken, total or None, reply.allowance)
-                return reply, history
-            finally:
-                self.counters.in_flight -= 1
-                limits.leave()
-            self.counters.retries += 1
-            await self._pause(wait_s)
 
     def stop(self) -> None:
         """Ask nothing and wait for no provider any more; what is being answered now is still taken."""
         self._stopping = True
-        for limits in self._limits.values():
+        for limits in list(self._limits.values()):
             limits.stop()
         for lane in self._lanes.values():
             if isinstance(lane, _Stoppable):
@@ -285,18 +350,33 @@ class Door:
     def _trouble(self) -> str:
         return "; ".join(filter(None, (limits.trouble for limits in list(self._limits.values()))))
 
-    def _wait_s(self, error: ModelError, history: list[str], until: float) -> float:
+    def _wait_s(self, route: _Route, request: Request, error: ModelError, history: list[str], started: float) -> float:
         """Full jitter over an exponential ceiling, never less than the server asked for; raises when it is over."""
-        if not error.retryable:
+        if not error.retryable or isinstance(error, FormatRefused):
             raise error
+        asked_s, deadline_s = error.retry_after_s or 0.0, self.settings.deadline_s
+        if asked_s > deadline_s:
+            fix = "the same command goes on when that time is over; or ask another model with -m"
+            fatal = FatalModelError(f"{error.reason} (it wants a pause of {asked_s:,.0f} s)", fix=fix)
+            route.limits.give_up(fatal)
+            raise fatal from error
+        if self._is_schema_suspect(request, error, history):
+            raise FormatRefused(error.reason, suspected=True) from error
         ceiling = min(_FIRST_WAIT_S * 2 ** min(len(history) - 1, 10), _LONGEST_WAIT_S)
-        wait_s = random.uniform(0, ceiling) + (error.retry_after_s or 0.0)
-        late = time.monotonic() + wait_s > until
+        wait_s = random.uniform(0, ceiling) + asked_s
+        late = time.monotonic() + wait_s > started + deadline_s
         # Being told to wait is no failed attempt: a crowd at a rate limit must not use its attempts up
         if late or (not error.overload and len(history) >= self.settings.max_attempts):
-            why = f"after {len(history)} attempts" + (f" and {self.settings.deadline_s:g} s" if late else "")
+            why = f"after {len(history)} attempts in {time.monotonic() - started:.0f} s"
+            why += f"; {deadline_s:g} s are the most for one request" if late else ""
             raise ModelError(error.kind, f"{error.reason} ({why})", retryable=True, overload=error.overload) from error
         return wait_s
+
+    def _is_schema_suspect(self, request: Request, error: ModelError, history: list[str]) -> bool:
+        """Some servers answer 500 to a schema and say nothing of it; one that ever took one is just in trouble."""
+        if request.format != "json_schema" or error.status != 500 or len(history) < _SUSPICIOUS:
+            return False
+        return self.capabilities.name_of(request) not in self._takes_schema and not error.overload
 
     # ---- choosing -----------------------------------------------------------------------------------------------
 
@@ -402,8 +482,22 @@ class _Remembered(Capabilities):
 
 
 def is_good(reply: Reply) -> bool:
-    """Whether an answer may be given again: a cut-off, filtered or refused one may not."""
-    return reply.finish_reason not in ("length", "content_filter") and not reply.refusal
+    """Whether an answer may be given again: a cut-off, filtered, refused or empty one may not."""
+    return reply.finish_reason not in ("length", "content_filter", "error") and not (reply.refusal or reply.is_empty)
+
+
+async def _outcome(lane: Client, request: Request) -> Reply | ModelError:
+    try:
+        return await lane.complete(request)
+    except ModelError as error:
+        return error
+
+
+def _paid(outcome: Reply | ModelError, request: Request) -> Reply | None:
+    """What the ledger keeps of an attempt: the answer, or an empty one for an error that the server counted."""
+    if isinstance(outcome, Reply):
+        return outcome
+    return None if outcome.usage is None else Reply("", "error", usage=outcome.usage, model=request.model)
 
 
 def _base_for(fallback: str, request: Request) -> str | None:

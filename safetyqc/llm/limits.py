@@ -8,6 +8,7 @@ engine bounds it, and a limit of one's own would only slow a server that never c
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import deque
@@ -131,11 +132,12 @@ class Limits:
         was_never_there = self._unreachable and not self._ever_answered
         return min(self.unseen_s, self.down_s) if was_never_there else self.down_s
 
-    async def enter(self, tokens: int) -> Pass:
+    async def enter(self, tokens: int, until: float = math.inf) -> Pass:
         """Wait until one more request with so many tokens may be sent.
 
         Raises:
             FatalModelError: this provider will not be asked again in this run.
+            ModelError: it wants a pause that ends after `until`.
             Interrupted: to stop was asked for.
         """
         try:
@@ -145,6 +147,9 @@ class Limits:
                 if self.fatal is not None:
                     raise self.fatal
                 now = self.now()
+                if self._paused_until > until:
+                    reason = f"{self.name} wants a pause of {self.paused_s:,.0f} s more, and the time for this one ends"
+                    raise ModelError("provider_error", reason, retryable=True, overload=True)
                 wait_s = self._wait_s(now)
                 if wait_s > 0:
                     # All who wait here would else go in the same instant
@@ -214,9 +219,10 @@ class Limits:
     def failed(self, taken: Pass, error: ModelError) -> None:
         """Learn from a failure: slow down, pause, break the circuit, or give the provider up."""
         if isinstance(error, FatalModelError):
-            self._give_up(error)
+            self.give_up(error)
         elif not error.retryable:
-            self._count_bad_request(error)
+            if not error.about_item:
+                self._count_bad_request(error)
         elif error.overload:
             self._slow_down(taken, error)
         else:
@@ -241,7 +247,7 @@ class Limits:
         self._bad_requests += 1
         if self._bad_requests >= _BAD_REQUESTS and not self._ever_answered:
             fix = "the server refuses every request: check the model's name and settings with `safetyqc models check`"
-            self._give_up(FatalModelError(error.reason, fix=fix))
+            self.give_up(FatalModelError(error.reason, fix=fix))
 
     def _count_failure(self, error: ModelError) -> None:
         now = self.now()
@@ -254,13 +260,14 @@ class Limits:
         if is_over:
             fix = "is the server running and its URL right? The same command goes on where this one stopped"
             minutes = f"{(now - self._failing_since):.0f} s"
-            self._give_up(FatalModelError(f"{self.name} has not answered for {minutes}: {error.reason}", fix=fix))
+            self.give_up(FatalModelError(f"{self.name} has not answered for {minutes}: {error.reason}", fix=fix))
         else:
             longest_s = min(_LONGEST_PROBE_S, self._patience_s / 8)
             pause_s = min(0.5 * 2 ** min(self._failures - self.trip_after, 6), longest_s)
             self.pause(pause_s * random.uniform(0.5, 1.0))
 
-    def _give_up(self, error: FatalModelError) -> None:
+    def give_up(self, error: FatalModelError) -> None:
+        """Let nobody ask this provider again in this run."""
         self.fatal = self.fatal or error
         while self._waiting:
             _give(self._waiting.popleft())

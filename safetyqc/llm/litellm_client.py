@@ -22,9 +22,10 @@ from typing import Any
 
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm.client import Endpoint, Reply, Request
-from safetyqc.llm.endpoints import added_fields
+from safetyqc.llm.complaints import explain_error
 from safetyqc.llm.hosts import base_of, key_of, key_variable, wire_name
-from safetyqc.llm.wire import explain_error, read_allowance, read_reply, redact, response_format
+from safetyqc.llm.secrets import Secrets, known, redact
+from safetyqc.llm.wire import body_of, read_allowance, read_reply
 from safetyqc.text import shorten
 
 _NOT_CONNECTED = "Cannot connect to host"
@@ -100,7 +101,7 @@ class LitellmClient:
     def __init__(self, *, api_key: str | None = None, timeout_s: float = 120.0) -> None:
         self._api_key, self._timeout_s = api_key, timeout_s
         self._routes: dict[tuple[str, str | None, Endpoint], dict[str, Any]] = {}
-        self._refused: dict[str, set[str]] = {}
+        self._secrets = known(api_key)
         self._used = False
         self._clients: list[Any] = []
 
@@ -122,32 +123,20 @@ class LitellmClient:
         except TimeoutError as error:
             reason = f"{request.model}: no whole answer within {self._timeout_s:g} s"
             raise ModelError("provider_error", reason, retryable=True) from error
-        except litellm.UnsupportedParamsError as error:
-            return await self._without_refused(request, error)
         except Exception as error:  # litellm lets any exception of a provider's SDK through
             raise self._explain(litellm, request, error) from error
-        return _read(request, response, time.monotonic() - started)
+        return _read(request, response, time.monotonic() - started, self._secrets)
 
     def _arguments(self, litellm: Any, request: Request) -> dict[str, Any]:
         if request.endpoint == "moderations":
             return {**self._route(litellm, request), "input": request.messages[-1]["content"]}
-        arguments = {
-            **self._route(litellm, request),
-            **_asked(request),
-            "temperature": request.temperature,
-            "max_tokens": request.max_tokens,
-            "timeout": self._timeout_s,
-            "max_retries": 0,
-            "num_retries": 0,
-            "no-log": True,
-        }
-        if request.seed is not None:
-            arguments["seed"] = request.seed
-        if (form := response_format(request)) is not None:
-            arguments["response_format"] = form
-        for name in self._refused.get(request.model, ()):
-            arguments.pop(name, None)
-        return arguments
+        body = body_of(replace(request, extra=None))
+        if "messages" in body:
+            body["messages"] = [dict(m) for m in body["messages"]]
+        if request.extra:
+            body["extra_body"] = dict(request.extra)
+        own = {"timeout": self._timeout_s, "max_retries": 0, "num_retries": 0, "no-log": True}
+        return {**body, **own, **self._route(litellm, request)}
 
     def _route(self, litellm: Any, request: Request) -> dict[str, Any]:
         """Model, base and key as litellm wants them; resolved once per model."""
@@ -180,16 +169,6 @@ class LitellmClient:
         self._clients.append(AsyncOpenAI(base_url=base, api_key=key, timeout=self._timeout_s, max_retries=0))
         return self._clients[-1]
 
-    async def _without_refused(self, request: Request, error: Exception) -> Reply:
-        """Some models take no temperature or seed: remember it and ask without; a schema is never given up silently."""
-        said = str(error)
-        known = self._refused.setdefault(request.model, set())
-        refused = {name for name in ("temperature", "seed", "logprobs", "top_logprobs") if name in said} - known
-        if not refused:
-            raise explain_error(400, said, model=request.model) from error
-        known |= refused
-        return await self.complete(request)
-
     def explain(self, request: Request, error: Exception) -> ModelError:
         """The typed outcome of an error that litellm raised about such a request."""
         return self._explain(load_litellm(), request, error)
@@ -197,7 +176,9 @@ class LitellmClient:
     def _explain(self, litellm: Any, request: Request, error: Exception) -> ModelError:
         key = self._api_key or key_of(request.model)
         said = _said(error)
-        reason = redact(f"{request.model}: {shorten(str(said), 300)}", key)
+        reason = f"{request.model}: {shorten(redact(str(said)[:5_000], key), 300)}"
+        if isinstance(error, litellm.UnsupportedParamsError):
+            return explain_error(400, said, model=request.model, key=key)
         if isinstance(error, litellm.ContentPolicyViolationError):
             return ModelError("filtered_by_provider", reason)
         if isinstance(error, litellm.Timeout):
@@ -225,16 +206,6 @@ class LitellmClient:
             self._used = False
             self._routes.clear()
             await load_litellm().close_litellm_async_clients()
-
-
-def _asked(request: Request) -> dict[str, Any]:
-    """What is asked, as litellm's function for this endpoint takes it, and what few servers know beside it."""
-    if request.endpoint == "completions":
-        asked: dict[str, Any] = {"prompt": request.messages[-1]["content"]}
-    else:
-        asked = {"messages": [dict(m) for m in request.messages]}
-    added = added_fields(replace(request, extra=None))
-    return asked | added | ({"extra_body": dict(request.extra)} if request.extra else {})
 
 
 def _refuse_missing_key(litellm: Any, model: str) -> None:
@@ -267,24 +238,38 @@ def _error_headers(error: Exception) -> Mapping[str, str]:
     return {}
 
 
-def _read(request: Request, response: Any, latency_s: float) -> Reply:
+def _read(request: Request, response: Any, latency_s: float, secrets: Secrets) -> Reply:
     hidden = getattr(response, "_hidden_params", None) or {}
     headers = {
         str(k).lower().removeprefix(_HEADER_PREFIX): str(v) for k, v in (hidden.get("additional_headers") or {}).items()
     }
-    allowance = read_allowance(headers)
-    if not request.is_plain_chat:
-        told = response.model_dump()
-        return read_reply(
-            told, model=request.model, latency_s=latency_s, allowance=allowance, endpoint=request.endpoint
-        )
-    choices = []
-    for choice in getattr(response, "choices", None) or []:
-        message = choice.message
-        refusal = getattr(message, "refusal", None) or (message.get("provider_specific_fields") or {}).get("refusal")
-        content = {"content": message.content, "refusal": refusal}
-        choices.append({"message": content, "finish_reason": choice.finish_reason})
+    told = response.model_dump() if not request.is_plain_chat else _completion(response)
+    return read_reply(
+        told,
+        model=request.model,
+        latency_s=latency_s,
+        allowance=read_allowance(headers),
+        endpoint=request.endpoint,
+        wants_object=request.schema is not None,
+        secrets=secrets,
+    )
+
+
+def _completion(response: Any) -> dict[str, Any]:
+    """A chat completion as a server of OpenAI's dialect would have sent it."""
     usage = getattr(response, "usage", None)
     counted = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")} if usage else None
-    body = {"choices": choices, "usage": counted}
-    return read_reply(body, model=request.model, latency_s=latency_s, allowance=allowance)
+    return {"choices": [_choice(choice) for choice in getattr(response, "choices", None) or []], "usage": counted}
+
+
+def _choice(choice: Any) -> dict[str, Any]:
+    message = choice.message
+    extra = message.get("provider_specific_fields") or {}
+    calls = getattr(message, "tool_calls", None) or ()
+    told = {
+        "content": message.content,
+        "refusal": getattr(message, "refusal", None) or extra.get("refusal"),
+        "tool_calls": [{"function": {"arguments": call.function.arguments}} for call in calls],
+        "reasoning_content": getattr(message, "reasoning_content", None) or extra.get("reasoning"),
+    }
+    return {"message": told, "finish_reason": choice.finish_reason}

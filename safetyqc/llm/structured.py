@@ -100,12 +100,12 @@ async def ask_json(client: Client, request: Request, parse: Callable[[dict[str, 
     try:
         request = await _send(client, request, capabilities, replies)
         try:
-            value = _read(check_finish(replies[-1]), request.schema or {}, parse)
+            value = _read(replies[-1], request.schema or {}, parse)
         except ModelError as error:
             if error.kind in ("truncated", "filtered_by_provider") or replies[-1].refusal:
                 raise
             await _send(client, _extend(request, replies[-1], error), capabilities, replies)
-            value = _read(check_finish(replies[-1]), request.schema or {}, parse)
+            value = _read(replies[-1], request.schema or {}, parse)
     except (FatalModelError, Unusable):
         raise
     except ModelError as error:
@@ -132,17 +132,29 @@ async def _send(client: Client, request: Request, capabilities: Capabilities, re
 
 
 async def _descend(client: Client, request: Request, capabilities: Capabilities) -> Reply:
+    suspected: FormatRefused | None = None
     for form in LADDER[LADDER.index(capabilities.format_for(request)) :]:
         try:
-            return await client.complete(in_format(request, form))
-        except FormatRefused:
+            reply = await client.complete(in_format(request, form))
+        except FormatRefused as error:
             if form == LADDER[-1]:
                 raise
-            # Calls that were in flight together are all refused: the memory only ever moves down the ladder
-            below = LADDER[LADDER.index(form) + 1]
-            if LADDER.index(capabilities.format_for(request)) < LADDER.index(below):
-                capabilities.learn(request, below)
+            suspected = error if error.suspected else suspected
+            if not error.suspected:
+                _step_down(request, capabilities, LADDER[LADDER.index(form) + 1])
+        except ModelError as error:
+            raise suspected or error from error  # the format was not at fault: the server is in trouble
+        else:
+            if suspected is not None:
+                _step_down(request, capabilities, form)
+            return reply
     raise AssertionError("unreachable: the last rung returns or raises")
+
+
+def _step_down(request: Request, capabilities: Capabilities, form: Format) -> None:
+    """Remember a simpler way; calls that were in flight together are all refused, so the memory only moves down."""
+    if LADDER.index(capabilities.format_for(request)) < LADDER.index(form):
+        capabilities.learn(request, form)
 
 
 def in_format(request: Request, form: Format) -> Request:
@@ -167,7 +179,9 @@ def _extend(request: Request, reply: Reply, error: ModelError) -> Request:
 
 
 def _read(reply: Reply, schema: Mapping[str, Any], parse: Callable[[dict[str, Any]], T]) -> T:
-    found = find_object(reply.text, schema)
+    if reply.is_empty:
+        raise ModelError("bad_json", reply.said_nothing)
+    found = find_object(check_finish(reply).text, schema)
     if isinstance(found, dict):
         return _parse(found, parse)
     if found.nearest is not None:

@@ -314,7 +314,7 @@ def outcome_of(error: Exception) -> ModelError | Deferred:
 
 def describe(error: Exception) -> str:
     """An exception that nobody planned in one line, without what looks like a key."""
-    from safetyqc.llm.wire import redact
+    from safetyqc.llm.secrets import redact
     from safetyqc.text import shorten
 
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]

@@ -17,6 +17,8 @@ from safetyqc.records import Usage
 from safetyqc.store.file import damaged
 from safetyqc.store.opened import OpenedRun
 
+_PACKED_FIELDS = tuple(f.name for f in fields(Request) if f.compare or f.name == "stage")
+"""What a request is; how a server wants it worded is found out by whoever sends it."""
 _LEDGER_FIELDS = ("model", "messages", "temperature", "max_tokens", "seed", "format", "api_base", "repeat")
 """Of a request, for people who look into the ledger; the key covers the schema too, which the rubric's hash names."""
 
@@ -195,7 +197,7 @@ class CalledRun(OpenedRun):
 
     def _pack(self, request: Request) -> str:
         """A whole request as text; system messages and schemas, which thousands share, are kept once."""
-        body: dict[str, Any] = {f.name: getattr(request, f.name) for f in fields(request)}
+        body: dict[str, Any] = {name: getattr(request, name) for name in _PACKED_FIELDS}
         body["messages"] = [self._share_text(message) for message in request.messages]
         if request.schema is not None:
             schema = {"role": "system", "content": fast_json(request.schema).decode()}

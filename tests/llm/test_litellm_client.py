@@ -13,6 +13,7 @@ import pytest
 
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm import FormatRefused, Request
+from safetyqc.llm.door import DoorSettings, open_door
 from safetyqc.llm.litellm_client import LitellmClient, load_litellm
 from safetyqc.testing.server import FaultServer
 
@@ -102,10 +103,10 @@ class Message(dict[str, Any]):
 async def test_refused_temperature_and_seed_are_left_out_and_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Refusing("temperature", "seed")
     monkeypatch.setattr("safetyqc.llm.litellm_client.load_litellm", lambda: fake)
-    client = LitellmClient(api_key="k")
+    door = open_door(None, settings=DoorSettings(api_key="k"))
     for _ in range(2):
-        assert (await client.complete(replace(REQUEST, model="openai/o-model"))).text == "hi"
-    assert len(fake.asked) == 3
+        assert (await door.complete(replace(REQUEST, model="openai/o-model", seed=1))).text == "hi"
+    assert len(fake.asked) == 4
     assert not {"temperature", "seed"} & fake.asked[-1]
 
 

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from typing import Any
 
 import pytest
 
-from safetyqc.errors import FatalModelError, ModelError
-from safetyqc.llm import FormatRefused, Request
+from safetyqc.errors import ModelError
+from safetyqc.llm import Request
 from safetyqc.llm.client import Allowance, Format, Schema, fast_json
-from safetyqc.llm.wire import (
-    body_of,
-    encode_body,
-    explain_error,
-    read_allowance,
-    read_duration,
-    read_reply,
-    read_retry_after,
-    read_usage,
-    redact,
-)
+from safetyqc.llm.wire import body_of, encode_body, read_allowance, read_reply, read_usage
 from safetyqc.records import Usage
 
 
@@ -56,9 +44,6 @@ def test_a_completion_is_read(body: dict[str, Any], text: str, finish: str, refu
         {"choices": []},
         {"choices": "none"},
         {"choices": [None]},
-        {"choices": [{}]},
-        completion(content=None),
-        completion(content=" \n"),
         {"error": {"message": "upstream failed", "code": 502}},
         {"error": "overloaded"},
     ],
@@ -82,93 +67,6 @@ def test_what_holds_no_answer_may_be_tried_again(body: Any) -> None:
 )
 def test_impossible_token_counts_are_unknown(usage: Any, expected: tuple[int | None, int | None]) -> None:
     assert read_usage(usage) == Usage(prompt_tokens=expected[0], completion_tokens=expected[1])
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "kind"),
-    [
-        (401, {"error": {"message": "bad key"}}, "fatal"),
-        (403, {"error": {"message": "not allowed in your country"}}, "fatal"),
-        (402, {"error": {"message": "pay"}}, "fatal"),
-        (429, {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}, "fatal"),
-        (404, "404 page not found", "fatal"),
-        (400, {"error": {"message": "The model `x` does not exist"}}, "fatal"),
-        (403, {"error": {"message": "input was flagged by moderation"}}, "filtered_by_provider"),
-        (400, {"error": {"message": "blocked", "code": "content_filter"}}, "filtered_by_provider"),
-        (400, {"error": {"message": "response_format is not supported"}}, "format"),
-        (422, {"detail": "json_schema: extra field"}, "format"),
-        (400, {"error": {"message": "context length exceeded"}}, "provider_error"),
-        (429, {"error": {"message": "slow down"}}, "overload"),
-        (529, {"error": {"message": "overloaded"}}, "overload"),
-        (503, "", "retry"),
-        (503, {"error": {"message": "model is overloaded"}}, "overload"),
-        (500, {"error": {"message": "oops"}}, "retry"),
-        (502, "<html><h1>Bad gateway</h1></html>", "retry"),
-        (408, "", "retry"),
-    ],
-)
-def test_every_status_has_an_outcome(status: int, body: Any, kind: str) -> None:
-    error = explain_error(status, body, model="m", base="http://h/v1")
-    seen = (
-        "fatal"
-        if isinstance(error, FatalModelError)
-        else "format"
-        if isinstance(error, FormatRefused)
-        else "overload"
-        if error.overload
-        else "retry"
-        if error.retryable
-        else error.kind
-    )
-    assert seen == kind
-    assert str(status) in error.reason
-    assert "<h1>" not in error.reason
-    if isinstance(error, FatalModelError):
-        assert error.fix
-
-
-def test_a_missing_v1_is_named() -> None:
-    error = explain_error(404, "not found", model="m", base="http://h/api")
-    assert isinstance(error, FatalModelError)
-    assert "/v1" in (error.fix or "")
-
-
-@pytest.mark.parametrize(
-    "text", ["key sk-abcdefghijklmnopqrst is wrong", "Authorization: Bearer abc.def", "the key tr0ub4dor is wrong"]
-)
-def test_keys_never_reach_a_message(text: str) -> None:
-    shown = redact(text, "tr0ub4dor")
-    assert "[key]" in shown
-    assert not any(secret in shown for secret in ("sk-abc", "abc.def", "tr0ub4dor"))
-
-
-@pytest.mark.parametrize(
-    ("headers", "wait_s"),
-    [
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after-ms": "250", "retry-after": "7"}, 0.25),
-        ({"retry-after": "999999"}, 3600.0),
-        ({"retry-after": "-5"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
-        ({}, None),
-    ],
-)
-def test_retry_after_is_read_and_bounded(headers: dict[str, str], wait_s: float | None) -> None:
-    assert read_retry_after(headers) == wait_s
-
-
-def test_retry_after_may_be_a_date() -> None:
-    date = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
-    assert 50 < (read_retry_after({"retry-after": date}) or 0) <= 60
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("6m0s", 360), ("120ms", 0.12), ("17", 17), ("1h2m3s", 3723), ("", None), ("never", None)]
-)
-def test_durations_of_rate_headers(text: str, seconds: float | None) -> None:
-    assert read_duration(text) == seconds
 
 
 def test_allowance_in_openai_and_anthropic_spelling() -> None:
@@ -209,3 +107,69 @@ def test_an_encoded_body_is_the_body_byte_for_byte(schema: Any, form: Format, mo
             request = Request(model, messages, 0.7, 100, seed, schema, form, "http://x/v1")
             assert encode_body(request) == fast_json(body_of(request))
     assert encode_body(Request(model, ())) == fast_json(body_of(Request(model, ())))
+
+
+OBJECT = '{"a": 1}'
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "text"),
+    [
+        ({"content": "", "reasoning_content": OBJECT}, "stop", OBJECT),
+        ({"content": None, "reasoning": f"so: {OBJECT}"}, "stop", f"so: {OBJECT}"),
+        ({"content": "", "reasoning_content": "let me think"}, "stop", ""),
+        ({"content": "", "reasoning_content": OBJECT}, "length", ""),
+        ({"content": None, "tool_calls": [{"function": {"arguments": OBJECT}}]}, "tool_calls", OBJECT),
+        ({"content": None, "tool_calls": [{"function": {"arguments": {"a": 1}}}]}, "tool_calls", OBJECT),
+        ({"content": None, "function_call": {"arguments": OBJECT}}, "function_call", OBJECT),
+        ({"content": {"a": 1}}, "stop", OBJECT),
+        ({"content": "said", "reasoning_content": OBJECT}, "stop", "said"),
+        ({"content": [{"type": "thinking", "text": "hm"}, {"type": "text", "text": "said"}]}, "stop", "said"),
+        ({"content": 7, "tool_calls": "x", "function_call": 3}, "stop", ""),
+    ],
+)
+def test_an_object_beside_an_empty_text_is_the_answer(message: Any, finish: str, text: str) -> None:
+    body = {"choices": [{"finish_reason": finish, "message": message}]}
+    assert read_reply(body, model="m", latency_s=0.0, wants_object=True).text == text
+
+
+def test_for_prose_only_the_text_counts() -> None:
+    body = completion(content=None, tool_calls=[{"function": {"arguments": OBJECT}}], reasoning_content=OBJECT)
+    assert read_reply(body, model="m", latency_s=0.0).is_empty
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "upstream failed"}, "usage": {"prompt_tokens": 3, "completion_tokens": 4}},
+        {"choices": [{"error": {"code": 502}}], "usage": {"prompt_tokens": 3, "completion_tokens": 4}},
+    ],
+)
+def test_an_error_that_was_counted_says_what_it_cost(body: Any) -> None:
+    with pytest.raises(ModelError) as caught:
+        read_reply(body, model="m", latency_s=0.0)
+    assert caught.value.usage == Usage(prompt_tokens=3, completion_tokens=4)
+
+
+def test_what_no_file_could_hold_is_mended_where_it_comes_in() -> None:
+    reply = read_reply(
+        completion(content="half \ud83d whole \ud83d\ude00 \0", refusal="\udc00"), model="m", latency_s=0.0
+    )
+    assert (reply.text, reply.refusal) == ("half \ufffd whole \U0001f600 \ufffd", "\ufffd")
+
+
+def test_a_body_that_is_nested_without_end_is_a_typed_failure() -> None:
+    deep: Any = []
+    for _ in range(100):
+        deep = [deep]
+    with pytest.raises(ModelError, match="nested too deeply"):
+        read_reply({"choices": deep}, model="m", latency_s=0.0)
+
+
+def test_an_answer_that_repeats_a_key_is_kept_without_it() -> None:
+    from safetyqc.llm.secrets import Secrets
+
+    reply = read_reply(
+        completion(content="it is k3y-0123456789"), model="m", latency_s=0.0, secrets=Secrets(["k3y-0123456789"])
+    )
+    assert reply.text == "it is [key]"

@@ -17,8 +17,9 @@ from urllib.request import getproxies, proxy_bypass
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm.batch.wire import TAG, WINDOW, BatchState, NoBatches, endpoint_path, read_state
 from safetyqc.llm.client import Endpoint, Request
+from safetyqc.llm.complaints import explain_error
 from safetyqc.llm.hosts import base_of, key_of
-from safetyqc.llm.wire import explain_error, redact
+from safetyqc.llm.secrets import redact
 
 _TRANSFER_S = 600.0
 _PAGE = 100

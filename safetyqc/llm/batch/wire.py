@@ -14,8 +14,10 @@ from typing import Any
 
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm.client import Endpoint, FormatRefused, Reply, Request, fast_json
+from safetyqc.llm.complaints import explain_error
 from safetyqc.llm.endpoints import PATHS
-from safetyqc.llm.wire import body_of, explain_error, read_reply
+from safetyqc.llm.secrets import known, redact
+from safetyqc.llm.wire import body_of, read_reply
 from safetyqc.records import Usage
 from safetyqc.text import shorten
 
@@ -105,7 +107,7 @@ def _count(value: Any) -> int:
 
 
 def _said(error: Any) -> str:
-    return shorten(str(_mapping(error).get("message") or error), 200)
+    return shorten(redact(str(_mapping(error).get("message") or error)[:5_000]), 200)
 
 
 @dataclass
@@ -165,7 +167,7 @@ def _outcome(line: Mapping[str, Any], model: str, endpoint: Endpoint) -> Reply |
     if isinstance(status, int) and status >= 300:
         return explain_error(status, body, model=model)
     try:
-        return read_reply(body, model=model, latency_s=0.0, endpoint=endpoint)
+        return read_reply(body, model=model, latency_s=0.0, wants_object=True, secrets=known(), endpoint=endpoint)
     except ModelError as error:
         return error
 
