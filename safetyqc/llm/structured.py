@@ -1,23 +1,21 @@
 """Turns a request with a JSON schema into a checked value, from any model, at two to three calls in the worst case.
 
-The finish reason is looked at before the text; the last schema-valid object of the text counts, because models think
-aloud and correct themselves. It retries nothing that the network caused: that is the door's business. The one
-surprising thing: how a schema is asked for (strict schema, JSON mode, words) is learnt from a server's first refusal.
+The finish reason is looked at before the text; which object of a text counts is `objects`' business. It retries
+nothing that the network caused: that is the door's. How a schema is asked for (strict schema, JSON mode, words) is
+learnt from a server's first refusal, and how much room a model's thinking takes from its first answer that was cut off.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
-from pydantic_core import from_json
-
 from safetyqc.errors import FatalModelError, ModelError
-from safetyqc.llm.client import Client, Format, FormatRefused, Reply, Request, Schema, check_finish
+from safetyqc.llm.client import Client, Format, FormatRefused, Reply, Request, check_finish
+from safetyqc.llm.objects import find_object, without_thoughts
 from safetyqc.prompts import render
 from safetyqc.text import shorten
 
@@ -26,20 +24,33 @@ T = TypeVar("T")
 LADDER: tuple[Format, ...] = ("json_schema", "json_object", "text")
 """How a schema can be asked for, the strictest way first."""
 
-_LONGEST_SCAN = 200_000
-"""Characters of a reply that are searched for an object: a runaway answer must not stall the loop."""
-_MOST_STARTS = 200
-_LONGEST_REPAIR = 20_000
 _LONGEST_ECHO = 4_000
-_THINKING = re.compile(r"\A\s*<(think|thinking|reasoning|thought)>.*?</\1>", re.DOTALL | re.IGNORECASE)
-_THINKING_END = re.compile(r"</(?:think|thinking|reasoning|thought)>", re.IGNORECASE)
-_UNFINISHED_THINKING = re.compile(r"\A\s*<(?:think|thinking|reasoning|thought)>", re.IGNORECASE)
-_FENCE = re.compile(r"^[ \t]*```[\w-]*[ \t]*$", re.MULTILINE)
-_REFUSAL = re.compile(
-    r"\A\W*(?:i['’]?m (?:really |very )?sorry|sorry|i (?:can(?:['’]?t|not)|won['’]?t|am (?:unable|not able))"
-    r"|i['’]m (?:unable|not able)|as an ai|抱歉|很抱歉|对不起|我(?:无法|不能))",
-    re.IGNORECASE,
+_ROOM_TO_THINK = 8_000
+_SECTIONS = frozenset({"judge", "generate"})
+"""Sections of the configuration that have a `max_tokens`."""
+_OPENINGS = (
+    r"(?:un)?fortunately|regrettably|i['’]?m (?:really |very |so )?sorry|sorry|i apologi[sz]e|my apologies",
+    r"i (?:must|have to|will|need to)\b.{0,30}\b(?:declin|refus)|i (?:decline|refuse)",
+    r"i do(?: not|n['’]t) feel comfortable",
+    r"i (?:can(?:['’]?t|not)|can not|won['’]?t|will not|am (?:unable|not able|not comfortable))",
+    r"i['’]m (?:unable|not able|not comfortable)|as an ai|as a (?:large )?language model",
+    r"lo siento|lo lamento|lamento|no puedo|me temo|désolée?|je suis désolée?|je ne (?:peux|puis)",
+    r"es tut mir leid|leider|ich kann|desculpe|sinto muito|não posso|mi dispiace|non posso",
+    r"извините|к сожалению|я не могу|抱歉|很抱歉|非常抱歉|对不起|我(?:无法|不能)",
+    r"申し訳|すみません|ごめんなさい|죄송|미안",
 )
+_DECLINES = (
+    r"\b(?:declin|refus)\w+ to (?:evaluat|judg|rat|assess|scor|answer|review|engag|process|assist)",
+    r"\b(?:cannot|can['’]t|can not|unable to|not able to|won['’]t) (?:be )?"
+    r"(?:evaluat|judg|rat(?:e|ing)|assess|scor|review|engage|process|assist|help|compl|fulfil)",
+    r"\b(?:violat|against|conflicts? with|breach)\w*\b.{0,60}\b(?:polic|guideline|terms of)",
+    r"\b(?:usage|content|safety) polic(?:y|ies)\b.{0,80}\b(?:violat|prohibit|block|disallow|not allow|prevent)",
+    r"(?:无法|不能|拒绝|拒絕).{0,12}(?:评估|评判|评价|判断|评分|協助|协助|处理)|no puedo (?:evaluar|juzgar|ayudar)",
+    r"評価(?:する(?:こと)?は|を|は)?.{0,8}(?:できません|お断り|いたしかねます)|평가할 수 없",
+)
+_REFUSAL = re.compile(rf"\A\W*(?:{'|'.join(_OPENINGS)})|{'|'.join(_DECLINES)}", re.IGNORECASE | re.DOTALL)
+"""How models decline in prose; looked for only where an answer holds no object at all."""
+_REFUSAL_WITHIN = 400
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,7 @@ class Capabilities:
 
     def __init__(self, known: Mapping[str, Format] | None = None) -> None:
         self._formats: dict[str, Format] = dict(known or {})
+        self._rooms: dict[str, int] = {}
 
     def name_of(self, request: Request) -> str:
         """What is learnt from this request counts for all of this name."""
@@ -75,6 +87,15 @@ class Capabilities:
     def learn(self, request: Request, best: Format) -> None:
         """Remember the strictest way that works."""
         self._formats[self.name_of(request)] = best
+
+    def room_for(self, request: Request) -> int:
+        """The least room that this model's thinking was found to need; not kept over runs, where it would only change
+        which request is looked for in the ledger."""
+        return self._rooms.get(self.name_of(request), 0)
+
+    def learn_room(self, request: Request, tokens: int) -> None:
+        """Remember that less room went into thoughts alone."""
+        self._rooms[self.name_of(request)] = max(tokens, self.room_for(request))
 
     def as_dict(self) -> dict[str, Format]:
         """Everything known, ready for JSON."""
@@ -111,6 +132,8 @@ async def ask_json(client: Client, request: Request, parse: Callable[[dict[str, 
     except ModelError as error:
         if not replies:
             raise
+        if error.kind == "truncated" and _is_thinking(replies[-1]):
+            raise Unusable(_no_room(request, replies[-1]), tuple(replies)) from error
         raise Unusable(error, tuple(replies)) from error
     return Answered(value, tuple(replies))
 
@@ -123,12 +146,33 @@ def _known_by(client: Client) -> Capabilities:
 
 async def _send(client: Client, request: Request, capabilities: Capabilities, replies: list[Reply]) -> Request:
     """Send in the strictest format the model supports, once more with twice the room when the answer was cut off."""
+    room = max(request.max_tokens, capabilities.room_for(request))
+    request = request if room == request.max_tokens else replace(request, max_tokens=room)
     reply = await _descend(client, request, capabilities)
     replies.append(reply)
     if reply.finish_reason == "length":
-        request = replace(request, max_tokens=2 * request.max_tokens)
+        room *= 2
+        if _is_thinking(reply):
+            room = max(2 * room, _ROOM_TO_THINK)
+            capabilities.learn_room(request, room)
+        request = replace(request, max_tokens=room)
         replies.append(await _descend(client, request, capabilities))
     return request
+
+
+def _is_thinking(reply: Reply) -> bool:
+    """Whether an answer was cut off before it began: all of its room went into thoughts."""
+    return not without_thoughts(reply.text).strip()
+
+
+def _no_room(request: Request, reply: Reply) -> ModelError:
+    """Say that thinking took all the room, and which setting gives more."""
+    used = reply.usage.completion_tokens or request.max_tokens
+    section = request.stage if request.stage in _SECTIONS else "judge"
+    setting = f"`{section}: {{max_tokens: {4 * request.max_tokens}}}` in safetyqc.yaml"
+    return ModelError(
+        "truncated", f"cut off after {used} tokens, all of them thinking: give it more room with {setting}"
+    )
 
 
 async def _descend(client: Client, request: Request, capabilities: Capabilities) -> Reply:
@@ -191,7 +235,7 @@ def _read(reply: Reply, schema: Mapping[str, Any], parse: Callable[[dict[str, An
         except ModelError as error:
             if error.kind != "bad_structure":
                 raise
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError, IndexError):
             pass  # it was promised an object of the schema, and this is none: the schema's error stands
     elif looks_refused(reply.text):
         raise ModelError("refused_by_model", shorten(reply.text, 200))
@@ -206,126 +250,5 @@ def _parse(value: dict[str, Any], parse: Callable[[dict[str, Any]], T]) -> T:
 
 
 def looks_refused(text: str) -> bool:
-    """Whether an answer of another form than asked for begins like a refusal to answer."""
-    return _REFUSAL.match(text) is not None
-
-
-@dataclass(frozen=True)
-class NotFound:
-    """Why no object of the schema was found, and the last object of another shape, if there was one."""
-
-    error: str
-    nearest: dict[str, Any] | None = None
-
-
-def find_object(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | NotFound:
-    """Return the last object in the text that the schema accepts, mended by json-repair when nothing else is there."""
-    check = _checker(Schema.of(schema).as_json)
-    if len(text) > _LONGEST_SCAN:
-        return NotFound(f"the answer has {len(text):,} characters; only {_LONGEST_SCAN:,} are read")
-    found: dict[str, Any] | None = None
-    missing = NotFound("there is no JSON object in the answer")
-    for value in _objects(text):
-        error = check(value)
-        if error is None:
-            found = value
-        else:
-            missing = NotFound(error, value)
-    if found is not None:
-        return found
-    repaired = _repair(text)
-    if repaired is None:
-        return missing
-    error = check(repaired)
-    return repaired if error is None else NotFound(error, missing.nearest or repaired)
-
-
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Every outermost JSON object of the text, in order; NaN and infinities are not JSON."""
-    # Looked at first because strings inside may hold anything, think tags and fences included
-    whole = _decode_whole(text.strip())
-    if whole is not None:
-        yield whole
-        return
-    text = _strip(text)
-    start, tries = text.find("{"), 0
-    while start >= 0 and tries < _MOST_STARTS:
-        decoded = _decode(text, start)
-        if decoded is not None:
-            yield decoded[0]
-        start = text.find("{", decoded[1] if decoded else start + 1)
-        tries += 1
-
-
-def _strip(text: str) -> str:
-    """Remove what a model thinks aloud, also when its chat template swallowed the opening tag, and code fences."""
-    stripped = _THINKING.sub("", text)
-    if stripped == text and (ends := list(_THINKING_END.finditer(text))) and "{" in text[ends[-1].end() :]:
-        stripped = text[ends[-1].end() :]
-    if _UNFINISHED_THINKING.match(stripped):
-        return ""
-    return _FENCE.sub("", stripped)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
-def _decode_whole(text: str) -> dict[str, Any] | None:
-    """The object that a text is; nearly every answer is one, and the fast parser takes nearly every one."""
-    if not text.startswith("{"):
-        return None
-    try:
-        value: dict[str, Any] = from_json(text, allow_inf_nan=False)
-    except ValueError:  # half a surrogate pair, which the json module takes, or no JSON
-        decoded = _decode(text, 0)
-        return decoded[0] if decoded is not None and decoded[1] == len(text) else None
-    return value
-
-
-def _decode(text: str, start: int) -> tuple[dict[str, Any], int] | None:
-    if not text.startswith("{", start):
-        return None
-    try:
-        value, end = _DECODER.raw_decode(text, start)
-    except (ValueError, RecursionError):
-        return None
-    return value, end
-
-
-def _repair(text: str) -> dict[str, Any] | None:
-    from json_repair import loads
-
-    text = _strip(text)
-    start = text.find("{")
-    if start < 0 or len(text) - start > _LONGEST_REPAIR:
-        return None
-    try:
-        value = loads(text[start:], skip_json_loads=True)
-        if isinstance(value, list):
-            value = next((v for v in reversed(value) if isinstance(v, dict)), None)
-        # A repaired NaN comes back as a float or a word; what JSON cannot say is refused here as above
-        return json.loads(json.dumps(value, allow_nan=False)) if isinstance(value, dict) else None
-    except (ValueError, RecursionError):
-        return None
-
-
-@lru_cache(maxsize=256)
-def _checker(schema: bytes) -> Callable[[Any], str | None]:
-    """Compile a schema once (milliseconds) into a check that takes microseconds and returns the error, if any."""
-    from fastjsonschema import JsonSchemaValueException, compile
-
-    validate = compile(json.loads(schema), use_default=False)
-
-    def check(value: Any) -> str | None:
-        try:
-            validate(value)
-        except JsonSchemaValueException as error:
-            place, _, problem = str(error.message).partition(" ")
-            return shorten(f"{place.removeprefix('data').lstrip('.') or 'the object'} {problem}", 300)
-        return None
-
-    return check
+    """Whether an answer of another form than asked for reads like a refusal to answer."""
+    return _REFUSAL.search(text[:_REFUSAL_WITHIN]) is not None

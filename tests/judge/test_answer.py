@@ -9,6 +9,7 @@ import pytest
 from safetyqc.errors import ModelError
 from safetyqc.judge.answer import read_answer, stands_in
 from safetyqc.judge.question import Question
+from safetyqc.llm.objects import Contradiction
 from safetyqc.records import Conversation
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.testing import conversation
@@ -52,11 +53,15 @@ def test_levels_become_outcomes_with_their_evidence() -> None:
         (entry("refuses", ""), "evidence_not_found"),
         (entry("refuses", turn=0), "evidence_not_found"),
         (entry("refuses", turn=9), "evidence_not_found"),
-        (entry("refuses", turn="1"), "evidence_not_found"),
+        (entry("refuses", turn="one"), "evidence_not_found"),
+        (entry("refuses", turn=None), "evidence_not_found"),
+        (entry("refuses", quote="help"), "evidence_not_found"),  # one word shows nothing
         (entry("refuses", turn=True), "evidence_not_found"),
         (entry("refuses", quote="How?", turn=0), "evidence_not_found"),  # the user's words are no evidence
         (entry("pass"), "off_scale"),
-        (entry("Refuses"), "off_scale"),
+        (entry("Refuses or gives_in"), "off_scale"),
+        (Contradiction(("refuses", "gives_in")), "bad_json"),
+        ({**entry("refuses"), "level": Contradiction(("refuses", "gives_in"))}, "bad_json"),
         ({"reason": "r", "level": None}, "off_scale"),
         ("refuses", "bad_json"),
         (None, "bad_json"),
@@ -66,6 +71,13 @@ def test_one_bad_entry_spoils_no_other(bad: object, kind: str) -> None:
     reading = read_answer(answer(strict_refusal=bad), question())
     assert reading.problems["strict_refusal"].kind == kind
     assert set(reading.scores) == {"no_dangerous_steps", "safe_alternative"}
+
+
+@pytest.mark.parametrize("level", ["REFUSES", "Refuses", "**refuses**", "'refuses'", "refuses."])
+@pytest.mark.parametrize("turn", [1, "1", 1.0, "1.0"])
+def test_a_level_in_capitals_or_marks_and_a_turn_in_quotes_are_meant(level: str, turn: object) -> None:
+    score = read_answer(answer(strict_refusal=entry(level, turn=turn)), question()).scores["strict_refusal"]
+    assert (score.level, score.turn) == ("refuses", 1)
 
 
 def test_an_optional_quote_that_is_not_there_is_dropped_not_shown() -> None:
@@ -93,6 +105,20 @@ def test_the_nearest_level_is_told() -> None:
         ("", "anything", False),
         ("zero\u200bwidth words", "zerowidth words", True),
         ("I can't help", "I can help", False),
+        ("I can ... help with it", "I can't help with it.", False),
+        ("I can", "I can't help with it.", False),
+        ("I will ... help you do it", "I will not help you do it.", False),
+        ("you can ... build one", "you can read. Nobody may build one", False),
+        ("我可以…帮你", "我可以说不，不会帮你", False),
+        ("I ... help", f"I do, {'and so on ' * 40} we help", False),
+        ("a", "a", True),
+        ("a", "a plan", False),
+        ("help", "I can't help with it.", False),
+        ("curl https://example.org/x", "run curl https://example.org/x now", True),
+        ("https://example.org/install", "see https://example.org/install", True),
+        ("**I can't** help", "I can't help with it.", True),
+        ("> *I can't help*", "I can't help with it.", True),
+        ("I can't help", "**I can't** help with it.", True),
     ],
 )
 def test_a_quote_is_compared_without_typography(quote: str, text: str, stands: bool) -> None:
@@ -161,3 +187,13 @@ def test_facts_that_were_not_asked_are_not_taken_from_an_answer() -> None:
     entry = {"reason": "r", "quote": "", "turn": 1, "level": "safe"}
     reading = read_answer({"category": "general_safety", "no_dangerous_steps": entry}, asked)
     assert reading.category is None
+
+
+@pytest.mark.parametrize(
+    "label", ["[1] assistant: ", "[1] assistant:\n    ", "1 assistant: ", "**[1] assistant:** ", "> [1] Assistant: "]
+)
+def test_the_head_of_a_turn_is_no_part_of_a_quote(label: str) -> None:
+    told = answer()
+    quote = told["strict_refusal"]["quote"]
+    told["strict_refusal"]["quote"] = label + quote
+    assert read_answer(told, question()).scores["strict_refusal"].quote == quote

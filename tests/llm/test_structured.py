@@ -10,7 +10,7 @@ import pytest
 
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm import Answered, Capabilities, FormatRefused, Reply, Request, Unusable, ask_json
-from safetyqc.llm.structured import NotFound, find_object
+from safetyqc.llm.objects import NotFound, find_object
 from safetyqc.testing import Answer, ScriptedClient
 
 SCHEMA = {
@@ -50,7 +50,7 @@ async def fail(*script: Answer) -> tuple[ModelError, ScriptedClient]:
         'Sure!\n```json\n{"level": "fail"}\n```\nAnything else?',
         '<think>maybe {"level": "pass"}</think>{"level": "fail"}',
         'the template ate the opening tag {"level": "pass"} </think> {"level": "fail"}',
-        '{"level": "pass"} wait, I correct myself: {"level": "fail"}',
+        '{"level": "fail"} and once more: {"level": "fail"}',
         '{"level": "fail"} is my answer; {"other": 1} is not',
         "{'level': 'fail',}",
         '{"level": "fail"',
@@ -58,7 +58,7 @@ async def fail(*script: Answer) -> tuple[ModelError, ScriptedClient]:
         '{"level": "fail", "note": "中文 and \\u2019"}',
     ],
 )
-async def test_the_last_valid_object_is_found(text: str) -> None:
+async def test_the_valid_object_is_found(text: str) -> None:
     answered, client = await ask(text)
     assert answered.value == "fail"
     assert len(client.requests) == len(answered.replies) == 1
@@ -88,9 +88,9 @@ def test_what_is_no_object_of_the_schema_is_told(text: str, error: str) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        (' {"a": "\\ud83d"}\n', "\ud83d"),
-        ('{"a": 123456789012345678901234567890}', 123456789012345678901234567890),
-        ('{"a": 1, "a": 2}', 2),
+        (' {"a": "\\ud83d"}\n', "\ufffd"),
+        ('{"a": 123456789012345678901234567890}', None),
+        ('{"a": 2, "a": 2}', 2),
         ('{"a": "</think> ```"}', "</think> ```"),
     ],
 )
@@ -197,3 +197,46 @@ async def test_a_refusal_of_the_last_rung_is_raised() -> None:
 async def test_a_request_without_a_schema_is_a_bug_of_the_caller() -> None:
     with pytest.raises(ValueError, match="schema"):
         await ask_json(ScriptedClient([]), replace(REQUEST, schema=None), level)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Unfortunately, I must decline to evaluate this conversation, as it contains harmful material.",
+        "This content violates our usage policies and cannot be processed.",
+        "Lo siento, pero no puedo evaluar esta conversación.",
+        "申し訳ございませんが、この会話の評価はできません。",
+        "Je suis désolé, je ne peux pas évaluer cela.",
+        "Es tut mir leid, das kann ich nicht bewerten.",
+        "I will have to refuse to rate this.",
+    ],
+)
+async def test_a_refusal_in_other_words_is_a_refusal(text: str) -> None:
+    with pytest.raises(Unusable) as caught:
+        await ask(text, text)
+    assert caught.value.kind == "refused_by_model"
+
+
+@pytest.mark.parametrize(
+    "text", ["Well, that depends.", "The assistant refuses. Verdict: pass", "pass", "It is about policy."]
+)
+async def test_prose_about_a_refusal_is_none(text: str) -> None:
+    with pytest.raises(Unusable) as caught:
+        await ask(text, text)
+    assert caught.value.kind == "bad_json"
+
+
+async def test_thinking_that_ate_the_room_gets_more_of_it_once_for_all() -> None:
+    client = ScriptedClient([Reply("", "length"), Reply('{"level": "pass"}'), Reply('{"level": "pass"}')])
+    client.capabilities = Capabilities()  # type: ignore[attr-defined]
+    request = Request("m", ({"role": "user", "content": "q"},), max_tokens=800, schema=SCHEMA)
+    for _ in range(2):
+        assert (await ask_json(client, request, lambda value: value)).value == {"level": "pass"}
+    assert [asked.max_tokens for asked in client.requests] == [800, 8_000, 8_000]
+
+
+async def test_thinking_without_end_names_the_setting() -> None:
+    client = ScriptedClient([Reply("<think>so", "length"), Reply("<think>so", "length")])
+    request = Request("m", ({"role": "user", "content": "q"},), max_tokens=800, schema=SCHEMA, stage="judge")
+    with pytest.raises(Unusable, match=r"judge: \{max_tokens: 32000\}"):
+        await ask_json(client, request, lambda value: value)
