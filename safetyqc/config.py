@@ -34,6 +34,7 @@ from safetyqc.text import DEFAULT_RUN, run_flag
 
 FILE_NAME = "safetyqc.yaml"
 DEFAULT_COUNT = 600
+Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -72,7 +73,7 @@ class ModelSettings(Record):
     requests_per_minute: float | None = Field(default=None, gt=0)
     tokens_per_minute: float | None = Field(default=None, gt=0)
     fallback: str | None = None
-    prices: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    prices: dict[str, tuple[Usd, Usd]] = Field(default_factory=dict)
     """USD per million (prompt, completion) tokens, for models that no price list knows."""
     fresh: bool = False
 
@@ -207,6 +208,12 @@ class Config(Record):
     """Smallest pass rates that `report --check` accepts, by criterion, or `overall`."""
 
     _named: Path | None = PrivateAttr(default=None)
+    _base_is_from_file: bool = PrivateAttr(default=False)
+
+    @property
+    def base_is_from_file(self) -> bool:
+        """Whether `models.api_base` stands in a file, which may have come with somebody's data, and in no flag."""
+        return self._base_is_from_file
 
     @property
     def flags(self) -> str:
@@ -238,6 +245,7 @@ def load_config(path: Path | None = None, flags: Mapping[str, Any] | None = None
     except ValidationError as error:
         raise _flag_error(error) from error
     resolved._named = named
+    resolved._base_is_from_file = config.models.api_base is not None and "models.api_base" not in given
     return resolved
 
 

@@ -102,7 +102,13 @@ class DirectClient:
             status = response.status if response.status >= 300 else 502
             said = raw.decode("utf-8", "replace") if body is None or body == {} else body
             headers = response.headers
-            raise explain_error(status, said, model=request.model, base=to.base, headers=headers, key=to.key)
+            explained = explain_error(status, said, model=request.model, base=to.base, headers=headers, key=to.key)
+            if status == 401 and not request.with_key:
+                fix = (
+                    f"no key was sent, because this URL stands in a file alone: add --api-base {to.base} to send yours"
+                )
+                raise FatalModelError(explained.reason, fix=fix)
+            raise explained
         latency_s = time.monotonic() - started
         return read_reply(
             body,
@@ -132,7 +138,7 @@ def _find_endpoint(request: Request, api_key: str | None) -> _Endpoint:
         url = URL()
     if url.scheme not in ("http", "https") or not url.host:
         raise FatalModelError(f"not a URL: {base!r}", fix="give --api-base like http://host:8000/v1")
-    key = api_key or key_of(request.model)
+    key = api_key or (key_of(request.model) if request.with_key else None)
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
     # aiohttp's own look-up of proxies starts a thread for every request
     proxy = None if proxy_bypass(url.host) else getproxies().get(url.scheme)

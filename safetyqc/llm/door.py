@@ -47,6 +47,7 @@ class DoorSettings:
 
     Args:
         api_base: base URL for every model that is not local and has none of its own.
+        shows_key: whether `api_base` is shown the provider's key; not where it came with a file that may be anybody's.
         api_key: overrides the provider's environment variable; never shown.
         timeout_s: for one attempt; deadline_s: for one request with all its retries and pauses.
         max_cost_usd: the run stops before it could pass this sum, what earlier commands spent included.
@@ -59,6 +60,7 @@ class DoorSettings:
     """
 
     api_base: str | None = None
+    shows_key: bool = True
     api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 120.0
     deadline_s: float = 900.0
@@ -168,7 +170,7 @@ class Door:
         if self.settings.api_base is None or request.api_base is not None:
             return request
         base = own_base(request.model, self.settings.api_base)
-        return request if base is None else replace(request, api_base=base)
+        return request if base is None else replace(request, api_base=base, with_key=self.settings.shows_key)
 
     def _recall(self, request: Request) -> Reply | None:
         if self._store is None or self.settings.fresh:
@@ -388,6 +390,12 @@ class Door:
             return self.settings.lane
         provider, own = provider_of(model), api_base or own_base(model, self.settings.api_base)
         return "litellm" if (provider and provider.is_native) or base_of(model, own) is None else "direct"
+
+    def may_show_key(self, model: str, api_base: str | None) -> bool:
+        """Whether a server that a run folder names is one that a flag or the environment names too."""
+        given = self.settings.api_base if self.settings.shows_key else None
+        known = {base_of(model, base) for base in (given, None) if base is not None or base_of(model, None)}
+        return api_base is None or base_of(model, api_base) in known
 
     def base(self, model: str, api_base: str | None = None) -> str | None:
         """The base URL that a model is served at; None at a provider's own."""

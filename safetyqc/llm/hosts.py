@@ -8,7 +8,11 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
+
+from safetyqc.errors import UserError
+from safetyqc.llm.secrets import redact
 
 EMBEDDED = "local"
 """What needs no server and no key: as an author the small model in llama.cpp, as a judge the embedded classifier.
@@ -119,16 +123,36 @@ def own_base(model: str, api_base: str | None) -> str | None:
 
 
 def base_of(model: str, api_base: str | None) -> str | None:
-    """Base URL that a model is served at; None when it is not an endpoint of the user's own."""
+    """Base URL that a model is served at; None when it is not an endpoint of the user's own.
+
+    Raises:
+        UserError: it is no URL, or holds a login or a key, which would stand in the ledger and in messages.
+    """
     host = host_of(model)
     if api_base is None and host is not None:
         api_base = next((os.environ[name] for name in host.base_envs if os.environ.get(name)), host.default_base)
     if api_base is None:
         return None
-    if "://" not in api_base:
-        api_base = f"http://{api_base}"
-    # Servers live under /v1; a bare host and port is the commonest slip
-    return api_base.rstrip("/") + ("/v1" if urlsplit(api_base).path in ("", "/") else "")
+    return _completed(api_base)
+
+
+@lru_cache(maxsize=64)
+def _completed(api_base: str) -> str:
+    """A base URL with scheme and path: servers live under /v1, and a bare host and port is the commonest slip."""
+    url = api_base.strip() if "://" in api_base else f"http://{api_base.strip()}"
+    fix = "give --api-base like http://host:8000/v1"
+    try:
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
+        _ = parts.port
+    except ValueError as error:
+        raise UserError(f"not a URL: {redact(api_base)!r} ({error})", where="base URL", fix=fix) from error
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+        raise UserError(f"not a URL: {redact(api_base)!r}", where="base URL", fix=fix)
+    if parts.username is not None or parts.query or parts.fragment:
+        what = "a URL with a login, a query or a fragment is not taken: it would stand in the ledger and in messages"
+        raise UserError(what, where="base URL", fix=f"{fix}, and the key in OPENAI_API_KEY")
+    return url.rstrip("/") + ("/v1" if parts.path in ("", "/") else "")
 
 
 def key_variable(model: str) -> str:
@@ -140,7 +164,8 @@ def key_variable(model: str) -> str:
 
 def key_of(model: str) -> str | None:
     """The API key for an endpoint of the user's own, from its environment variable; OpenAI's where none is known."""
-    return os.environ.get((host_of(model) or PROVIDERS["openai"]).key_env)
+    # Files with Windows line ends leave a \r behind, which no header may hold
+    return (os.environ.get((host_of(model) or PROVIDERS["openai"]).key_env) or "").strip() or None
 
 
 def wire_name(model: str) -> str:

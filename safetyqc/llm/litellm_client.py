@@ -152,7 +152,7 @@ class LitellmClient:
                 _refuse_missing_key(litellm, request.model)
         else:
             model = f"{_OWN_ROUTES[request.endpoint]}/{wire_name(request.model)}"
-            route = {"model": model, "api_base": base, "api_key": self._api_key or key_of(request.model) or "none"}
+            route = {"model": model, "api_base": base, "api_key": self._key(request) or "none"}
             if request.endpoint == "completions":
                 route["client"] = self._own_client(base, route["api_key"])
             # Without a price litellm fails its own look-up on every call, and a price of zero makes it look for a
@@ -161,6 +161,9 @@ class LitellmClient:
             litellm.register_model({model: {**price, "litellm_provider": "hosted_vllm", "max_tokens": 1_000_000}})
         self._routes[request.model, request.api_base, request.endpoint] = route
         return route
+
+    def _key(self, request: Request) -> str | None:
+        return self._api_key or (key_of(request.model) if request.with_key else None)
 
     def _own_client(self, base: str, key: str) -> Any:
         """litellm makes a client of its own for every text completion otherwise, and closes none."""

@@ -137,6 +137,7 @@ def open_client(config: Config, store: Store | None, lanes: OpenLane = open_lane
     models = config.models
     settings = DoorSettings(
         api_base=models.api_base,
+        shows_key=not config.base_is_from_file,
         timeout_s=models.timeout_s,
         max_attempts=models.max_attempts,
         max_cost_usd=models.max_cost_usd,

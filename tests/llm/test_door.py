@@ -18,6 +18,7 @@ from safetyqc.llm.prices import Price
 from safetyqc.records import Usage
 from safetyqc.store import Store
 from safetyqc.testing import Answer, ScriptedClient
+from safetyqc.testing.server import FaultServer
 
 REQUEST = Request(model="m", messages=({"role": "user", "content": "hi"},), stage="judge")
 GOOD = Reply(text="yes", usage=Usage(prompt_tokens=100, completion_tokens=10), latency_s=0.5, model="m")
@@ -302,3 +303,76 @@ async def test_close_closes_every_lane_once() -> None:
 
 def test_settings_do_not_show_the_key() -> None:
     assert "secret" not in repr(DoorSettings(api_key="secret"))
+
+
+@pytest.mark.parametrize("shows_key", [True, False])
+def test_a_url_that_came_with_a_file_is_shown_no_key(shows_key: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.delenv("OPENAI_API_BASE", raising=False)
+    door = open_door(None, settings=DoorSettings(api_base="http://h:1/v1", shows_key=shows_key))
+    assert door.place(Request("openai/m", ())).with_key is shows_key
+    assert door.may_show_key("openai/m", "http://h:1/v1") is shows_key
+    assert not door.may_show_key("openai/m", "http://elsewhere:1/v1")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://elsewhere:1/v1")
+    assert door.may_show_key("openai/m", "http://elsewhere:1/v1")
+
+
+@pytest.mark.parametrize("lane", ["direct", "litellm"])
+async def test_no_lane_sends_a_key_to_such_a_url(lane: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-mine")
+    seen: list[str | None] = []
+    async with FaultServer() as server:
+        answered = server._answer
+
+        async def look(http: Any, *rest: Any) -> Any:
+            seen.append(http.headers.get("Authorization"))
+            return await answered(http, *rest)
+
+        server._answer = look  # type: ignore[method-assign]
+        for shows_key in (True, False):
+            door = open_door(None, settings=DoorSettings(api_base=server.base_url, shows_key=shows_key, lane=lane))
+            await door.complete(replace(REQUEST, model="openai/m"))
+            await door.close()
+    assert "sk-of-mine" in str(seen[0])
+    assert "sk-of-mine" not in str(seen[1])
+
+
+async def test_a_pause_longer_than_a_request_may_take_ends_the_run_with_that_reason() -> None:
+    wait = ModelError("provider_error", "429 slow down", retryable=True, retry_after_s=3600.0, overload=True)
+    door, lane = door_of(None, [wait], deadline_s=900)
+    with pytest.raises(FatalModelError, match="3,600 s"):
+        await door.complete(REQUEST)
+    with pytest.raises(FatalModelError):
+        await door.complete(replace(REQUEST, seed=1))
+    assert len(lane.requests) == 1
+
+
+async def test_what_was_counted_without_an_answer_is_in_the_ledger_and_the_budget(store: Store) -> None:
+    usage = Usage(prompt_tokens=1000, completion_tokens=1000)
+    bill = ModelError("provider_error", "502 upstream failed", retryable=True, usage=usage)
+    door, lane = door_of(store, [bill, GOOD], prices={"m": Price(10.0, 40.0)}, max_cost_usd=1.0)
+    await door.complete(REQUEST)
+    assert door.counters.calls == len(lane.requests) == 2
+    assert store.spent_usd() == pytest.approx(door.budget.spent_usd)
+    assert door.budget.spent_usd == pytest.approx(0.05 + 0.0014)
+
+
+async def test_an_empty_answer_is_paid_once_and_never_given_again(store: Store) -> None:
+    empty = replace(GOOD, text=" ")
+    door, lane = door_of(store, [empty, GOOD])
+    assert (await door.complete(REQUEST)).is_empty
+    assert (await door.complete(REQUEST)).text == "yes"
+    assert (len(lane.requests), store.spending()[0].calls) == (2, 2)
+
+
+async def test_errors_that_only_a_schema_gets_lead_a_rung_down() -> None:
+    def answer(request: Request) -> Answer:
+        if request.format == "json_schema":
+            return ModelError("provider_error", "500", retryable=True, status=500)
+        return Reply('{"a": 1}')
+
+    door, lane = door_of(None, answer)
+    request = replace(REQUEST, schema={"type": "object"})
+    for seed in (1, 2):
+        await ask_json(door, replace(request, seed=seed), lambda value: value)
+    assert [asked.format for asked in lane.requests] == ["json_schema", "json_schema", "json_object", "json_object"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from safetyqc.errors import UserError
 from safetyqc.llm.hosts import PROVIDERS, base_of, display_name, key_of, key_variable, own_base, wire_name
 
 
@@ -90,3 +91,25 @@ def test_the_runs_base_url_is_not_for_hosted_or_embedded_models(model: str, is_m
 )
 def test_a_model_is_named_by_who_answers(model: str, api_base: str | None, name: str) -> None:
     assert display_name(model, api_base) == name
+
+
+@pytest.mark.parametrize(
+    "api_base",
+    [
+        *("http://[::1:8000", "http://a..b/v1", "ftp://h/v1", "http://", "http://h:99999/v1", "http://h:port/v1"),
+        *("http://user:hunter2pass@h/v1", "http://h/v1?api_key=hunter2pass", "user:hunter2pass@h:1"),
+    ],
+)
+def test_what_is_no_url_or_holds_a_secret_is_refused_without_showing_it(api_base: str) -> None:
+    with pytest.raises(UserError) as caught:
+        base_of("m", api_base)
+    assert caught.value.fix
+    assert "hunter2pass" not in str(caught.value)
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", " ", "\r\n"])
+def test_a_line_end_is_no_part_of_a_key(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", f"k{end}")
+    assert key_of("openai/m") == "k"
+    monkeypatch.setenv("OPENAI_API_KEY", end)
+    assert key_of("openai/m") is None

@@ -150,7 +150,7 @@ class BatchDesk:
 
     async def _send(self, batch: Batch) -> Batch:
         """Take a prepared batch to the provider; gives it up where the provider surely did not take it."""
-        lane, place = self._lane(batch), Place(batch.model, batch.api_base, batch.endpoint)
+        lane, place = self._lane(batch), self._place(batch)
         try:
             lines = write_lines(self._store.unanswered(batch.tag))
             file_id = await _patiently(lambda: lane.upload(place, f"{batch.tag}.jsonl", lines))
@@ -199,6 +199,11 @@ class BatchDesk:
             unsure += "and its requests may then be paid twice"
             raise ModelError("provider_error", unsure, retryable=True) from error
 
+    def _place(self, batch: Batch) -> Place:
+        """Where a batch is; a URL that only the run folder names is not shown a key: the folder may be anybody's."""
+        with_key = self._door.may_show_key(batch.model, batch.api_base)
+        return Place(batch.model, batch.api_base, batch.endpoint, with_key)
+
     def _note(self, batch: Batch, **changes: object) -> Batch:
         batch = replace(batch, **changes)  # type: ignore[arg-type]
         self._store.put_batch(batch)
@@ -211,7 +216,7 @@ class BatchDesk:
             if batch.status == "prepared":
                 resumed.append(await self._send(batch))
             elif batch.status == "submitting":
-                lane, place = self._lane(batch), Place(batch.model, batch.api_base, batch.endpoint)
+                lane, place = self._lane(batch), self._place(batch)
                 found = await self._find(batch, lane, place)
                 if found is None:
                     resumed.append(await self._create(batch, lane, place))
@@ -230,7 +235,7 @@ class BatchDesk:
         return [await self._collect(batch) for batch in self._store.batches() if batch.status == "submitted"]
 
     async def _collect(self, batch: Batch) -> Collected:
-        lane, place = self._lane(batch), Place(batch.model, batch.api_base, batch.endpoint)
+        lane, place = self._lane(batch), self._place(batch)
         state = await self._retrieve(batch)
         waiting = self._store.unanswered(batch.tag)
         if not state.has_ended:
@@ -244,7 +249,7 @@ class BatchDesk:
         return self._settle(batch, state, waiting, lines, cut=cut)
 
     async def _retrieve(self, batch: Batch) -> BatchState:
-        lane, place = self._lane(batch), Place(batch.model, batch.api_base, batch.endpoint)
+        lane, place = self._lane(batch), self._place(batch)
         try:
             return await _patiently(lambda: lane.retrieve(place, batch.batch_id or ""))
         except FatalModelError as error:
@@ -312,7 +317,7 @@ class BatchDesk:
                 else f"see `safetyqc batch status{self._in_run}`"
             )
             raise UserError(f"no open batch {name!r} in this run", fix=fix)
-        lane, place = self._lane(batch), Place(batch.model, batch.api_base, batch.endpoint)
+        lane, place = self._lane(batch), self._place(batch)
         if batch.status == "submitting":
             with contextlib.suppress(ModelError):  # who cannot be asked cannot be told either
                 if found := await self._find(batch, lane, place):

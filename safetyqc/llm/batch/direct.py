@@ -34,6 +34,7 @@ class Place:
     model: str
     api_base: str | None
     endpoint: Endpoint = "chat"
+    with_key: bool = True
 
 
 class BatchLane(Protocol):
@@ -135,7 +136,8 @@ class DirectBatches:
         """Send one request; `made`: a server that does not know the path has no batches."""
         import aiohttp
 
-        base, key = _address(place), self._api_key or key_of(place.model)
+        base = _address(place)
+        key = self._api_key or (key_of(place.model) if place.with_key else None)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         timeout = aiohttp.ClientTimeout(total=timeout_s or self._timeout_s, sock_connect=20)
         try:

@@ -73,7 +73,8 @@ class LitellmBatches:
     ) -> Any:
         litellm = await asyncio.to_thread(load_litellm)
         base = base_of(place.model, place.api_base)
-        key = self._api_key or (key_of(place.model) or "none" if base else None)
+        own = (key_of(place.model) if place.with_key else None) or "none"
+        key = self._api_key or (own if base else None)
         where = {name: value for name, value in (("api_base", base), ("api_key", key)) if value is not None}
         limits = {"timeout": timeout_s or self._timeout_s, "max_retries": 0, "custom_llm_provider": "openai"}
         try:
