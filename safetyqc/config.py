@@ -221,20 +221,21 @@ class Config(Record):
         return run_flag(self.run) + (f" --config {shlex.quote(str(self._named))}" if self._named else "")
 
 
-def load_config(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:
+def load_config(path: Path | Config | None = None, flags: Mapping[str, Any] | None = None) -> Config:
     """Resolve the configuration.
 
     Args:
-        path: the YAML file; None for `safetyqc.yaml` in the working folder if it is there.
+        path: the YAML file, or settings that were resolved before; None for `safetyqc.yaml` in the working folder if
+            it is there.
         flags: values by dotted name (`judge.models`); None means that the flag was not given.
 
     Raises:
         ConfigError: an unknown key or impossible value, in the file (with its line) or in a flag.
     """
-    named = path
+    named = path._named if isinstance(path, Config) else path
     if path is None and Path(FILE_NAME).is_file():
         path = Path(FILE_NAME)
-    config = read_yaml(path, Config) if path else Config()
+    config = path if isinstance(path, Config) else read_yaml(path, Config) if path else Config()
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     values = config.model_dump(exclude_unset=True)
     for name, value in given.items():

@@ -9,7 +9,6 @@ from typing import Any, get_args
 
 import pytest
 
-from safetyqc.cli.judging import verdict_line
 from safetyqc.dedup import BACKENDS
 from safetyqc.filters import FILTERS, FilterSettings, apply_filters
 from safetyqc.formats.export import ExportPlan, export_conversations
@@ -19,6 +18,7 @@ from safetyqc.judge.embedded.model import load_weights
 from safetyqc.judge.table import JUDGES, make_judge, not_asked
 from safetyqc.llm.door import DoorSettings, open_door
 from safetyqc.records import Conversation, Message, Outcome, conversation_id
+from safetyqc.results.lines import verdict_line
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.store import Store
 from safetyqc.testing.server import FaultServer

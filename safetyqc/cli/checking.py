@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import (
-    in_run,
-    indices,
-    next_step,
-    note,
-    read,
-    refuse_overwriting,
-    say,
-    show,
-    show_json,
-    typed,
-    write_jsonl,
-)
-from safetyqc.cli.session import in_session
+from safetyqc.cli.output import in_run, next_step, refuse_overwriting, say, show, show_json, typed, write_jsonl
+from safetyqc.cli.session import called, in_session, read_files
 from safetyqc.config import load_config
 from safetyqc.errors import UserError
 
 if TYPE_CHECKING:
-    from safetyqc.pipeline.duplicates import Deduplicated
     from safetyqc.pipeline.session import Session
-    from safetyqc.records import Conversation, DuplicateGroup
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="jsonl, json or jsonl.gz of conversations; - for stdin.")]
 Patterns = Annotated[
@@ -39,6 +24,72 @@ Patterns = Annotated[
 AsciiEnglish = Annotated[
     bool | None,
     typer.Option("--ascii", help="Also reject English conversations with non-ASCII text.", show_default=False),
+]
+
+Deduplicated = Annotated[
+    str | None, typer.Argument(metavar="FILE", help="A file instead of the run; - for stdin.", show_default=False)
+]
+On = Annotated[
+    str | None, typer.Option("--on", metavar="all|requests|answers", help="Which turns count.", show_default=False)
+]
+Analyzer = Annotated[
+    str | None,
+    typer.Option(
+        "--analyzer",
+        metavar="word|char",
+        help="What texts are split into: words and pairs, or runs of 3 and 4 characters.",
+        show_default=False,
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", metavar="tfidf|tf", help="tf does not depend on the rest of the corpus.", show_default=False
+    ),
+]
+Linkage = Annotated[
+    str | None,
+    typer.Option("--linkage", metavar="single|complete", help="How pairs become groups.", show_default=False),
+]
+WithinCategory = Annotated[
+    bool | None, typer.Option("--within-category", help="Only within a category.", show_default=False)
+]
+AgainstMinSimilarity = Annotated[
+    float | None,
+    typer.Option(
+        "--against-min-similarity",
+        metavar="SHARE",
+        min=0,
+        max=1,
+        help="Cosine from which one is near a reference (default: 0.6).",
+        show_default=False,
+    ),
+]
+AgainstMark = Annotated[
+    bool | None,
+    typer.Option("--against-mark", help="Only mark what is near a reference, and keep it.", show_default=False),
+]
+NoAgainst = Annotated[bool, typer.Option("--no-against", help="Forget the references that the run remembers.")]
+Refit = Annotated[
+    bool | None,
+    typer.Option(
+        "--refit",
+        help="Count anew how rare words are; without it a run keeps its first count, so that old pairs keep their "
+        "similarity.",
+        show_default=False,
+    ),
+]
+ShowPairs = Annotated[
+    int, typer.Option("--show-pairs", metavar="N", min=0, help="Show the N drops nearest to the threshold.")
+]
+Groups = Annotated[
+    Path | None,
+    typer.Option(
+        "--jsonl",
+        metavar="OUT",
+        help="Write a line per group (kept and dropped indices) and per match; - for stdout.",
+        show_default=False,
+    ),
 ]
 
 
@@ -60,12 +111,12 @@ def import_file(
 
     Example: safetyqc import mine.jsonl theirs.jsonl.gz
     """
-    from safetyqc.pipeline.order import import_conversations
-
     config = load_config(config_file, {"run": run})
-    results = [(name, read(name, skip_bad_lines=skip_bad_lines)) for name in files]
+    results = read_files(files, skip_bad_lines=skip_bad_lines)
 
     async def work(session: Session) -> None:
+        from safetyqc.pipeline.order import import_conversations
+
         for name, result in results:
             say(import_conversations(session, name, result)[0])
 
@@ -87,7 +138,7 @@ def check(
 
     Example: safetyqc check safety_conversations.jsonl
     """
-    from safetyqc.pipeline.checking import check_file
+    from safetyqc import api
 
     flags = {
         "filters.ascii_english": ascii_english,
@@ -95,13 +146,11 @@ def check(
         "filters.skip": tuple(skip) if skip else None,
         "dedup.min_similarity": min_similarity,
     }
-    report = check_file(load_config(config_file, flags), file, skip_bad_lines=skip_bad_lines)
+    checked = api.check(file, skip_bad=skip_bad_lines, config=load_config(config_file, flags))
     if as_json:
-        show_json(report.model_dump(mode="json"))
+        show_json(checked.report.model_dump(mode="json"))
         return
-    from safetyqc.reports.check import render_check
-
-    show(render_check(report))
+    show(checked.render())
     same = typed(file) + (" --skip-bad-lines" if skip_bad_lines else "")
     next_step(f"safetyqc judge {same}", f"safetyqc dedup {same} --show-pairs 10")
 
@@ -119,7 +168,7 @@ def filter_conversations(
 
     Example: safetyqc filter --ascii
     """
-    from safetyqc.pipeline.order import filter_conversations as filter_stage
+    from safetyqc import api
 
     flags = {
         "run": run,
@@ -128,86 +177,28 @@ def filter_conversations(
         "filters.skip": tuple(skip) if skip else None,
     }
     config = load_config(config_file, flags | o.model_flags(engine=engine, workers=workers))
-
-    async def work(session: Session) -> None:
-        say(await filter_stage(session))
-
-    in_session(config, work)
+    with called(config):
+        api.filter(run=config.run, config=config)
     next_step(f"safetyqc judge{in_run(config)}", f"safetyqc report{in_run(config)} --section filters")
 
 
 def dedup(
-    file: Annotated[
-        str | None, typer.Argument(metavar="FILE", help="A file instead of the run; - for stdin.", show_default=False)
-    ] = None,
+    file: Deduplicated = None,
     min_similarity: o.MinSimilarity = None,
-    on: Annotated[
-        str | None, typer.Option("--on", metavar="all|requests|answers", help="Which turns count.", show_default=False)
-    ] = None,
-    analyzer: Annotated[
-        str | None,
-        typer.Option(
-            "--analyzer",
-            metavar="word|char",
-            help="What texts are split into: words and pairs, or runs of 3 and 4 characters.",
-            show_default=False,
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            "--weights", metavar="tfidf|tf", help="tf does not depend on the rest of the corpus.", show_default=False
-        ),
-    ] = None,
-    linkage: Annotated[
-        str | None,
-        typer.Option("--linkage", metavar="single|complete", help="How pairs become groups.", show_default=False),
-    ] = None,
-    within_category: Annotated[
-        bool | None, typer.Option("--within-category", help="Only within a category.", show_default=False)
-    ] = None,
+    on: On = None,
+    analyzer: Analyzer = None,
+    weights: Weights = None,
+    linkage: Linkage = None,
+    within_category: WithinCategory = None,
     against: o.Against = None,
-    against_min_similarity: Annotated[
-        float | None,
-        typer.Option(
-            "--against-min-similarity",
-            metavar="SHARE",
-            min=0,
-            max=1,
-            help="Cosine from which one is near a reference (default: 0.6).",
-            show_default=False,
-        ),
-    ] = None,
-    against_mark: Annotated[
-        bool | None,
-        typer.Option("--against-mark", help="Only mark what is near a reference, and keep it.", show_default=False),
-    ] = None,
-    no_against: Annotated[
-        bool, typer.Option("--no-against", help="Forget the references that the run remembers.")
-    ] = False,
+    against_min_similarity: AgainstMinSimilarity = None,
+    against_mark: AgainstMark = None,
+    no_against: NoAgainst = False,
     memory: o.Memory = None,
-    refit: Annotated[
-        bool | None,
-        typer.Option(
-            "--refit",
-            help="Count anew how rare words are; without it a run keeps its first count, so that old pairs keep their "
-            "similarity.",
-            show_default=False,
-        ),
-    ] = None,
-    show_pairs: Annotated[
-        int, typer.Option("--show-pairs", metavar="N", min=0, help="Show the N drops nearest to the threshold.")
-    ] = 0,
+    refit: Refit = None,
+    show_pairs: ShowPairs = 0,
     unmask: Annotated[bool, typer.Option("--unmask", help="Show harmful text.")] = False,
-    jsonl: Annotated[
-        Path | None,
-        typer.Option(
-            "--jsonl",
-            metavar="OUT",
-            help="Write a line per group (kept and dropped indices) and per match; - for stdout.",
-            show_default=False,
-        ),
-    ] = None,
+    jsonl: Groups = None,
     skip_bad_lines: o.SkipBadLines = False,
     run: o.Run = None,
     config_file: o.ConfigFile = None,
@@ -216,6 +207,8 @@ def dedup(
 
     Example: safetyqc dedup data.jsonl --min-similarity 0.85 --jsonl groups.jsonl
     """
+    from safetyqc import api
+
     if no_against and against:
         raise UserError("contradicts --against", where="--no-against", fix="give one of the two")
     flags: dict[str, Any] = {
@@ -234,47 +227,11 @@ def dedup(
     }
     config = load_config(config_file, flags)
     refuse_overwriting({"--jsonl": jsonl}, file, config_file, config=config)
-    from safetyqc.pipeline.duplicates import dedup_conversations, dedup_run
-    from safetyqc.reports.duplicates import MATCHES, render_duplicates
-
-    def show_all(found: Deduplicated, read_everything: Callable[[], Iterable[Conversation]]) -> None:
-        if jsonl:
-            everything = list(read_everything())
-            places = indices(everything, of_file=file is not None)
-            index = {c.id: place for c, place in zip(everything, places, strict=True)}
-            write_jsonl(jsonl, map(json.dumps, _lines(found, index)), "line")
-        if str(jsonl) != "-":
-            drops = found.read_nearest(show_pairs) if show_pairs else ()
-            wanted = {name for kept, drop in drops for name in (kept, drop.conversation_id)}
-            texts = {c.id: c for c in found.read_conversations(wanted)}
-            most = max(show_pairs, MATCHES)
-            show(render_duplicates(found.counts, found.facts, drops, texts, found.matches, most=most, unmask=unmask))
-
-    async def work(session: Session) -> None:
-        found = dedup_run(session)
-        say(found.tally)
-        show_all(found, session.store.conversations)  # while the run is open: only what is shown is read
-
-    if file is not None:
-        read_in = read(file, skip_bad_lines=skip_bad_lines).conversations
-        found = dedup_conversations(config.dedup, read_in)
-        for line in found.told:
-            note(line)
-        show_all(found, lambda: read_in)
-    else:
-        in_session(config, work)
+    with called(config):
+        found = api.dedup(file, run=config.run if file is None else None, skip_bad=skip_bad_lines, config=config)
+    if jsonl:
+        write_jsonl(jsonl, map(json.dumps, found.lines()), "line")
+    if str(jsonl) != "-":
+        show(found.render(show_pairs, unmask=unmask))
     same = f"{typed(file or '')}{' --skip-bad-lines' if skip_bad_lines else ''}"
     next_step(f"safetyqc report{in_run(config)}" if file is None else f"safetyqc judge {same}")
-
-
-def _lines(found: Deduplicated, index: dict[str, int]) -> Iterator[dict[str, Any]]:
-    yield from (_group_line(group, index) for group in found.groups)
-    for match in found.matches:
-        near = {"path": match.path, "line": match.line, "text": match.reference_text}
-        similarity = round(match.similarity, 6)
-        yield {"index": index[match.conversation_id], "near": near, "similarity": similarity, "removed": match.removed}
-
-
-def _group_line(group: DuplicateGroup, index: dict[str, int]) -> dict[str, Any]:
-    dropped = [{"index": index[d.conversation_id], "similarity": round(d.similarity, 6)} for d in group.dropped]
-    return {"kept": index[group.kept], "dropped": dropped}

@@ -65,21 +65,20 @@ def compare(
     """
     config = load_config(config_file, {"run": run})
     refuse_overwriting({"--html": html}, file, config_file, *(labels or []), config=config)
-    from safetyqc.pipeline.comparing import gather
+    from safetyqc import api
     from safetyqc.reports.compare import render_comparison, render_disagreements
 
-    gathered = gather(config, file, labels or [], truth=truth, partial=partial, shared_only=shared_only)
+    compared = api.compare(
+        file, run=config.run, labels=labels or (), truth=truth, partial=partial, shared_only=shared_only, config=config
+    )
     if as_json:
-        show_json(gathered.comparison.model_dump(mode="json"))
+        show_json(compared.comparison.model_dump(mode="json"))
     else:
-        show(render_comparison(gathered.comparison))
+        show(render_comparison(compared.comparison))
     if disagreements and not as_json:
-        show(render_disagreements(gathered.disagreements(disagreements), unmask=unmask))
+        show(render_disagreements(compared.disagreements(disagreements), unmask=unmask))
     if html:
-        from safetyqc.formats.writing import write_text
-        from safetyqc.reports.compare import comparison_page
-
-        write_text(html, comparison_page(gathered.comparison, gathered.disagreements(None)))
+        compared.write_html(html)
         note(f"wrote {html}")
     same = {"--labels": labels, "--truth": truth, "--partial": partial != "pass" and partial, "--config": config_file}
     again = (f" {typed(file)}" if file else "") + typed_flags(same | {"--shared-only": shared_only}) + in_run(config)

@@ -13,18 +13,15 @@ from safetyqc.cli import options as o
 from safetyqc.cli.groups import DefaultCommand, DefaultGroup
 from safetyqc.cli.output import (
     in_run,
-    indices,
     next_step,
     note,
-    read,
     refuse_overwriting,
-    say,
     show,
     show_json,
     typed_flags,
     write_jsonl,
 )
-from safetyqc.cli.session import in_session, next_after_batch, refuse_fresh_batch, staged
+from safetyqc.cli.session import called, in_session, next_after_batch
 from safetyqc.config import load_config
 from safetyqc.judge.table import judge_forms
 
@@ -33,8 +30,14 @@ if TYPE_CHECKING:
 
     from safetyqc.judge.attack import AttackRow
     from safetyqc.pipeline.session import Session
-    from safetyqc.records import Conversation, Judgment
+    from safetyqc.reports.views import Run
 
+Judged = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="FILE", help="Brought into the run first; - for stdin. Without it: the run.", show_default=False
+    ),
+]
 JudgeModels = Annotated[
     list[str] | None,
     o.TableOption("--model", "-m", "--judge", names=judge_forms, metavar="JUDGE", help=o.WHO_JUDGES),
@@ -54,6 +57,48 @@ Fallback = Annotated[
     ),
 ]
 
+Verdicts = Annotated[
+    Path | None,
+    typer.Option(
+        "--jsonl",
+        metavar="OUT",
+        help="Write a verdict per conversation, in input order; - for stdout.",
+        show_default=False,
+    ),
+]
+Canaries = Annotated[
+    bool | None,
+    typer.Option("--canaries", help="Slip in known good and bad ones; never exported.", show_default=False),
+]
+CascadeLabels = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--labels", metavar="FILE", help="Labels that a cascade chooses its thresholds on.", show_default=False
+    ),
+]
+MinAgreement = Annotated[
+    float | None,
+    typer.Option(
+        "--min-agreement",
+        metavar="SHARE",
+        min=0,
+        max=1,
+        help="What a cascade promises (default: 0.9).",
+        show_default=False,
+    ),
+]
+Confidence = Annotated[
+    float | None,
+    typer.Option(
+        "--confidence",
+        metavar="SHARE",
+        min=0,
+        max=1,
+        help="How surely it promises (default: 0.95).",
+        show_default=False,
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
@@ -64,72 +109,23 @@ def register(app: typer.Typer) -> None:
     app.add_typer(judges, name="judge")
 
 
+@o.asking
 def judge(
-    file: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="FILE", help="Brought into the run first; - for stdin. Without it: the run.", show_default=False
-        ),
-    ] = None,
+    asked: o.Asking,
+    file: Judged = None,
     models: JudgeModels = None,
     rubric: o.Rubric = None,
-    jsonl: Annotated[
-        Path | None,
-        typer.Option(
-            "--jsonl",
-            metavar="OUT",
-            help="Write a verdict per conversation, in input order; - for stdout.",
-            show_default=False,
-        ),
-    ] = None,
+    jsonl: Verdicts = None,
     votes: Votes = None,
     per_criterion: PerCriterion = None,
     fallback: Fallback = None,
-    canaries: Annotated[
-        bool | None,
-        typer.Option("--canaries", help="Slip in known good and bad ones; never exported.", show_default=False),
-    ] = None,
-    labels: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--labels", metavar="FILE", help="Labels that a cascade chooses its thresholds on.", show_default=False
-        ),
-    ] = None,
-    min_agreement: Annotated[
-        float | None,
-        typer.Option(
-            "--min-agreement",
-            metavar="SHARE",
-            min=0,
-            max=1,
-            help="What a cascade promises (default: 0.9).",
-            show_default=False,
-        ),
-    ] = None,
-    confidence: Annotated[
-        float | None,
-        typer.Option(
-            "--confidence",
-            metavar="SHARE",
-            min=0,
-            max=1,
-            help="How surely it promises (default: 0.95).",
-            show_default=False,
-        ),
-    ] = None,
+    canaries: Canaries = None,
+    labels: CascadeLabels = None,
+    min_agreement: MinAgreement = None,
+    confidence: Confidence = None,
     skip_bad_lines: o.SkipBadLines = False,
-    run: o.Run = None,
-    config_file: o.ConfigFile = None,
-    api_base: o.ApiBase = None,
-    concurrency: o.Concurrency = None,
-    max_cost: o.MaxCost = None,
-    stand_in: o.StandIn = None,
-    lane: o.Lane = None,
-    engine: o.Engine = None,
-    workers: o.Workers = None,
     fresh: o.Fresh = None,
     batch: o.Batch = False,
-    quiet: o.Quiet = False,
 ) -> None:
     """Score conversations against a rubric with one or more judges.
 
@@ -137,12 +133,9 @@ def judge(
 
     See also: safetyqc judge attack
     """
-    from safetyqc.pipeline.choices import check_settings
-    from safetyqc.pipeline.order import family_warnings, import_conversations, judge_all
+    from safetyqc import api
 
-    refuse_fresh_batch(batch=batch, fresh=fresh)
     flags: dict[str, Any] = {
-        "run": run,
         "judge.models": tuple(models) if models else None,
         "judge.rubric": rubric,
         "judge.votes": votes,
@@ -152,50 +145,26 @@ def judge(
         "judge.labels": tuple(labels) if labels else None,
         "judge.min_agreement": min_agreement,
         "judge.confidence": confidence,
+        "models.fresh": fresh,
     }
-    settings = o.model_flags(
-        api_base=api_base,
-        concurrency=concurrency,
-        max_cost=max_cost,
-        stand_in=stand_in,
-        lane=lane,
-        engine=engine,
-        workers=workers,
-        fresh=fresh,
-    )
-    config = load_config(config_file, flags | settings)
-    refuse_overwriting({"--jsonl": jsonl}, file, config_file, config=config)
-    check_settings(config, judges=True)
-    result = read(file, skip_bad_lines=skip_bad_lines) if file is not None else None
-    for warning in family_warnings(config):
-        note(f"warning: {warning}")
-
-    async def work(session: Session) -> None:
-        conversations = None
-        if result is not None and file is not None:
-            tally, conversations = import_conversations(session, file, result)
-            say(tally)
-        only = [c.id for c in conversations] if conversations is not None else None
-        tallies = await staged(session, "judge", lambda: judge_all(session, only), batch=batch)
-        for tally in tallies:
-            say(tally)
-            waiting.append(tally.waiting)
-        if any(waiting):
-            return
-        if jsonl:
-            stored = (c for c in session.store.conversations() if c.origin != "canary")
-            wanted = list(stored) if conversations is None else conversations
-            _write_verdicts(session, jsonl, wanted, indices(wanted, of_file=file is not None))
-        if file is None and not any(tally.done or tally.failed for tally in tallies):
-            note("nothing to do: every conversation has its verdicts")
-        elif str(jsonl) != "-":
-            _show_rates(session, only)
-
-    waiting: list[int] = []
-    in_session(config, work, create=result is not None, quiet=quiet)
-    if any(waiting):
+    config = asked.config(flags)
+    refuse_overwriting({"--jsonl": jsonl}, file, asked.config_file, config=config)
+    with called(config):
+        verdicts = api.judge(
+            file, run=config.run, skip_bad=skip_bad_lines, batch=batch, quiet=asked.quiet, config=config
+        )
+    if verdicts.waiting:
         next_after_batch(config)
         return
+    if jsonl:
+        lines = (json.dumps(line, ensure_ascii=False) for line in verdicts.to_dicts())
+        write_jsonl(jsonl, lines, "verdict")
+    if file is None and not (verdicts.call.done or verdicts.call.missing):
+        note("nothing to do: every conversation has its verdicts")
+    elif str(jsonl) != "-":
+        show(verdicts.render())
+        if config.judge.canaries:
+            _show_canaries(verdicts)
     next_step(f"safetyqc report{in_run(config)}", f"safetyqc compare{in_run(config)}  (with two judges or labels)")
 
 
@@ -267,46 +236,10 @@ def _attack_table(rows: list[AttackRow]) -> Table:
     return drawn
 
 
-def _write_verdicts(session: Session, path: Path, conversations: list[Conversation], places: list[int]) -> None:
-    from safetyqc.store.standing import deciding_judgments
-
-    verdicts = {j.conversation_id: j for j in deciding_judgments(session.store)}
-    lines = (
-        json.dumps(verdict_line(index, conversation, verdicts.get(conversation.id)), ensure_ascii=False)
-        for index, conversation in zip(places, conversations, strict=True)
-    )
-    write_jsonl(path, lines, "verdict")
-
-
-def verdict_line(index: int, conversation: Conversation, judgment: Judgment | None) -> dict[str, Any]:
-    """One line of `judge --jsonl`: stable, documented in docs/machine-interface.md."""
-    criteria = {
-        score.criterion: {
-            "outcome": score.outcome,
-            "reason": score.reason or (score.unscored_reason or ""),
-            "quote": score.quote,
-            "probability": score.probability,
-        }
-        for score in (judgment.scores if judgment else ())
-    }
-    passed = judgment.passed if judgment else None
-    return {"index": index, "id": conversation.id, "criteria": criteria, "passed": passed}
-
-
-def _show_rates(session: Session, only: list[str] | None) -> None:
-    from safetyqc.reports.summary import summarise
-    from safetyqc.reports.terminal import render_report
-
-    summary = summarise(session.store, only=only, bars=session.config.bars)
-    show(render_report(summary, sections=["headline", "rates", "reasons"]))
-    if session.config.judge.canaries:
-        _show_canaries(session)
-
-
-def _show_canaries(session: Session) -> None:
+def _show_canaries(verdicts: Run) -> None:
     from safetyqc.judge.canaries import check_canaries
 
-    for found in check_canaries(session.store.judgments()):
+    for found in check_canaries(verdicts.judgments()):
         caught = f"caught {found.caught} of {found.must_fail} planted flaws"
         alarms = f"{found.false_alarms} false alarms on {found.must_pass} sound answers"
         typer.echo(f"canaries, {found.judge}: {caught}, {alarms}, {found.unscored} unscored")

@@ -1,15 +1,18 @@
-"""Options that several commands share, named and explained once."""
+"""Options that several commands share, named and explained once; those of all that ask models come as one bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from typer.models import OptionInfo
 
-from safetyqc.config import filter_names
+from safetyqc.config import Config, filter_names, load_config
 from safetyqc.formats.exporters import EXPORTERS
 from safetyqc.judge.table import judge_forms
 from safetyqc.llm.lanes import lane_names
@@ -192,6 +195,55 @@ Memory = Annotated[
     str | None,
     typer.Option("--memory", metavar="SIZE", help="Most that the search may take, as 4GB.", show_default=False),
 ]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What every command that asks models takes: where its run and settings are, and how models are reached."""
+
+    run: Path | None
+    config_file: Path | None
+    models: Mapping[str, Any]
+    quiet: bool
+
+    def config(self, flags: Mapping[str, Any]) -> Config:
+        """Resolve the settings; `flags` are the command's own, by dotted name, None where one was not given."""
+        return load_config(self.config_file, {"run": self.run, **self.models, **flags})
+
+
+_ASKING: dict[str, tuple[Any, Any]] = {
+    "run": (Run, None),
+    "config_file": (ConfigFile, None),
+    "api_base": (ApiBase, None),
+    "concurrency": (Concurrency, None),
+    "max_cost": (MaxCost, None),
+    "stand_in": (StandIn, None),
+    "lane": (Lane, None),
+    "engine": (Engine, None),
+    "workers": (Workers, None),
+    "quiet": (Quiet, False),
+}
+
+
+def asking(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `Asking`, behind its own, in place of its parameter `asked`."""
+    hints = get_type_hints(command, include_extras=True)
+    own = {name: (hints[name], p.default) for name, p in inspect.signature(command).parameters.items()}
+    del own["asked"]
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+        for name, (hint, default) in (own | _ASKING).items()
+    ]
+
+    @functools.wraps(command)
+    def bundled(**given: Any) -> None:
+        bundle = {name: given.pop(name) for name in _ASKING}
+        kept = {name: bundle.pop(name) for name in ("run", "config_file", "quiet")}
+        command(**given, asked=Asking(**kept, models=model_flags(**bundle)))
+
+    bundled.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    bundled.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return bundled
 
 
 def model_flags(

@@ -15,12 +15,11 @@ import typer
 from safetyqc.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from safetyqc.config import Config
     from safetyqc.formats.readers import ReadResult
     from safetyqc.pipeline.stages import Tally
-    from safetyqc.records import Conversation
 
 
 def note(text: str = "") -> None:
@@ -99,30 +98,14 @@ def typed(file: str) -> str:
     return "FILE" if file == "-" else shlex.quote(file)
 
 
-def read(name: str, *, skip_bad_lines: bool) -> ReadResult:
-    """Read a conversation file and tell what was left out.
-
-    Raises:
-        InputError: every line was left out.
-    """
-    from safetyqc.errors import InputError
-    from safetyqc.formats.readers import read_conversations
-
-    result = read_conversations(name, skip_bad_lines=skip_bad_lines)
-    if result.skipped:
-        note(f"{name}: skipped {len(result.skipped):,} of {len(result.skipped) + len(result.conversations):,} lines")
-        for bad in result.skipped[:5]:
-            note(f"  {bad.path}:{bad.line}: {bad.what}")
-        if len(result.skipped) > 5:
-            note(f"  and {len(result.skipped) - 5:,} more: safetyqc check {typed(name)} --skip-bad-lines")
-    if result.skipped and not result.conversations:
-        raise InputError("nothing is left of it: every line was skipped", path=name, fix="mend the lines named above")
-    return result
-
-
-def indices(conversations: Sequence[Conversation], *, of_file: bool) -> list[int]:
-    """The `index` of JSON lines: the place among all records of the file, broken ones too, or else in the run."""
-    return [c.source.index if of_file and c.source else place for place, c in enumerate(conversations)]
+def tell_skipped(read: ReadResult) -> None:
+    """Say what was left out of a file."""
+    note(f"{read.path}: skipped {len(read.skipped):,} of {len(read.skipped) + len(read.conversations):,} lines")
+    for bad in read.skipped[:5]:
+        note(f"  {bad.path}:{bad.line}: {bad.what}")
+    if len(read.skipped) > 5:
+        name = typed("-" if read.path == "stdin" else read.path)
+        note(f"  and {len(read.skipped) - 5:,} more: safetyqc check {name} --skip-bad-lines")
 
 
 def write_jsonl(path: Path, lines: Iterable[str], noun: str) -> None:

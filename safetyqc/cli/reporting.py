@@ -10,7 +10,6 @@ import typer
 from safetyqc.cli import options as o
 from safetyqc.cli.output import in_run, next_step, note, refuse_overwriting, show
 from safetyqc.config import load_config, parse_shares
-from safetyqc.errors import UserError
 
 if TYPE_CHECKING:
     from safetyqc.reports.diff import Difference
@@ -66,26 +65,29 @@ def report(
     """
     config = load_config(config_file, {"run": run})
     refuse_overwriting({"--html": html, "--md": markdown, "--csv": csv}, config_file, config=config)
-    from safetyqc.pipeline.outputs import difference_since, summarise_run, write_report_files
-    from safetyqc.reports.summary import to_json
+    from safetyqc import api
     from safetyqc.reports.terminal import check_sections
-    from safetyqc.store import Store
 
     check_sections(section)
-    with Store.read(config.run) as store:
-        wanted = as_json or html is not None or not section or "diversity" in section
-        summary = summarise_run(store, config, judge=judge, category=category, diversity=wanted)
-        if check and not summary.verdict.bars:
-            fix = "set some in safetyqc.yaml, such as `bars: {no_dangerous_steps: 0.99}`"
-            raise UserError("there are no bars to check", where="--check", fix=fix)
-        moved = difference_since(against, store, summary, config) if against else None
-        for path in write_report_files(store, summary, difference=moved, html=html, markdown=markdown, csv=csv):
-            note(f"wrote {path}")
+    found = api.report(
+        config.run,
+        html=html,
+        markdown=markdown,
+        csv=csv,
+        judge=judge,
+        category=category,
+        against=against,
+        diversity=as_json or html is not None or not section or "diversity" in section,
+        need_bars=check,
+        config=config,
+    )
+    for path in found.files:
+        note(f"wrote {path}")
     if as_json:
-        typer.echo(to_json(summary, moved))
+        typer.echo(found.to_json())
     else:
-        _render(summary, moved, section, unmask=unmask)
-    if check and not summary.verdict.met:
+        _render(found.summary(), found.difference, section, unmask=unmask)
+    if check and not found.summary().verdict.met:
         raise typer.Exit(BARS_MISSED)
     if not as_json:
         next_step(f"safetyqc export{in_run(config)}", f"safetyqc report{in_run(config)} --html report.html")
@@ -138,11 +140,9 @@ def export(
     }
     config = load_config(config_file, flags)
     refuse_overwriting({"FILE": config.export.path}, config_file, config=config)
-    from safetyqc.pipeline.outputs import export_run
-    from safetyqc.store import Store
+    from safetyqc import api
 
-    with Store.read(config.run) as store:
-        exported = export_run(store, config, judge=judge)
+    exported = api.export(config.run, judge=judge, config=config)
     for file in exported.files:
         typer.echo(file)
     note(exported.told)

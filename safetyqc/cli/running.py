@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import in_run, next_step, note, read, refuse_overwriting, say, show
-from safetyqc.cli.session import in_session
-from safetyqc.config import choose_model, load_config
+from safetyqc.cli.output import in_run, next_step, note, refuse_overwriting, say, show
+from safetyqc.cli.session import in_session, read_files
+from safetyqc.cli.writing import Count, Mode
+from safetyqc.config import choose_model
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
@@ -21,6 +22,24 @@ if TYPE_CHECKING:
     from safetyqc.pipeline.session import Session
 
 DEMO_RUN = Path("safetyqc-demo")
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="FILE", help="Quality-control these instead of generating.", show_default=False),
+]
+Rewriter = Annotated[
+    str | None,
+    typer.Option("--rewriter", metavar="MODEL", help="Who mends weak ones (default: the author).", show_default=False),
+]
+Rounds = Annotated[
+    int | None,
+    typer.Option(
+        "--rounds", metavar="N", min=0, help="Rewrite attempts per conversation (default: 1).", show_default=False
+    ),
+]
+Export = Annotated[
+    Path | None,
+    typer.Option("--export", metavar="FILE", help="Where the kept ones go (default: RUN/export).", show_default=False),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -29,72 +48,32 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
 
 
+@o.asking
 def run(
-    files: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="FILE", help="Quality-control these instead of generating.", show_default=False),
-    ] = None,
-    count: Annotated[
-        int | None,
-        typer.Option(
-            "-n", "--count", metavar="N", min=1, help="How many conversations (default: 600).", show_default=False
-        ),
-    ] = None,
+    asked: o.Asking,
+    files: Files = None,
+    count: Count = None,
     model: o.Model = None,
     judge: o.Judges = None,
-    rewriter: Annotated[
-        str | None,
-        typer.Option(
-            "--rewriter", metavar="MODEL", help="Who mends weak ones (default: the author).", show_default=False
-        ),
-    ] = None,
-    mode: Annotated[
-        str | None,
-        typer.Option(
-            "--mode",
-            metavar="oneshot|dialogue",
-            help="Whole conversation at once, or turn by turn.",
-            show_default=False,
-        ),
-    ] = None,
+    rewriter: Rewriter = None,
+    mode: Mode = None,
     language: o.Languages = None,
     turns: o.Turns = None,
     taxonomy: o.Taxonomy = None,
-    rounds: Annotated[
-        int | None,
-        typer.Option(
-            "--rounds", metavar="N", min=0, help="Rewrite attempts per conversation (default: 1).", show_default=False
-        ),
-    ] = None,
+    rounds: Rounds = None,
     rubric: o.Rubric = None,
     seed: o.Seed = None,
-    export: Annotated[
-        Path | None,
-        typer.Option(
-            "--export", metavar="FILE", help="Where the kept ones go (default: RUN/export).", show_default=False
-        ),
-    ] = None,
+    export: Export = None,
     format_name: o.Format = None,
     val_share: o.ValShare = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the estimate: calls, tokens, cost.")] = False,
     skip_bad_lines: o.SkipBadLines = False,
-    folder: o.Run = None,
-    config_file: o.ConfigFile = None,
-    api_base: o.ApiBase = None,
-    concurrency: o.Concurrency = None,
-    max_cost: o.MaxCost = None,
-    stand_in: o.StandIn = None,
-    lane: o.Lane = None,
-    engine: o.Engine = None,
-    workers: o.Workers = None,
-    quiet: o.Quiet = False,
 ) -> None:
     """Generate, filter, judge, deduplicate, rewrite, report and export; the same command again resumes.
 
     Example: safetyqc run -n 600 -m together_ai/meta-llama/Llama-3.3-70B-Instruct-Turbo --max-cost 5
     """
     flags: dict[str, Any] = {
-        "run": folder,
         "generate.count": count,
         "generate.model": model,
         "generate.mode": mode,
@@ -110,19 +89,10 @@ def run(
         "export.format": format_name,
         "export.val_share": val_share,
     }
-    models = o.model_flags(
-        api_base=api_base,
-        concurrency=concurrency,
-        max_cost=max_cost,
-        stand_in=stand_in,
-        lane=lane,
-        engine=engine,
-        workers=workers,
-    )
-    config = load_config(config_file, flags | models)
+    config = asked.config(flags)
     if not files and config.generate.model is None:
-        config = load_config(config_file, flags | models | {"generate.model": choose_model(None)})
-    do_all(config, files or [], dry_run=dry_run, skip_bad_lines=skip_bad_lines, quiet=quiet)
+        config = asked.config(flags | {"generate.model": choose_model(None)})
+    do_all(config, files or [], dry_run=dry_run, skip_bad_lines=skip_bad_lines, quiet=asked.quiet)
 
 
 def do_all(
@@ -139,7 +109,7 @@ def do_all(
 
     refuse_overwriting({"--export": config.export.path}, *files, config=config)
     check_settings(config, writes=write or not files, judges=True, rewrites=config.rewrite.rounds > 0)
-    inputs = [(name, read(name, skip_bad_lines=skip_bad_lines)) for name in files]
+    inputs = read_files(files, skip_bad_lines=skip_bad_lines)
 
     async def work(session: Session) -> None:
         from safetyqc.pipeline.estimate import estimate_run, render_estimate

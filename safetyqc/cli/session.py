@@ -1,45 +1,37 @@
-"""Opens a run for a command, runs its async work, and turns Ctrl-C into a clean stop."""
+"""Calls what a command stands for: its progress and notes on stderr, and a clean stop that says how to go on."""
 
 from __future__ import annotations
 
-import asyncio
 import shlex
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from safetyqc.cli.output import in_run, next_step, note
-from safetyqc.errors import BudgetReached, Interrupted, UserError
+from safetyqc.cli.output import in_run, next_step, note, say, tell_skipped
+from safetyqc.errors import BudgetReached, Interrupted
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
+    from safetyqc.formats.readers import ReadResult
     from safetyqc.pipeline.session import Session
 
 T = TypeVar("T")
 
 
-def in_session(
-    config: Config, work: Callable[[Session], Awaitable[T]], *, create: bool = False, quiet: bool = False
-) -> T:
-    """Open the run, do the work, close everything; Ctrl-C once lets what is in flight finish, twice cancels it.
+@contextmanager
+def called(config: Config) -> Iterator[None]:
+    """While the block runs, the command line hears what functions do; one that is stopped names the command to go on.
 
     Raises:
         Interrupted: with the command that resumes.
         BudgetReached: with the command that goes on.
     """
-
-    async def run() -> T:
-        from safetyqc.pipeline.session import open_session
-
-        session = open_session(config, create=create, quiet=quiet)
-        try:
-            with session.stop.on_ctrl_c(_tell):
-                return await work(session)
-        finally:
-            await session.close()
+    from safetyqc.pipeline.loop import Listener, listening
 
     try:
-        return asyncio.run(run())
+        with listening(Listener(say, note, tell_skipped, command())):
+            yield
     except Interrupted as error:
         raise Interrupted(
             f"stopped; everything answered is saved in {config.run}. Go on with:\n  {command()}"
@@ -50,35 +42,30 @@ def in_session(
         ) from error
 
 
-async def staged(session: Session, stage: str, work: Callable[[], Awaitable[T]], *, batch: bool) -> T:
-    """Do a stage's work, with `--batch` in batches."""
-    if not batch:
-        return await work()
-    from safetyqc.pipeline.batching import in_batches
+def in_session(
+    config: Config, work: Callable[[Session], Awaitable[T]], *, create: bool = False, quiet: bool = False
+) -> T:
+    """Open the run, do the work, close everything; Ctrl-C once lets what is in flight finish, twice cancels it."""
+    from safetyqc.pipeline.loop import Opening, run_here
+    from safetyqc.pipeline.loop import in_session as in_opened
 
-    return await in_batches(session, stage, work, note, command())
+    opening = Opening(config, create=create, quiet=quiet)
+    with called(config):
+        return run_here(lambda: in_opened(opening, work), note)
+
+
+def read_files(names: Sequence[str], *, skip_bad_lines: bool) -> list[tuple[str, ReadResult]]:
+    """Read conversation files, before anything is done with one of them; says what was left out."""
+    from safetyqc.pipeline.intake import read_data
+    from safetyqc.pipeline.loop import Listener
+
+    listener = Listener(say, note, tell_skipped)
+    return [(name, read_data(name, listener, skip_bad=skip_bad_lines)) for name in names]
 
 
 def next_after_batch(config: Config) -> None:
     """Say what to type while something waits for a batch."""
     next_step(f"safetyqc batch collect{in_run(config)} --wait", f"{command()}  (uses the answers)")
-
-
-def refuse_fresh_batch(*, batch: bool, fresh: bool | None) -> None:
-    """With --fresh the command that uses a batch's answers would ask for them anew, for ever.
-
-    Raises:
-        UserError: both were given.
-    """
-    if batch and fresh:
-        raise UserError("--batch and --fresh exclude each other", fix="give --run NEW to ask everything again")
-
-
-def _tell(press: int) -> None:
-    if press == 1:
-        note("\nstopping: what is in flight finishes and is saved; press Ctrl-C again to cancel it")
-    else:
-        note("\ncancelling")
 
 
 def command() -> str:

@@ -8,12 +8,51 @@ import typer
 
 from safetyqc.cli import options as o
 from safetyqc.cli.output import in_run, next_step, note, say
-from safetyqc.cli.session import in_session, next_after_batch, refuse_fresh_batch, staged
-from safetyqc.config import load_config, parse_counts
-from safetyqc.errors import UserError
+from safetyqc.cli.session import called, in_session, next_after_batch
+from safetyqc.config import parse_counts
 
 if TYPE_CHECKING:
     from safetyqc.pipeline.session import Session
+
+Count = Annotated[
+    int | None,
+    typer.Option(
+        "-n", "--count", metavar="N", min=1, help="How many conversations (default: 600).", show_default=False
+    ),
+]
+Mode = Annotated[
+    str | None,
+    typer.Option(
+        "--mode", metavar="oneshot|dialogue", help="Whole conversation at once, or turn by turn.", show_default=False
+    ),
+]
+Assistant = Annotated[
+    str | None,
+    typer.Option(
+        "--assistant", metavar="MODEL", help="Who answers in dialogue mode (default: the author).", show_default=False
+    ),
+]
+TopUp = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--top-up",
+        metavar="CATEGORY=N",
+        help="Plan N more of a category; repeatable. The same again goes on until they are written.",
+        show_default=False,
+    ),
+]
+Rounds = Annotated[
+    int | None,
+    typer.Option("--rounds", metavar="N", min=1, help="Attempts per conversation (default: 1).", show_default=False),
+]
+More = Annotated[
+    list[str],
+    typer.Option(
+        "--more",
+        metavar="CATEGORY=N",
+        help="Keep N more variants of a category; repeatable. The same again goes on until they are kept.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -23,67 +62,28 @@ def register(app: typer.Typer) -> None:
     app.command()(augment)
 
 
+@o.asking
 def generate(
-    count: Annotated[
-        int | None,
-        typer.Option(
-            "-n", "--count", metavar="N", min=1, help="How many conversations (default: 600).", show_default=False
-        ),
-    ] = None,
+    asked: o.Asking,
+    count: Count = None,
     model: o.Model = None,
-    assistant: Annotated[
-        str | None,
-        typer.Option(
-            "--assistant",
-            metavar="MODEL",
-            help="Who answers in dialogue mode (default: the author).",
-            show_default=False,
-        ),
-    ] = None,
-    mode: Annotated[
-        str | None,
-        typer.Option(
-            "--mode",
-            metavar="oneshot|dialogue",
-            help="Whole conversation at once, or turn by turn.",
-            show_default=False,
-        ),
-    ] = None,
+    assistant: Assistant = None,
+    mode: Mode = None,
     language: o.Languages = None,
     turns: o.Turns = None,
     taxonomy: o.Taxonomy = None,
-    top_up: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--top-up",
-            metavar="CATEGORY=N",
-            help="Plan N more of a category; repeatable. The same again goes on until they are written.",
-            show_default=False,
-        ),
-    ] = None,
+    top_up: TopUp = None,
     seed: o.Seed = None,
-    run: o.Run = None,
-    config_file: o.ConfigFile = None,
-    api_base: o.ApiBase = None,
-    concurrency: o.Concurrency = None,
-    max_cost: o.MaxCost = None,
-    stand_in: o.StandIn = None,
-    lane: o.Lane = None,
-    engine: o.Engine = None,
-    workers: o.Workers = None,
     fresh: o.Fresh = None,
     batch: o.Batch = False,
-    quiet: o.Quiet = False,
 ) -> None:
     """Write safety conversations into a run, by a seeded, exactly balanced plan.
 
     Example: safetyqc generate -n 600 -m openrouter/meta-llama/llama-3.3-70b-instruct
     """
-    from safetyqc.pipeline.choices import author_mode, check_settings
-    from safetyqc.pipeline.order import generate as generate_stage
+    from safetyqc import api
 
     flags: dict[str, Any] = {
-        "run": run,
         "generate.count": count,
         "generate.model": model,
         "generate.assistant": assistant,
@@ -92,123 +92,53 @@ def generate(
         "generate.turns": turns,
         "generate.taxonomy": taxonomy,
         "generate.seed": seed,
+        "models.fresh": fresh,
     }
-    models = o.model_flags(
-        api_base=api_base,
-        concurrency=concurrency,
-        max_cost=max_cost,
-        stand_in=stand_in,
-        lane=lane,
-        engine=engine,
-        workers=workers,
-        fresh=fresh,
-    )
-    config = load_config(config_file, flags | models)
+    config = asked.config(flags)
     wanted = parse_counts(top_up or [], "--top-up")
-    refuse_fresh_batch(batch=batch, fresh=fresh)
-    if batch and author_mode(config) != "oneshot":
-        raise UserError("a dialogue cannot go in batches: each turn waits for the one before", fix="--mode oneshot")
-    check_settings(config, writes=True, wanted=wanted)
-
-    async def work(session: Session) -> None:
-        tally = await staged(session, "generate", lambda: generate_stage(session, wanted), batch=batch)
-        say(tally)
-        waiting.append(tally.waiting)
-        if tally.missing:
-            note("  run the same command again to try the missing ones with other openers")
-
-    waiting: list[int] = []
-    in_session(config, work, create=True, quiet=quiet)
-    if any(waiting):
+    with called(config):
+        written = api.generate(run=config.run, top_up=wanted, batch=batch, quiet=asked.quiet, config=config)
+    if written.call.missing:
+        note("  run the same command again to try the missing ones with other openers")
+    if written.waiting:
         next_after_batch(config)
         return
     next_step(f"safetyqc judge{in_run(config)}", f"safetyqc report{in_run(config)}")
 
 
+@o.asking
 def rewrite(
+    asked: o.Asking,
     model: o.Model = None,
     judge: o.Judges = None,
-    rounds: Annotated[
-        int | None,
-        typer.Option(
-            "--rounds", metavar="N", min=1, help="Attempts per conversation (default: 1).", show_default=False
-        ),
-    ] = None,
+    rounds: Rounds = None,
     rubric: o.Rubric = None,
-    run: o.Run = None,
-    config_file: o.ConfigFile = None,
-    api_base: o.ApiBase = None,
-    concurrency: o.Concurrency = None,
-    max_cost: o.MaxCost = None,
-    stand_in: o.StandIn = None,
-    lane: o.Lane = None,
-    engine: o.Engine = None,
-    workers: o.Workers = None,
     batch: o.Batch = False,
-    quiet: o.Quiet = False,
 ) -> None:
     """Mend conversations that failed; a rewrite is kept only if nothing that passed now fails.
 
     Example: safetyqc rewrite -m openai/gpt-4o --judge openrouter/anthropic/claude-sonnet-4 --rounds 2
     """
-    from safetyqc.pipeline.order import mend
+    from safetyqc import api
 
     flags: dict[str, Any] = {
-        "run": run,
         "rewrite.model": model,
         "rewrite.rounds": rounds,
         "judge.models": tuple(judge) if judge else None,
         "judge.rubric": rubric,
     }
-    config = load_config(
-        config_file,
-        flags
-        | o.model_flags(
-            api_base=api_base,
-            concurrency=concurrency,
-            max_cost=max_cost,
-            stand_in=stand_in,
-            lane=lane,
-            engine=engine,
-            workers=workers,
-        ),
-    )
-
-    async def work(session: Session) -> None:
-        tally = await staged(session, "rewrite", lambda: mend(session), batch=batch)
-        say(tally)
-        waiting.append(tally.waiting)
-
-    waiting: list[int] = []
-    in_session(config, work, quiet=quiet)
-    if any(waiting):
+    config = asked.config(flags)
+    with called(config):
+        rewritten = api.rewrite(run=config.run, batch=batch, quiet=asked.quiet, config=config)
+    if rewritten.waiting:
         next_after_batch(config)
         return
     next_step(f"safetyqc report{in_run(config)} --section rewrites", f"safetyqc export{in_run(config)}")
 
 
+@o.asking
 def augment(
-    wanted: Annotated[
-        list[str],
-        typer.Option(
-            "--more",
-            metavar="CATEGORY=N",
-            help="Keep N more variants of a category; repeatable. The same again goes on until they are kept.",
-        ),
-    ],
-    model: o.Model = None,
-    judge: o.Judges = None,
-    rubric: o.Rubric = None,
-    run: o.Run = None,
-    config_file: o.ConfigFile = None,
-    api_base: o.ApiBase = None,
-    concurrency: o.Concurrency = None,
-    max_cost: o.MaxCost = None,
-    stand_in: o.StandIn = None,
-    lane: o.Lane = None,
-    engine: o.Engine = None,
-    workers: o.Workers = None,
-    quiet: o.Quiet = False,
+    asked: o.Asking, wanted: More, model: o.Model = None, judge: o.Judges = None, rubric: o.Rubric = None
 ) -> None:
     """Write variants of what passed: other tones, scenarios and wordings; filtered, judged, no duplicates.
 
@@ -217,28 +147,15 @@ def augment(
     from safetyqc.pipeline.order import augment as augment_stage
 
     flags: dict[str, Any] = {
-        "run": run,
         "rewrite.model": model,
         "judge.models": tuple(judge) if judge else None,
         "judge.rubric": rubric,
     }
-    config = load_config(
-        config_file,
-        flags
-        | o.model_flags(
-            api_base=api_base,
-            concurrency=concurrency,
-            max_cost=max_cost,
-            stand_in=stand_in,
-            lane=lane,
-            engine=engine,
-            workers=workers,
-        ),
-    )
+    config = asked.config(flags)
     counts = parse_counts(wanted, "--more")
 
     async def work(session: Session) -> None:
         say(await augment_stage(session, counts))
 
-    in_session(config, work, quiet=quiet)
+    in_session(config, work, quiet=asked.quiet)
     next_step(f"safetyqc report{in_run(config)}", f"safetyqc export{in_run(config)}")

@@ -9,7 +9,7 @@ too, so that it always points at the n-th record of the file, also when bad line
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,17 +67,24 @@ def read_conversations(path: str | Path, *, skip_bad_lines: bool = False, strict
     Raises:
         InputError: the file cannot be read or holds no record, or a record is broken and not to be skipped.
     """
+    return collect(iter_conversations(path), name_of(path), skip_bad=skip_bad_lines, strict=strict)
+
+
+def collect(
+    records: Iterable[Conversation | BadLine], name: str, *, skip_bad: bool = False, strict: bool = True
+) -> ReadResult:
+    """Gather records that were read from `name`; arguments and errors are those of `read_conversations`."""
     conversations, skipped = [], []
-    for record in iter_conversations(path):
+    for record in records:
         if isinstance(record, Conversation):
             conversations.append(record)
-        elif skip_bad_lines or (record.is_structure and not strict):
+        elif skip_bad or (record.is_structure and not strict):
             skipped.append(record)
         else:
             raise record.error()
     if not conversations and not skipped:
-        raise InputError("holds no conversation", path=name_of(path), fix="give a file with one conversation a line")
-    return ReadResult(name_of(path), tuple(conversations), tuple(skipped))
+        raise InputError("holds no conversation", path=name, fix="give a file with one conversation a line")
+    return ReadResult(name, tuple(conversations), tuple(skipped))
 
 
 def iter_conversations(path: str | Path) -> Iterator[Conversation | BadLine]:
@@ -102,6 +109,18 @@ def iter_with_values(path: str | Path) -> Iterator[tuple[Conversation | BadLine,
             continue
         record = _read_record(found.value, source)
         yield (ids.settle(record) if isinstance(record, Conversation) else record), found.value
+
+
+def from_values(values: Iterable[Any | Unreadable], name: str) -> Iterator[Conversation | BadLine]:
+    """Read JSON values that are in memory already, as `iter_conversations` reads those of a file; they have no line."""
+    ids = _Ids()
+    for index, value in enumerate(values):
+        source = Source(path=name, index=index)
+        if isinstance(value, Unreadable):
+            yield bad_line(source, "unreadable", value.what, value.fix)
+            continue
+        record = _read_record(value, source)
+        yield ids.settle(record) if isinstance(record, Conversation) else record
 
 
 class _Ids:

@@ -1,4 +1,4 @@
-"""Looks at a file without a run: `safetyqc check FILE`.
+"""Looks at conversations without a run: `safetyqc check FILE`.
 
 Nothing is stored. The one surprising thing: copies rank equal here, since nobody judged them, so the first one stays.
 """
@@ -10,19 +10,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
+    from safetyqc.formats.readers import ReadResult
     from safetyqc.records import Conversation, DuplicateGroup
     from safetyqc.results.findings import CheckReport
 
 
-def check_file(config: Config, name: str, *, skip_bad_lines: bool = False) -> CheckReport:
-    """Count what is wrong with a file.
-
-    Raises:
-        InputError: the file, or a line of it (unless bad lines are skipped), cannot be read.
-    """
+def check_records(config: Config, read: ReadResult) -> CheckReport:
+    """Count what is wrong with what was read (not strictly, so that bad structure is counted rather than raised)."""
     from safetyqc.filters import apply_filters
     from safetyqc.filters.check import check_conversations
-    from safetyqc.formats.readers import read_conversations
     from safetyqc.pipeline.choices import filter_settings
     from safetyqc.pipeline.duplicates import dedup_conversations
 
@@ -32,7 +28,7 @@ def check_file(config: Config, name: str, *, skip_bad_lines: bool = False) -> Ch
         return dedup_conversations(config.dedup.model_copy(update={"against": None}), conversations).groups
 
     return check_conversations(
-        read_conversations(name, skip_bad_lines=skip_bad_lines, strict=False),
+        read,
         rules=lambda conversation: apply_filters(conversation, settings),
         near_duplicates=near,
         min_similarity=config.dedup.min_similarity,

@@ -19,6 +19,7 @@ from safetyqc.store import FILE_NAME, Store
 if TYPE_CHECKING:
     from safetyqc.config import Config
     from safetyqc.records import Conversation, Judgment, Label
+    from safetyqc.reports.views import Run
     from safetyqc.results.compare import Comparison, Disagreement
 
 
@@ -51,18 +52,22 @@ def gather(
     config: Config,
     file: str | None,
     label_files: Sequence[Path],
+    runs: Sequence[Run],
     *,
     truth: str | None = None,
     partial: str = "pass",
     shared_only: bool = False,
 ) -> Gathered:
-    """Compare everybody who judged the run, or the file's conversations.
+    """Compare everybody who judged the runs, or the file's conversations.
 
     Args:
-        file: conversations that may hold recorded verdicts and labels of their own; None for the whole run.
+        file: conversations that may hold recorded verdicts and labels of their own; None for those of the runs.
         label_files: further labels, matched by messages or id.
+        runs: whose judgments count; of a file's conversations alone where there is one, and a run that is not there
+            then says nothing.
 
     Raises:
+        UserError: two runs hold judgments of one judge.
         NotComparableError: there is nothing to compare, or it does not describe the same thing.
     """
     if partial not in ("pass", "fail", "leave_out"):
@@ -71,12 +76,9 @@ def gather(
         )
     way = cast(Partial, partial)
     conversations, judgments, labels = _of_file(file, way) if file else ([], [], [])
-    if file is None or (config.run / FILE_NAME).exists():
-        with Store.read(config.run) as store:
-            conversations = conversations or [c for c in store.conversations() if c.origin != "canary"]
-            ids = {c.id for c in conversations}
-            judgments += [j for j in _by_present_rubric(store) if j.conversation_id in ids]
-            labels += [label for label in store.labels() if label.conversation_id in ids]
+    for run in {view.run: view for view in runs}.values():
+        if file is None or (run.run / FILE_NAME).exists():
+            _add_run(run, conversations, judgments, labels, of_file=file is not None)
     for path in label_files:
         labels += read_labels(path, conversations, partial=way)
     from safetyqc.judge.compare import compare
@@ -85,6 +87,23 @@ def gather(
     rule = load_rubric_set(config.judge.rubric).passed
     comparison = compare(judgments, labels, truth=truth, shared_only=shared_only, overall_rule=rule)
     return Gathered(comparison, judgments, labels, conversations, truth, shared_only)
+
+
+def _add_run(
+    run: Run, conversations: list[Conversation], judgments: list[Judgment], labels: list[Label], *, of_file: bool
+) -> None:
+    known = {c.id for c in conversations}
+    with Store.read(run.run) as store:
+        if not of_file:
+            conversations += [c for c in run.conversations if c.id not in known]
+        ids = known if of_file else {c.id for c in run.conversations}
+        found = [j for j in _by_present_rubric(store) if j.conversation_id in ids]
+        labels += [label for label in store.labels() if label.conversation_id in ids]
+    twice = {j.judge for j in judgments} & {j.judge for j in found} if not of_file else set()
+    if twice:
+        fix = "compare runs of different judges; what moved between two runs says report(run, against=other)"
+        raise UserError(f"two runs hold judgments of {sorted(twice)[0]!r}", where=str(run.run), fix=fix)
+    judgments += found
 
 
 def _of_file(file: str, partial: Partial) -> tuple[list[Conversation], list[Judgment], list[Label]]:

@@ -5,7 +5,7 @@ Needs rich, so it is imported only to draw.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from safetyqc.reports.drawing import BAD, FAINT, GOOD, WARN, fits, say, table
 from safetyqc.reports.wording import interval, percent
-from safetyqc.results.report import CriterionRates, Rate, Summary
+from safetyqc.results.report import CriterionRates, Rate
 
 _CELL_WIDTH = 9
 
@@ -24,22 +24,22 @@ _CELL_WIDTH = 9
 class HeatTable:
     """Categories down, criteria across; as many tables below each other as the width asks for."""
 
-    summary: Summary
+    criteria: Sequence[CriterionRates]
+    bars: Mapping[str, float]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        criteria = self.summary.criteria
+        criteria = self.criteria
         names = list(dict.fromkeys(name for c in criteria for name in c.categories))
         first = min(fits([*names, "all"]), 26)
         width = max(_CELL_WIDTH, *(fits(_heading(c).split()) for c in criteria)) + 2
         across = max((options.max_width - first - 2) // width, 1)
         across = ceil(len(criteria) / ceil(len(criteria) / across))  # 3 and 3 rather than 5 and 1
-        bars = {b.name: b.bar for b in self.summary.verdict.bars}
         for start in range(0, len(criteria), across):
             if start:
                 yield Text()
-            yield self._table(criteria[start : start + across], names, first, bars)
+            yield self._table(criteria[start : start + across], names, first)
 
-    def _table(self, criteria: Sequence[CriterionRates], names: list[str], first: int, bars: dict[str, float]) -> Table:
+    def _table(self, criteria: Sequence[CriterionRates], names: list[str], first: int) -> Table:
         made = table("", *("" for _ in criteria), numbers=range(1, len(criteria) + 1))
         made.columns[0].width = first
         for column, criterion in zip(made.columns[1:], criteria, strict=True):
@@ -47,7 +47,7 @@ class HeatTable:
         rows = [("all", [c.overall for c in criteria])]
         rows += [(name, [c.categories.get(name, Rate()) for c in criteria]) for name in names]
         for name, rates in rows:
-            cells = [_cell(rate, bars.get(c.id)) for rate, c in zip(rates, criteria, strict=True)]
+            cells = [_cell(rate, self.bars.get(c.id)) for rate, c in zip(rates, criteria, strict=True)]
             made.add_row(say(name, "bold" if name == "all" else "", 26), *cells)
         return made
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -35,12 +35,18 @@ _QUOTED_OR_NUMBER = re.compile(r"\"[^\"]*\"|'[^']{12,}'|\d+")
 _OVERALL_OUTCOME: dict[bool | None, Outcome] = {True: "pass", False: "fail", None: "unscored"}
 
 
-def count_criteria(snapshot: Snapshot) -> tuple[CriterionRates, ...]:
-    """Pass rates of the deciding judge per criterion and category; the whole conversation comes first."""
+def count_criteria(
+    snapshot: Snapshot, group_of: Callable[[Conversation], str] | None = None
+) -> tuple[CriterionRates, ...]:
+    """Pass rates of the deciding judge per criterion and category; the whole conversation comes first.
+
+    Args:
+        group_of: what else to count by, in place of categories.
+    """
     outcomes: dict[str, dict[str, Counter[Outcome]]] = defaultdict(lambda: defaultdict(Counter))
     for conversation in snapshot.in_play:
         if verdict := snapshot.verdicts.get(conversation.id):
-            category = snapshot.category_of(conversation)
+            category = (group_of or snapshot.category_of)(conversation)
             outcomes[OVERALL][category][_OVERALL_OUTCOME[verdict.passed]] += 1
             for score in verdict.scores:
                 outcomes[score.criterion][category][score.outcome] += 1

@@ -180,7 +180,7 @@ def _rates(summary: Summary, _: bool) -> RenderableType | None:
     legend = "share passed, 95% Wilson interval, n scored; `3?` = 3 unscored, in no rate"
     if silent := [c.id for c in summary.criteria if not c.is_asked]:
         legend += f"\nnot asked, because this judge cannot judge it: {', '.join(silent)}"
-    return block("Pass rates", HeatTable(summary), note=legend)
+    return block("Pass rates", HeatTable(summary.criteria, {b.name: b.bar for b in summary.verdict.bars}), note=legend)
 
 
 def _corrected(summary: Summary, _: bool) -> RenderableType | None:

@@ -42,8 +42,9 @@ class BadLine(Record):
         return self.kind in STRUCTURE_KINDS
 
     def error(self) -> InputError:
-        """Say the same as an exception."""
-        return InputError(self.what, path=self.path, line=self.line, fix=self.fix)
+        """Say the same as an exception; what was never in a file has no line, so its index says which it is."""
+        path = self.path if self.line else f"{self.path}[{self.index}]"
+        return InputError(self.what, path=path, line=self.line or None, fix=self.fix)
 
 
 class Example(Record):

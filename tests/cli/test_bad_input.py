@@ -183,7 +183,7 @@ def test_with_a_key_set_no_model_is_chosen_silently(cli: Cli, monkeypatch: pytes
 def test_a_bug_is_not_hidden_behind_a_message(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     import safetyqc.pipeline.checking
 
-    monkeypatch.setattr(safetyqc.pipeline.checking, "check_file", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(safetyqc.pipeline.checking, "check_records", lambda *_, **__: 1 / 0)
     from safetyqc.cli import main
 
     monkeypatch.setattr("sys.argv", ["safetyqc", "check", "good.jsonl"])

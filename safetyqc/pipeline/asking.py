@@ -1,0 +1,173 @@
+"""The calls of the Python door that ask models: judge, generate, rewrite, each on the caller's loop.
+
+They put together a run, its settings and a stage; what a stage does is `order`'s business.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from safetyqc.errors import UserError
+from safetyqc.pipeline.intake import Data
+from safetyqc.pipeline.site import (
+    RunLike,
+    Settings,
+    configure,
+    in_run,
+    names_of,
+    refuse_fresh_batch,
+    site_of,
+    staged,
+)
+from safetyqc.reports.views import Rewritten, Run, Verdicts, Written
+
+if TYPE_CHECKING:
+    from safetyqc.llm.client import Client
+    from safetyqc.pipeline.session import Session
+    from safetyqc.pipeline.stages import Tally
+
+
+async def ajudge(
+    data: Data | Run | None = None,
+    model: str | Sequence[str] | None = None,
+    rubric: str | os.PathLike[str] | None = None,
+    run: RunLike | None = None,
+    *,
+    skip_bad: bool = False,
+    batch: bool = False,
+    client: Client | None = None,
+    quiet: bool = False,
+    config: Settings = None,
+    **settings: Any,
+) -> Verdicts:
+    """Score conversations against a rubric.
+
+    Args:
+        data: a path; a list with one conversation an item (its messages, or an object that holds them); a DataFrame or
+            a Dataset with such rows; a result of another call; None for what the run holds. Equal rows stay apart.
+        model: who judges: `local` (the default, no key needed), or a model as litellm names it; several are all asked,
+            and the first one's verdicts decide.
+        rubric: a bundled set or criterion (default: `safety`), or a file of your own.
+        run: a folder that keeps everything; None for a temporary one, which goes with the result.
+        skip_bad: leave out rows that are no conversation, and list them in `.skipped`.
+        batch: submit the requests as a batch, at half the price; the same call again uses the answers.
+        client: asked in place of every model; for tests. It is not closed.
+        quiet: no progress on stderr.
+        config: settings, or a file of them.
+        settings: any other setting of the sections `judge` and `models`, such as `votes=3` or `max_cost_usd=5`.
+
+    Raises:
+        InputError: a row is no conversation; names its index.
+        UserError: a setting, file or run that cannot be used.
+        FatalModelError, BudgetReached, Interrupted: the call ended early; all that was answered is saved.
+    """
+    from safetyqc.pipeline.choices import check_settings
+    from safetyqc.pipeline.order import family_warnings, judge_all
+
+    named = {"judge.models": names_of(model), "judge.rubric": None if rubric is None else str(rubric)}
+    site = site_of(data, run, configure(config, ("judge", "models"), named, settings), client=client, quiet=quiet)
+    refuse_fresh_batch(site.config, batch=batch)
+    check_settings(site.config, judges=True)
+    read = site.read(skip_bad=skip_bad)
+    for warning in family_warnings(site.config):
+        site.listener.note(f"warning: {warning}")
+
+    async def work(session: Session) -> tuple[list[str] | None, list[Tally]]:
+        ids = site.bring_in(session, read)
+        return ids, await staged(session, "judge", lambda: judge_all(session, ids), site, batch=batch)
+
+    (ids, tallies), cost_usd = await in_run(site, work)
+    return Verdicts(site.folder, site.call(tallies, cost_usd, read), ids)
+
+
+async def agenerate(
+    count: int | None = None,
+    model: str | None = None,
+    run: RunLike | None = None,
+    *,
+    languages: str | Sequence[str] | None = None,
+    top_up: Mapping[str, int] | None = None,
+    batch: bool = False,
+    client: Client | None = None,
+    quiet: bool = False,
+    config: Settings = None,
+    **settings: Any,
+) -> Written:
+    """Write safety conversations by a seeded, exactly balanced plan; the same call with the same run goes on.
+
+    Args:
+        count: how many (default: 600).
+        model: who writes.
+        languages: to mix evenly, such as `["en", "zh"]`.
+        top_up: how many more of a category, on top of the plan.
+        settings: any other setting of the sections `generate` and `models`, such as `turns=2` or `seed=7`.
+
+    The others, and the errors, are those of `judge`.
+    """
+    from safetyqc.pipeline.choices import author_mode, check_settings
+    from safetyqc.pipeline.order import generate as generate_stage
+
+    named = {"generate.count": count, "generate.model": model, "generate.languages": names_of(languages)}
+    configured = configure(config, ("generate", "models"), named, settings)
+    site = site_of(None, run, configured, client=client, quiet=quiet, writes=True)
+    refuse_fresh_batch(site.config, batch=batch)
+    if batch and author_mode(site.config) != "oneshot":
+        raise UserError("a dialogue cannot go in batches: each turn waits for the one before", fix="--mode oneshot")
+    check_settings(site.config, writes=True, wanted=top_up)
+
+    async def work(session: Session) -> tuple[list[str], Tally]:
+        tally = await staged(session, "generate", lambda: generate_stage(session, top_up), site, batch=batch)
+        return [c.id for c in session.store.conversations() if c.origin == "generated"], tally
+
+    (ids, tally), cost_usd = await in_run(site, work)
+    return Written(site.folder, site.call([tally], cost_usd), ids)
+
+
+async def arewrite(
+    data: Data | Run | None = None,
+    model: str | None = None,
+    run: RunLike | None = None,
+    *,
+    judge: str | Sequence[str] | None = None,
+    rubric: str | os.PathLike[str] | None = None,
+    rounds: int | None = None,
+    skip_bad: bool = False,
+    batch: bool = False,
+    client: Client | None = None,
+    quiet: bool = False,
+    config: Settings = None,
+    **settings: Any,
+) -> Rewritten:
+    """Mend conversations that failed; a rewrite is kept only if nothing that passed now fails.
+
+    Args:
+        data: as for `judge`; what is not of a run is judged first.
+        model: who rewrites.
+        judge: who judges the rewrites.
+        rounds: attempts for each conversation (default: 1).
+        settings: any other setting of the sections `rewrite`, `judge` and `models`.
+
+    The others, and the errors, are those of `judge`.
+    """
+    from safetyqc.pipeline.order import judge_all, mend
+
+    named = {
+        "rewrite.model": model,
+        "rewrite.rounds": rounds,
+        "judge.models": names_of(judge),
+        "judge.rubric": None if rubric is None else str(rubric),
+    }
+    configured = configure(config, ("rewrite", "judge", "models"), named, settings)
+    site = site_of(data, run, configured, client=client, quiet=quiet)
+    read = site.read(skip_bad=skip_bad)
+
+    async def work(session: Session) -> tuple[list[str] | None, Tally]:
+        ids = site.bring_in(session, read)
+        for tally in await judge_all(session, ids) if read else ():
+            site.listener.tell(tally)
+        return ids, await staged(session, "rewrite", lambda: mend(session), site, batch=batch)
+
+    (ids, tally), cost_usd = await in_run(site, work)
+    return Rewritten(site.folder, site.call([tally], cost_usd, read), ids)

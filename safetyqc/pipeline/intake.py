@@ -1,0 +1,51 @@
+"""What a user hands in -> conversations in an open run, with everybody told what was left out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from safetyqc.errors import InputError
+from safetyqc.formats.readers import ReadResult, read_conversations
+from safetyqc.formats.rows import read_rows
+
+if TYPE_CHECKING:
+    from safetyqc.pipeline.loop import Listener
+    from safetyqc.pipeline.session import Session
+    from safetyqc.records import Conversation
+
+Data = str | os.PathLike[str] | Iterable[Any]
+"""A path (`-` is standard input); or rows: a list, a DataFrame, a Dataset."""
+
+
+def read_data(data: Data, listener: Listener, *, skip_bad: bool = False) -> ReadResult:
+    """Read a file or rows, and tell what was left out.
+
+    Raises:
+        InputError: a record that is no conversation and is not to be skipped, or nothing is left.
+    """
+    read = read_any(data, skip_bad=skip_bad)
+    if read.skipped:
+        listener.skipped(read)
+    if read.skipped and not read.conversations:
+        raise InputError(
+            "nothing is left of it: every line was skipped", path=read.path, fix="mend the lines named above"
+        )
+    return read
+
+
+def read_any(data: Data, *, skip_bad: bool = False, strict: bool = True) -> ReadResult:
+    """Read a file or rows; arguments and errors are those of `read_conversations`."""
+    if isinstance(data, (str, os.PathLike)):
+        return read_conversations(os.fspath(data), skip_bad_lines=skip_bad, strict=strict)
+    return read_rows(data, skip_bad=skip_bad, strict=strict)
+
+
+def bring_in(session: Session, read: ReadResult, listener: Listener) -> list[Conversation]:
+    """Add what was read to the run; the conversations as the run knows them, in input order."""
+    from safetyqc.pipeline.order import import_conversations
+
+    tally, conversations = import_conversations(session, read.path, read)
+    listener.tell(tally)
+    return conversations

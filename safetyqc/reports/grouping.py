@@ -1,0 +1,111 @@
+"""Pass rates by anything that conversations have: a category, an intent, a language, a key of their `meta`.
+
+The numbers are counted as the report counts them. Groups that were guessed, since neither a plan nor the data names
+them, are counted as such.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from safetyqc.errors import UserError, choose_from
+from safetyqc.reports.notebook import Rows, to_html
+from safetyqc.reports.quality import count_criteria
+from safetyqc.reports.snapshot import Snapshot, told_language
+from safetyqc.results.report import CriterionRates, Rate
+
+if TYPE_CHECKING:
+    from safetyqc.records import Conversation
+
+_ALL = "all"
+_NONE = "(none)"
+
+
+@dataclass(frozen=True)
+class Rates(Rows):
+    """Pass rates by group and criterion; `rates["privacy"]["overall"].low`.
+
+    Args:
+        by: what the groups are of.
+        criteria: the counts; the whole conversation, `overall`, comes first.
+        guessed: of each group, how many conversations are in it by a guess of the judge, or of the language.
+    """
+
+    by: str | None
+    criteria: tuple[CriterionRates, ...]
+    guessed: dict[str, int]
+
+    def __getitem__(self, group: str) -> dict[str, Rate]:
+        if group not in self.groups:
+            raise UserError(f"no group {group!r} in these rates", fix=choose_from(group, self.groups))
+        return {c.id: c.categories.get(group, Rate()) for c in self.criteria}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.groups)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the groups, sorted."""
+        return sorted({group for c in self.criteria for group in c.categories})
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """A row a group and criterion: counts, the rate and its 95% interval, and the bounds of what is unscored."""
+        return [
+            {self.by or "group": group, "criterion": name, **rate.model_dump(), "guessed": self.guessed.get(group, 0)}
+            for group in self.groups
+            for name, rate in self[group].items()
+        ]
+
+    def __repr__(self) -> str:
+        rates = (f"{group} {_told(self[group])}" for group in self.groups)
+        by = f" by {self.by}" if self.by else ""
+        return f"<Rates{by}: {', '.join(rates) or 'nothing was judged'}>"
+
+    def _repr_html_(self) -> str:
+        from safetyqc.reports.heat import HeatTable
+
+        return to_html(HeatTable(self.criteria, {}))
+
+
+def _told(rates: dict[str, Rate]) -> str:
+    from safetyqc.reports.wording import interval, percent
+
+    overall = next(iter(rates.values()))
+    return f"{percent(overall.rate)} {interval(overall.low, overall.high)} (n {overall.n})"
+
+
+def count_rates(snapshot: Snapshot, by: str | None = None) -> Rates:
+    """Count the deciding judge's pass rates of what is in, by group.
+
+    Raises:
+        UserError: no conversation has such a key.
+    """
+    group_of, is_guessed = _groups(snapshot, by)
+    judged = [c for c in snapshot.in_play if c.id in snapshot.verdicts]
+    guessed = Counter(group_of(c) for c in judged if is_guessed(c))
+    return Rates(by, count_criteria(snapshot, group_of), dict(guessed))
+
+
+def _groups(snapshot: Snapshot, by: str | None) -> tuple[Callable[[Conversation], str], Callable[[Conversation], bool]]:
+    """How a conversation's group is named, and whether that is only a guess."""
+    if by is None:
+        return lambda _: _ALL, lambda _: False
+    if by == "category":
+        return snapshot.category_of, lambda c: not c.category
+    if by == "intent":
+        return snapshot.intent_of, lambda c: not c.intent
+    if by == "language":
+        return lambda c: snapshot.languages[c.id], lambda c: told_language(c) is None
+    if by in ("author", "origin"):
+        return lambda c: str(getattr(c, by) or _NONE), lambda _: False
+    known = dict.fromkeys(key for c in snapshot.conversations for key in c.meta)
+    if by not in known:
+        fix = choose_from(by, ("category", "intent", "language", "author", "origin", *known))
+        raise UserError(f"no conversation here has {by!r}", where="by", fix=fix)
+    return lambda c: str(c.meta.get(by, _NONE)), lambda _: False
