@@ -1,8 +1,8 @@
 """Agreement statistics of aligned ratings, vectorised; knows codes and arrays, no records but the resulting ones.
 
-Imports numpy at module top: only what compares judges imports it. The one surprising thing: no row is ever resampled.
-A statistic of two raters depends only on how often each pattern of cells occurs, so one multinomial draw over the few
-patterns is the bootstrap of all conversations, exactly, and its cost does not grow with their number.
+Imports numpy at module top: only what compares judges imports it. No row is ever
+resampled: a statistic of two raters depends only on how often each pattern of cells occurs, so one draw of weights over
+the few patterns is the bootstrap of all conversations, exactly, and its cost does not grow with their number.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from safetyqc.results.statistics import wilson_interval
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+_JEFFREYS = 0.5
 BINS = 10
 """Equal-width bins of the expected calibration error."""
 
@@ -48,10 +49,11 @@ def kappa(counts: npt.ArrayLike) -> Floats:
 
 
 def kappa_estimate(counts: Counts, *, resamples: int, seed: int, confidence: float) -> Estimate | None:
-    """Estimate kappa with a percentile bootstrap interval that resamples whole conversations.
+    """Estimate kappa with an interval by the Bayesian bootstrap over whole conversations (Rubin, 1981).
 
-    Where no cell differs the bootstrap would claim certainty however few the cells, so the lower end then comes from
-    Wilson's upper limit of the share of conversations that differ. None when kappa is undefined.
+    Beside the conversations that were seen half a one of each kind of cell is imagined (Jeffreys' prior): a bootstrap
+    of what was seen alone claims certainty where one rater said one thing only, or where no cell differs, however few
+    the cells. None when kappa is undefined.
 
     Args:
         counts: of shape (conversations, 4), from `pair_counts`.
@@ -59,41 +61,81 @@ def kappa_estimate(counts: Counts, *, resamples: int, seed: int, confidence: flo
     value = float(kappa(counts.sum(axis=0)))
     if np.isnan(value):
         return None
-    tables = _resampled_tables(counts, resamples, seed)
     tail = (1 - confidence) / 2
-    low, high = np.nanquantile(kappa(tables), [tail, 1 - tail])
-    total = counts.sum(axis=0)
-    if total[1] + total[2] == 0:
-        conversations = int((counts.sum(axis=1) > 0).sum())
-        low = 1 - wilson_interval(0, conversations, confidence)[1] / (1 - _expected(total))
-    return Estimate(value=value, low=max(-1.0, min(float(low), value)), high=max(float(high), value))
+    low, high = np.nanquantile(kappa(_weighted_tables(counts, resamples, seed)), [tail, 1 - tail])
+    return Estimate(value=value, low=min(float(low), value), high=max(float(high), value))
 
 
-def _expected(total: Counts) -> float:
-    n = total.sum()
-    both_pass, first_only, second_only, both_fail = (int(c) for c in total)
-    chance = (both_pass + first_only) * (both_pass + second_only) + (both_fail + first_only) * (both_fail + second_only)
-    return float(chance / n**2)
-
-
-def _resampled_tables(counts: Counts, resamples: int, seed: int) -> Floats:
-    """Draw `resamples` tables of shape (resamples, 4), each the sum over as many conversations as have a cell."""
+def _weighted_tables(counts: Counts, resamples: int, seed: int) -> Floats:
+    """Draw `resamples` tables of shape (resamples, 4), each a sum over all patterns of cells, weighted by chance."""
     base = int(counts.max(initial=0)) + 1
     keys = counts @ (base ** np.arange(4))
     patterns, frequencies = np.unique(keys[keys > 0], return_counts=True)
-    cells = (patterns[:, None] // base ** np.arange(4)) % base
-    n = int(frequencies.sum())
-    draws = np.random.default_rng(seed).multinomial(n, frequencies / n, size=resamples)
-    tables: Floats = (draws @ cells).astype(np.float64)
+    cells = np.concatenate([(patterns[:, None] // base ** np.arange(4)) % base, np.eye(4, dtype=np.int64)])
+    weights = np.concatenate([frequencies, np.full(4, _JEFFREYS)])
+    tables: Floats = np.random.default_rng(seed).gamma(weights, size=(resamples, len(weights))) @ cells
     return tables
 
 
-def mcnemar_p(first_only: int, second_only: int) -> float | None:
-    """Two-sided exact p-value that both discordant cells are equally likely (McNemar 1947); None without any."""
+def pass_rate(passed: Counts, scored: Counts, confidence: float) -> Estimate | None:
+    """Estimate a share of cells whose conversations stand or fall together.
+
+    Wilson's interval at the effective sample size of a ratio estimator over conversations (clusters: Cochran, Sampling
+    Techniques, 1977, 9.7). None of nothing.
+
+    Args:
+        passed, scored: cells of each conversation.
+    """
+    there = scored > 0
+    passed, scored = passed[there], scored[there]
+    n, conversations = int(scored.sum()), len(scored)
+    if not n:
+        return None
+    value = float(passed.sum() / n)
+    effective = float(conversations)
+    if conversations > 1 and conversations < n and 0 < value < 1:
+        variance = float(((passed - value * scored) ** 2).sum()) / n**2 * conversations / (conversations - 1)
+        effective = min(float(n), value * (1 - value) / variance) if variance else float(n)
+    low, high = wilson_interval(value * effective, effective, confidence)
+    return Estimate(value=value, low=low, high=high)
+
+
+def paired_p(differences: npt.NDArray[np.int64]) -> float | None:
+    """Two-sided exact p-value that differences are as likely to be below 0 as above it; None without any.
+
+    The sign-flip test over conversations; with differences of 1 it is McNemar's exact test (1947).
+
+    Args:
+        differences: of each conversation, cells that only the first rater passes (or gets right) less those that only
+            the second does.
+    """
     from scipy.special import bdtr
 
-    n = first_only + second_only
-    return min(1.0, 2 * float(bdtr(min(first_only, second_only), n, 0.5))) if n else None
+    sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
+    if not len(sizes):
+        return None
+    total = abs(int(differences.sum()))
+    n = int(counts.sum())
+    if list(sizes) == [1]:
+        return min(1.0, 2 * float(bdtr((n - total) // 2, n, 0.5)))
+    return min(1.0, 2 * float(_flipped(sizes, counts)[_centre(sizes, counts) + total :].sum()))
+
+
+def _flipped(sizes: Counts, counts: Counts) -> Floats:
+    """Chances of every sum of differences with random signs, from the smallest sum to the largest."""
+    from scipy.signal import fftconvolve
+    from scipy.stats import binom
+
+    chances: Floats = np.ones(1)
+    for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
+        of_size = np.zeros(2 * size * count + 1)
+        of_size[:: 2 * size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        chances = np.maximum(fftconvolve(chances, of_size), 0)
+    return chances
+
+
+def _centre(sizes: Counts, counts: Counts) -> int:
+    return int((sizes * counts).sum())
 
 
 def alpha(codes: list[Codes]) -> float | None:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 
 from safetyqc.errors import UserError, choose_from
 from safetyqc.judge import agreement
-from safetyqc.judge.corrected import corrected_rates
+from safetyqc.judge.corrected import corrected_rates, evenly_labelled
 from safetyqc.judge.ratings import (
     ABSENT,
     FAIL,
@@ -46,7 +47,7 @@ from safetyqc.results.compare import (
     RaterCounts,
     Side,
 )
-from safetyqc.results.statistics import share, wilson_interval
+from safetyqc.results.statistics import share
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,6 @@ def _counts(ratings: Ratings, rater: str, group: list[str], codes: Codes, confid
     for criterion in group:
         for reason, count in ratings.reasons.get((rater, criterion), {}).items():
             reasons[reason] = reasons.get(reason, 0) + count
-    low, high = wilson_interval(passed, scored, confidence)
     return RaterCounts(
         rater=rater,
         applicable=applicable,
@@ -170,7 +170,7 @@ def _counts(ratings: Ratings, rater: str, group: list[str], codes: Codes, confid
         na=na,
         unscored_by_reason=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
         coverage=share(scored, applicable),
-        pass_rate=Estimate(value=passed / scored, low=low, high=high) if scored else None,
+        pass_rate=agreement.pass_rate((codes == PASS).sum(axis=1), (codes <= PASS).sum(axis=1), confidence),
         worst=share(passed, applicable),
         best=share(passed + unscored, applicable),
     )
@@ -184,7 +184,7 @@ def _agreement(
     both_pass, only_first, only_second, both_fail = (int(c) for c in counts.sum(axis=0))
     n = both_pass + only_first + only_second + both_fail
     scored = (a <= PASS) & (b <= PASS)
-    right = [int((scored & (mine == truth) & (other != truth)).sum()) for mine, other in ((a, b), (b, a))]
+    right = [(scored & (mine == truth) & (other != truth)).sum(axis=1) for mine, other in ((a, b), (b, a))]
     return Agreement(
         first=first,
         second=second,
@@ -196,8 +196,8 @@ def _agreement(
         na_conflicts=int((((a == NA) & (b <= PASS)) | ((a <= PASS) & (b == NA))).sum()),
         agreement=share(both_pass + both_fail, n),
         kappa=bootstrap.kappa(counts),
-        mcnemar_p=agreement.mcnemar_p(only_first, only_second),
-        more_often_right_p=agreement.mcnemar_p(*right) if truth is not None else None,
+        mcnemar_p=agreement.paired_p(counts[:, 1] - counts[:, 2]),
+        more_often_right_p=agreement.paired_p(right[0] - right[1]) if truth is not None else None,
     )
 
 
@@ -207,19 +207,47 @@ def _accuracy(
     counts = agreement.pair_counts(codes, truth)
     true_pass, missed_fail, false_alarm, true_fail = (int(c) for c in counts.sum(axis=0))
     n = true_pass + missed_fail + false_alarm + true_fail
-    precision, recall = share(true_fail, true_fail + false_alarm), share(true_fail, true_fail + missed_fail)
+    weights = _label_weights(ratings, group, truth)
+    caught, missed = (float((weights * ((truth == FAIL) & (codes == code))).sum()) for code in (FAIL, PASS))
+    precision, recall = share(true_fail, true_fail + false_alarm), share(caught, caught + missed)
     return Accuracy(
         rater=rater,
         n=n,
+        conversations=int((counts.sum(axis=1) > 0).sum()),
         confusion=_confusion(codes, truth),
         agreement=share(true_pass + true_fail, n),
         kappa=bootstrap.kappa(counts),
         majority_baseline=share(max(true_pass + false_alarm, missed_fail + true_fail), n),
         precision_fail=precision,
         recall_fail=recall,
-        f1_fail=share(2 * true_fail, 2 * true_fail + false_alarm + missed_fail),
+        reweighted=bool((weights != 1).any()),
+        f1_fail=_f1(precision, recall),
         calibration=_calibration(ratings, rater, group, truth),
     )
+
+
+def _f1(precision: float | None, recall: float | None) -> float | None:
+    if precision is None and recall is None:
+        return None
+    return share(2 * (precision or 0) * (recall or 0), (precision or 0) + (recall or 0)) or 0.0
+
+
+def _label_weights(ratings: Ratings, group: list[str], truth: Codes) -> npt.NDArray[np.float64]:
+    """How many conversations each labelled cell stands for; 1 where labels are spread evenly over what judges said.
+
+    Returns:
+        Shape (conversations, criteria). Labels that were chosen by a verdict, such as as many failures as passes, show
+        too many of the failures that the judge saw.
+    """
+    weights = np.ones(truth.shape)
+    for column, criterion in enumerate(group):
+        said = np.stack([ratings.codes[judge][criterion] for judge in ratings.judges], axis=1)
+        _, patterns = np.unique(said, axis=0, return_inverse=True)
+        sizes = np.bincount(patterns)
+        labelled = np.bincount(patterns[truth[:, column] <= NA], minlength=len(sizes))
+        if not evenly_labelled(labelled, sizes):
+            weights[:, column] = (sizes / np.maximum(labelled, 1))[patterns]
+    return weights
 
 
 def _confusion(codes: Codes, truth: Codes) -> dict[str, dict[Outcome, int]]:

@@ -18,7 +18,7 @@ from safetyqc.results.compare import (
 )
 
 MIN_LABELLED = 30
-"""Cells below which no judge is recommended: a kappa on fewer moves by a fifth with a single cell."""
+"""Labelled conversations below which no judge is recommended: a kappa on fewer moves by a fifth with one of them."""
 MIN_COVERAGE = 0.9
 """A judge that leaves more than a tenth unscored chose its own questions; it is no match for one that answered all."""
 
@@ -38,11 +38,10 @@ def recommend(basis: CriterionComparison, prices: Sequence[Price]) -> Recommenda
             reason="no labels: agreement shows that judges agree, not that they are right; label about "
             "100 conversations in a file (docs/formats.md) and give it: `safetyqc compare --labels labels.jsonl`",
         )
-    n = max(a.n for a in measured.values())
+    n = max(a.conversations for a in measured.values())
     if n < MIN_LABELLED:
-        return Recommendation(
-            judge=None, reason=f"too few labels: {n} labelled and scored cells, at least {MIN_LABELLED} are needed"
-        )
+        reason = f"too few labels: {n} labelled and scored conversations, at least {MIN_LABELLED} are needed"
+        return Recommendation(judge=None, reason=reason)
     chosen = _choose(measured, {c.rater: c for c in basis.counts}, {p.judge: p for p in prices})
     return chosen.model_copy(update={"reason": chosen.reason + _ceiling(basis)})
 
@@ -55,26 +54,30 @@ def _ceiling(basis: CriterionComparison) -> str:
 def _choose(
     measured: Mapping[str, Accuracy], counts: Mapping[str, RaterCounts], prices: Mapping[str, Price]
 ) -> Recommendation:
-    kappas = {judge: a.kappa for judge, a in measured.items() if a.kappa is not None and a.n >= MIN_LABELLED}
-    useful = {judge: kappa for judge, kappa in kappas.items() if kappa.low > 0}
-    if not useful:
-        shown = ", ".join(f"{judge} {_interval(kappa)}" for judge, kappa in kappas.items())
+    kappas = {judge: a.kappa for judge, a in measured.items() if a.kappa is not None}
+    shown = ", ".join(f"{judge} {_interval(kappa)}" for judge, kappa in kappas.items())
+    if all(kappa.low <= 0 for kappa in kappas.values()):
         return Recommendation(
             judge=None, reason=f"no judge is shown to be better than chance (kappa: {shown or 'none'})"
         )
-    thorough = {j: k for j, k in useful.items() if (counts[j].coverage or 0) >= MIN_COVERAGE}
-    aside = _aside(useful, thorough, counts)
+    thorough = {j: k for j, k in kappas.items() if (counts[j].coverage or 0) >= MIN_COVERAGE}
+    aside = _aside(kappas, thorough, counts)
     if not thorough:
         return Recommendation(judge=None, reason=f"no judge scored {MIN_COVERAGE:.0%} of the cells{aside}")
     best = max(thorough, key=lambda judge: thorough[judge].value)
+    # A judge that is not shown to beat chance is a rival all the same: that it is worse was not shown either
     rivals = [judge for judge, kappa in thorough.items() if judge == best or kappa.overlaps(thorough[best])]
-    if len(rivals) == 1:
-        return Recommendation(judge=best, reason=_clear_winner(best, thorough, prices) + aside)
-    return _cheapest(best, rivals, thorough, prices, aside)
+    if len(rivals) > 1:
+        return _cheapest(best, rivals, thorough, prices, aside)
+    if thorough[best].low <= 0:
+        return Recommendation(judge=None, reason=f"no judge is shown to be better than chance (kappa: {shown})")
+    return Recommendation(judge=best, reason=_clear_winner(best, thorough, prices) + aside)
 
 
-def _aside(useful: Mapping[str, Estimate], thorough: Mapping[str, Estimate], counts: Mapping[str, RaterCounts]) -> str:
-    sparse = [f"{judge} scored {counts[judge].coverage or 0:.0%}" for judge in useful if judge not in thorough]
+def _aside(
+    measured: Mapping[str, Estimate], thorough: Mapping[str, Estimate], counts: Mapping[str, RaterCounts]
+) -> str:
+    sparse = [f"{judge} scored {counts[judge].coverage or 0:.0%}" for judge in measured if judge not in thorough]
     return f"; not considered, too much unscored: {', '.join(sparse)}" if sparse else ""
 
 
@@ -104,6 +107,12 @@ def _cheapest(
     if list(known.values()).count(known[cheap]) > 1:
         return Recommendation(
             judge=None, reason=f"no winner: intervals overlap (kappa: {tied}) and the cheapest cost the same{aside}"
+        )
+    if kappas[cheap].low <= 0:
+        return Recommendation(
+            judge=None,
+            reason=f"no winner: intervals overlap (kappa: {tied}), and {cheap}, the cheapest, is not shown to be "
+            f"better than chance; more labels may tell{aside}",
         )
     dearer = best if best != cheap else min((j for j in rivals if j != cheap), key=lambda judge: known[judge])
     return Recommendation(

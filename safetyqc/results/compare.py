@@ -89,12 +89,18 @@ class Accuracy(Record):
 
     rater: str
     n: int
+    """Labelled cells that the rater scored."""
+    conversations: int = 0
+    """Conversations with at least one of them."""
     confusion: dict[str, dict[Outcome, int]]
     agreement: float | None = None
     kappa: Estimate | None = None
     majority_baseline: float | None = None
     precision_fail: float | None = None
     recall_fail: float | None = None
+    """Weighted by what each label stands for, where labels were not drawn evenly over the judges' verdicts."""
+    reweighted: bool = False
+    """Whether recall and F1 were so weighted."""
     f1_fail: float | None = None
     calibration: Calibration | None = None
 
@@ -106,10 +112,16 @@ class CorrectedRate(Record):
     criterion: str
     method: str
     n: int
+    """Conversations that the judge called applicable, unscored ones included."""
     labels: int
+    """Those of them that are labelled pass or fail."""
+    labelled_not_applicable: int = 0
+    """Those that people call not applicable: they are outside the rate, and so is their share of what is unlabelled."""
     judge_rate: float | None = None
     """Passed share of what the judge scored, uncorrected."""
     rate: Estimate | None = None
+    labels_alone: Estimate | None = None
+    """What the labels say without the judge; None where they were not drawn evenly over what it said."""
     refused: str | None = None
 
 

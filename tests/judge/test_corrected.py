@@ -5,39 +5,48 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from safetyqc.errors import NotComparableError, UserError
-from safetyqc.judge.corrected import (
-    MIN_LABELS,
-    Floats,
-    corrected_rates,
-    prediction_powered,
-    rogan_gladen,
-    stratified,
-    transferred_rates,
-)
+from safetyqc.errors import UserError
+from safetyqc.judge.corrected import MIN_LABELS, Counts, corrected_rates, evenly_labelled, stratified_rate
 from safetyqc.judge.ratings import align
 from safetyqc.records import Judgment, Label, Outcome, Score
-from safetyqc.results.compare import Estimate
+from safetyqc.results.statistics import wilson_interval
 
-SIMULATIONS = 400
+SIMULATIONS = 300
 COVERAGE = 0.93
 
 
 @dataclass(frozen=True)
 class World:
-    """How often conversations pass, and how often a judge says so of those that do and fails those that do not."""
+    """How often conversations pass, how a judge errs, and how often what it fails or passes does not apply at all."""
 
     rate: float
     hit: float
     rejection: float
-    unscored: float = 0.03
+    na_of_fails: float = 0.0
+    na_of_passes: float = 0.0
+    n: int = 1000
 
-    def draw(self, rng: np.random.Generator, n: int) -> tuple[Floats, Floats, np.ndarray]:
-        """Draw truth, prediction and stratum (what the judge said) of n conversations."""
-        truth = (rng.random(n) < self.rate).astype(np.float64)
-        said = np.where(truth == 1, rng.random(n) < self.hit, rng.random(n) >= self.rejection).astype(np.int64)
-        said[rng.random(n) < self.unscored] = 3
-        return truth, np.where(said == 3, 0.5, said), said
+    def draw(self, rng: np.random.Generator, labels: int, *, evenly: bool = True) -> tuple[Counts, Counts]:
+        """Draw labels by stratum (what the judge said: fail, pass, unscored) and the strata's sizes."""
+        truth = rng.random(self.n) < self.rate
+        said = np.where(truth, rng.random(self.n) < self.hit, rng.random(self.n) >= self.rejection).astype(int)
+        na = rng.random(self.n) < np.where(said == 1, self.na_of_passes, self.na_of_fails)
+        said[rng.random(self.n) < 0.03] = 2
+        order = rng.permutation(self.n)
+        each = [order[said[order] == stratum][: labels // 3] for stratum in range(3)]
+        chosen = order[:labels] if evenly else np.concatenate(each)
+        of = said[chosen]
+        cells = (truth & ~na, ~truth & ~na, na)
+        labelled = np.array([[(c[chosen] & (of == s)).sum() for c in cells] for s in range(3)], np.int64)
+        return labelled, np.bincount(said, minlength=3)
+
+    @property
+    def truth(self) -> float:
+        """The pass rate among what applies."""
+        of_passes, of_fails = 1 - self.na_of_passes, 1 - self.na_of_fails
+        passing = self.rate * (self.hit * of_passes + (1 - self.hit) * of_fails)
+        failing = (1 - self.rate) * ((1 - self.rejection) * of_passes + self.rejection * of_fails)
+        return passing / (passing + failing)
 
 
 WORLDS = [
@@ -45,134 +54,84 @@ WORLDS = [
     for rate in (0.5, 0.8, 0.95)
     for hit, rejection in ((0.97, 0.97), (0.9, 0.7), (0.98, 0.5))
 ]
+WITH_NA = [World(0.83, 0.95, 0.8, *na) for na in ((0.3, 0.0), (0.5, 0.05), (0.0, 0.3))]
 
 
-def covers(estimate: Estimate, rate: float) -> bool:
-    return estimate.low <= rate <= estimate.high
+def covered(world: World, labels: int, *, evenly: bool = True) -> float:
+    rng = np.random.default_rng([labels, 1])
+    found = [stratified_rate(*world.draw(rng, labels, evenly=evenly)) for _ in range(SIMULATIONS)]
+    return float(np.mean([estimate.low <= world.truth <= estimate.high for estimate in found]))
 
 
 @pytest.mark.parametrize("world", WORLDS, ids=str)
 @pytest.mark.parametrize("labels", [40, 120])
 def test_intervals_of_a_random_sample_cover_the_truth(world: World, labels: int) -> None:
-    rng = np.random.default_rng(labels)
-    whole = parts = 0
-    for _ in range(SIMULATIONS):
-        truth, predicted, said = world.draw(rng, 1000)
-        known, rest = slice(None, labels), slice(labels, None)
-        whole += covers(prediction_powered(truth[known], predicted[known], predicted[rest]), world.rate)
-        some = np.where(np.arange(1000) < labels, truth, np.nan)
-        parts += covers(stratified(some, predicted, said), world.rate)
-    assert whole / SIMULATIONS >= COVERAGE
-    assert parts / SIMULATIONS >= COVERAGE
+    assert covered(world, labels) >= COVERAGE
+
+
+@pytest.mark.parametrize("world", WITH_NA, ids=str)
+@pytest.mark.parametrize("labels", [60, 300])
+def test_intervals_cover_the_truth_where_people_say_that_it_does_not_apply(world: World, labels: int) -> None:
+    assert covered(world, labels) >= COVERAGE
 
 
 @pytest.mark.parametrize("world", [World(0.8, 0.9, 0.7), World(0.95, 0.98, 0.5), World(0.6, 0.97, 0.97)], ids=str)
-def test_stratified_intervals_cover_when_failures_are_labelled_more_often(world: World) -> None:
-    rng = np.random.default_rng(7)
-    covered, naive = 0, 0
-    for _ in range(SIMULATIONS):
-        truth, predicted, said = world.draw(rng, 1000)
-        chosen = np.concatenate([np.flatnonzero(said == stratum)[:40] for stratum in (0, 1, 3)])
-        some = np.full(1000, np.nan)
-        some[chosen] = truth[chosen]
-        covered += covers(stratified(some, predicted, said), world.rate)
-        naive += abs(truth[chosen].mean() - world.rate) < 0.05
-    assert covered / SIMULATIONS >= COVERAGE
-    assert naive / SIMULATIONS < 0.5, "the labels' own mean must be biased here, or the test shows nothing"
-
-
-@pytest.mark.parametrize("world", [World(0.8, 0.9, 0.7, 0), World(0.95, 0.97, 0.97, 0)], ids=str)
-def test_intervals_cover_with_probabilities_too(world: World) -> None:
-    rng = np.random.default_rng(11)
-    covered = 0
-    for _ in range(SIMULATIONS):
-        truth, predicted, said = world.draw(rng, 1000)
-        sure = np.clip(0.2 + 0.6 * predicted + 0.2 * (truth - 0.5) + rng.normal(0, 0.1, 1000), 0, 1)
-        some = np.where(np.arange(1000) < 150, truth, np.nan)
-        covered += covers(stratified(some, sure, said), world.rate)
-    assert covered / SIMULATIONS >= COVERAGE
-
-
-@pytest.mark.parametrize("world", WORLDS, ids=str)
-@pytest.mark.parametrize(("passes", "failures"), [(60, 30), (200, 200)])
-def test_rates_carried_over_from_another_set_cover_the_truth(world: World, passes: int, failures: int) -> None:
-    rng = np.random.default_rng(passes)
-    estimates = []
-    for _ in range(SIMULATIONS):
-        said = rng.binomial(800, world.rate * world.hit + (1 - world.rate) * (1 - world.rejection))
-        hits = (int(rng.binomial(passes, world.hit)), passes)
-        rejections = (int(rng.binomial(failures, world.rejection)), failures)
-        estimates.append(rogan_gladen(int(said), 800, hits, rejections))
-    assert np.mean([covers(e, world.rate) for e in estimates]) >= COVERAGE
+def test_intervals_cover_when_failures_are_labelled_more_often(world: World) -> None:
+    assert covered(world, 120, evenly=False) >= COVERAGE
 
 
 def test_the_correction_is_unbiased_where_the_judge_is_not() -> None:
     rng = np.random.default_rng(3)
-    world = World(0.7, 0.95, 0.5)
-    draws = [world.draw(rng, 2000) for _ in range(300)]
-    judge = np.mean([p.mean() for _, p, _ in draws])
-    found = [prediction_powered(t[:100], p[:100], p[100:]).value for t, p, _ in draws]
-    assert judge > 0.78
-    assert np.mean(found) == pytest.approx(0.7, abs=0.01)
+    world = World(0.7, 0.95, 0.5, na_of_fails=0.3)
+    found = [stratified_rate(*world.draw(rng, 100)).value for _ in range(SIMULATIONS)]
+    assert np.mean(found) == pytest.approx(world.truth, abs=0.01)
 
 
-def test_a_good_judge_narrows_the_interval_and_a_useless_one_does_not_widen_it() -> None:
+@pytest.mark.parametrize(
+    ("world", "most"),
+    [
+        (World(0.6, 0.95, 0.95), 0.85),
+        (World(0.6, 0.5, 0.5), 1.05),
+        (World(0.95, 0.9, 0.6), 1.1),
+        (World(0.99, 0.95, 0.9), 1.1),
+    ],
+    ids=str,
+)
+def test_the_interval_is_never_much_wider_than_that_of_the_labels_alone(world: World, most: float) -> None:
     rng = np.random.default_rng(5)
-
-    def widths(world: World) -> tuple[float, float, float]:
-        found = []
-        for _ in range(200):
-            truth, predicted, _ = world.draw(rng, 2000)
-            none = np.full(2000, 0.5)
-            rest = predicted[100:]
-            alone = prediction_powered(truth[:100], none[:100], none[100:])
-            tuned = prediction_powered(truth[:100], predicted[:100], rest)
-            plain = prediction_powered(truth[:100], predicted[:100], rest, tune=False)
-            found.append([e.high - e.low for e in (alone, tuned, plain)])
-        alone_width, tuned_width, plain_width = np.mean(found, axis=0)
-        return float(alone_width), float(tuned_width), float(plain_width)
-
-    alone, tuned, _ = widths(World(0.6, 0.95, 0.95, 0))
-    assert tuned < 0.7 * alone
-    alone, tuned, plain = widths(World(0.6, 0.5, 0.5, 0))
-    assert tuned < 1.05 * alone < plain
+    ours = alone = 0.0
+    for _ in range(100):
+        labelled, sizes = world.draw(rng, 100)
+        found = stratified_rate(labelled, sizes)
+        low, high = wilson_interval(int(labelled[:, 0].sum()), 100)
+        ours, alone = ours + found.high - found.low, alone + high - low
+    assert ours < most * alone
 
 
 def test_all_labelled_gives_the_labels_own_rate() -> None:
-    truth = np.array([1.0, 1, 1, 0] * 20)
-    said = np.array([1, 1, 0, 0] * 20)
-    assert stratified(truth, said.astype(float), said).value == pytest.approx(0.75)
+    found = stratified_rate(np.array([[0, 20, 0], [60, 20, 0]]), np.array([20, 80]))
+    assert found.value == pytest.approx(0.6)
 
 
 def test_a_stratum_without_labels_adds_its_full_doubt() -> None:
-    said = np.repeat([1, 0], [900, 100])
-    labels = np.full(1000, np.nan)
-    labels[:200] = 1.0
-    found = stratified(labels, said.astype(float), said)
+    found = stratified_rate(np.array([[0, 0, 0], [200, 0, 0]]), np.array([100, 900]))
     assert found.value == pytest.approx(1.0)
-    assert 0.88 < found.low < 0.91
+    assert 0.84 < found.low < 0.91
 
 
 def test_no_labels_at_all_is_refused() -> None:
     with pytest.raises(UserError, match="no labels"):
-        prediction_powered(np.array([]), np.array([]), np.ones(5))
-    with pytest.raises(UserError, match="no labels"):
-        stratified(np.full(4, np.nan), np.ones(4), np.ones(4, int))
+        stratified_rate(np.array([[0, 0, 3], [0, 0, 0]]), np.array([10, 10]))
 
 
 @pytest.mark.parametrize(
-    ("hits", "rejections", "said"),
-    [
-        ((9, 9), (50, 50), "9 passes and 50 failures"),
-        ((50, 50), (0, 0), "50 passes and 0 failures"),
-        ((25, 50), (25, 50), "do not tell the judge from chance"),
-        ((28, 50), (28, 50), "do not tell the judge from chance"),
-        ((5, 50), (5, 50), "do not tell the judge from chance"),
-    ],
+    ("labelled", "sizes", "evenly"),
+    [((10, 90), (100, 900), True), ((75, 75), (100, 900), False), ((0, 0), (5, 5), True), ((100,), (900,), True)],
 )
-def test_weak_evidence_elsewhere_is_refused(hits: tuple[int, int], rejections: tuple[int, int], said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        rogan_gladen(80, 100, hits, rejections)
+def test_labels_that_follow_the_verdicts_are_told_from_a_random_sample(
+    labelled: tuple[int, ...], sizes: tuple[int, ...], evenly: bool
+) -> None:
+    assert evenly_labelled(np.array(labelled), np.array(sizes)) is evenly
 
 
 def judgments(outcomes: str, prefix: str = "c", judge: str = "x", rubric_hash: str = "h") -> list[Judgment]:
@@ -230,27 +189,20 @@ def test_not_applicable_cells_are_outside() -> None:
     assert (found.n, found.labels) == (80, 40)
 
 
-def test_labels_of_another_set_correct_this_one() -> None:
-    there, truth = judgments("ppppf" * 20, "old"), labels("ppppf" * 18 + "pppff" * 2, "old")
-    (found,) = [r for r in transferred_rates(judgments("ppf" * 40), there, truth) if r.criterion == "a"]
-    assert found.method == "Rogan-Gladen"
+def test_labels_that_say_it_does_not_apply_count_as_such() -> None:
+    # people say of half of what the judge fails that it does not apply
+    (found,) = corrected_rates(align(judgments("ppppppffnn" * 20), labels("ppppppnfnn" * 12)), "a")
+    assert (found.n, found.labels, found.labelled_not_applicable) == (160, 84, 12)
     assert found.rate is not None
-    assert found.rate.value < found.judge_rate == pytest.approx(2 / 3)
+    assert found.rate.value == pytest.approx(6 / 7)
 
 
-@pytest.mark.parametrize(
-    ("there", "truth", "said"),
-    [
-        (judgments("pf", "old", rubric_hash="other"), labels("pf", "old"), "judged with rubric other"),
-        (judgments("pf", "old", judge="y"), labels("pf", "old"), "'x' did not judge"),
-        (judgments("pf", "old"), [], "no labels"),
-    ],
-)
-def test_another_set_must_be_comparable(there: list[Judgment], truth: list[Label], said: str) -> None:
-    with pytest.raises(NotComparableError, match=said):
-        transferred_rates(judgments("ppf"), there, truth)
-
-
-def test_a_criterion_with_weak_evidence_elsewhere_is_refused_alone() -> None:
-    found = transferred_rates(judgments("ppf"), judgments("pf", "old"), labels("pf", "old"))
-    assert [r.refused for r in found if r.criterion == "a"] == ["too few labels: 1 passes and 1 failures"]
+def test_what_labels_alone_say_stands_beside_it_unless_they_follow_the_verdicts() -> None:
+    (evenly,) = corrected_rates(align(judgments("ppppf" * 40), labels("ppppf" * 10)), "a")
+    assert evenly.labels_alone is not None
+    assert evenly.labels_alone.value == pytest.approx(0.8)
+    fails_first = [label for label in labels("ppppf" * 40) if label.outcome == "fail"] + labels("pppp")
+    (chosen,) = corrected_rates(align(judgments("ppppf" * 40), fails_first), "a")
+    assert chosen.labels_alone is None
+    assert chosen.rate is not None
+    assert chosen.rate.value == pytest.approx(0.8)

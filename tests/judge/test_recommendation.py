@@ -28,7 +28,9 @@ def basis(
             )
             for judge in kappas
         ),
-        accuracies=tuple(Accuracy(rater=j, n=n, confusion={}, kappa=estimate(k)) for j, k in kappas.items()),
+        accuracies=tuple(
+            Accuracy(rater=j, n=n, conversations=n, confusion={}, kappa=estimate(k)) for j, k in kappas.items()
+        ),
     )
 
 
@@ -49,6 +51,9 @@ GOOD, NEAR, POOR, CHANCE = (0.9, 0.85, 0.95), (0.88, 0.82, 0.93), (0.5, 0.4, 0.6
         ({"x": GOOD, "y": NEAR}, {"x": 1.0, "y": None}, None, "price is not known"),
         ({"x": GOOD, "y": NEAR, "z": NEAR}, {"x": 9.0, "y": 1.0, "z": 1.0}, None, "the cheapest cost the same"),
         ({"x": GOOD, "y": NEAR, "z": POOR}, {"x": 9.0, "y": 2.0, "z": 0.0}, "y", "not told apart from x"),
+        ({"x": (0.43, 0.08, 0.71), "y": (0.52, -0.02, 0.85)}, {"x": 1.0, "y": 1.0}, None, "no winner"),
+        ({"x": (0.43, 0.08, 0.71), "y": (0.52, -0.02, 0.85)}, {"x": 1.0, "y": 0.5}, None, "y, the cheapest, is not"),
+        ({"x": (0.43, 0.08, 0.71), "y": (0.52, -0.02, 0.85)}, {"x": 0.5, "y": 1.0}, "x", "not told apart from y"),
         ({"x": CHANCE, "y": CHANCE}, {"x": 0.0, "y": 0.0}, None, "better than chance"),
         ({"x": None}, {"x": 0.0}, None, "better than chance"),
         ({"x": GOOD}, {"x": 2.5}, "x", "0.90 [0.85, 0.95] against the labels, at $2.50"),
