@@ -1,8 +1,9 @@
-"""Measure how often corrected pass rates hold: `python benchmarks/corrected_rates.py [XSTEST.jsonl]`.
+"""Measure how often the numbers of a comparison hold: `python benchmarks/corrected_rates.py [XSTEST.jsonl]`.
 
-Without a file: simulated judges, with the textbook interval (estimate +- 1.96 standard errors) beside ours. With one:
-a recorded judge's verdicts on all its conversations and the people's labels of a random part, again and again; how
-often the interval holds the rate that all labels give, and how wide it is beside the labels alone.
+Without a file, by simulation: corrected pass rates (with labels that say "not applicable" too), kappa at high pass rates
+and few labels, pooled rates of tied cells, and how often one of two equally good judges is named the winner. With one: a
+recorded judge's verdicts on all its conversations and the people's labels of a random part, again and again; how often
+the interval holds the rate that all labels give, and how wide it is beside the labels alone.
 """
 
 from __future__ import annotations
@@ -13,51 +14,124 @@ from collections import defaultdict
 
 import numpy as np
 
-from safetyqc.errors import UserError
 from safetyqc.formats.labels import TRUTH, read_labels, read_recorded
-from safetyqc.judge.corrected import Floats, corrected_rates, prediction_powered, rogan_gladen, stratified
+from safetyqc.judge import agreement
+from safetyqc.judge.corrected import corrected_rates, stratified_rate
 from safetyqc.judge.ratings import align
-from safetyqc.results.compare import Estimate
+from safetyqc.judge.recommendation import recommend
+from safetyqc.results.compare import Accuracy, CriterionComparison, Estimate, Price, RaterCounts
 from safetyqc.results.statistics import wilson_interval
 
 DRAWS = 300
+NA = ((0.0, 0.0), (0.3, 0.0), (0.5, 0.05), (0.0, 0.3))
+"""Of what the judge fails, and of what it passes, the share that people call not applicable."""
 
 
-def simulate() -> None:
-    rng = np.random.default_rng(0)
-    names = ("PPI++ textbook", "PPI++", "stratified", "Rogan-Gladen")
-    print("rate  hit   rejection labels  " + "  ".join(f"{name:>14s}" for name in names))
-    least = np.ones(len(names))
-    for rate in (0.5, 0.8, 0.95):
+def simulate(draws: int = 1000) -> None:
+    corrected(draws)
+    kappas(draws)
+    pooled(draws)
+    winners(draws)
+
+
+def corrected(draws: int) -> None:
+    print("corrected rate, 1,000 conversations: coverage of 95% intervals, and width beside that of the labels alone")
+    rng, rows = np.random.default_rng(0), []
+    for rate in (0.5, 0.8, 0.95, 0.99):
         for hit, rejection in ((0.97, 0.97), (0.9, 0.7), (0.98, 0.5)):
-            for n in (30, 60, 150):
-                held = np.mean([draw(rng, rate, hit, rejection, n) for _ in range(1000)], axis=0)
-                least = np.minimum(least, held)
-                print(f"{rate:.2f}  {hit:.2f}  {rejection:.2f}      {n:4d}    " + "  ".join(f"{h:14.1%}" for h in held))
-    print("least".ljust(32) + "  ".join(f"{h:14.1%}" for h in least))
+            for na_of_fails, na_of_passes in NA:
+                for labels in (40, 100, 300):
+                    found = [draw(rng, rate, hit, rejection, na_of_fails, na_of_passes, labels) for _ in range(draws)]
+                    held, width, alone = np.mean(found, axis=0)
+                    rows.append((held, width / alone))
+                    what = f"{rate:.2f} hit {hit:.2f} rejection {rejection:.2f} na {na_of_fails:.2f}/{na_of_passes:.2f}"
+                    print(
+                        f"  {what} labels {labels:3d}: holds {held:.1%}, width {width / alone:.2f} of the labels alone"
+                    )
+    held, width = np.array(rows).T
+    print(
+        f"  lowest {held.min():.1%}, median {np.median(held):.1%}; widest {width.max():.2f}, median {np.median(width):.2f}"
+    )
 
 
-def draw(rng: np.random.Generator, rate: float, hit: float, rejection: float, n: int) -> list[bool]:
-    """Whether each interval holds the rate: n labels among 2,000 conversations, or n of each kind elsewhere."""
-    truth = (rng.random(2000) < rate).astype(float)
-    said = np.where(truth == 1, rng.random(2000) < hit, rng.random(2000) >= rejection).astype(int)
-    predicted, labels = said.astype(float), np.where(np.arange(2000) < n, truth, np.nan)
-    elsewhere = (int(rng.binomial(n, hit)), n), (int(rng.binomial(n, rejection)), n)
-    intervals = [textbook(truth[:n], predicted[:n], predicted[n:])]
-    found = [prediction_powered(truth[:n], predicted[:n], predicted[n:]), stratified(labels, predicted, said)]
-    try:
-        found.append(rogan_gladen(int(said.sum()), 2000, *elsewhere))
-    except UserError:  # refused: nothing was claimed
-        found.append(Estimate(value=rate, low=0, high=1))
-    return [low <= rate <= high for low, high in intervals + [(e.low, e.high) for e in found]]
+def draw(
+    rng: np.random.Generator, rate: float, hit: float, rejection: float, na_fails: float, na_passes: float, labels: int
+) -> tuple[bool, float, float]:
+    """Whether the interval holds the rate, its width, and that of the labels alone."""
+    truth = rng.random(1000) < rate
+    said = np.where(truth, rng.random(1000) < hit, rng.random(1000) >= rejection).astype(int)
+    na = rng.random(1000) < np.where(said == 1, na_passes, na_fails)
+    cells, few = (truth & ~na, ~truth & ~na, na), said[:labels]
+    labelled = np.array([[(c[:labels] & (few == s)).sum() for c in cells] for s in (0, 1)], np.int64)
+    found = stratified_rate(labelled, np.bincount(said, minlength=2))
+    passing = rate * (hit * (1 - na_passes) + (1 - hit) * (1 - na_fails))
+    failing = (1 - rate) * ((1 - rejection) * (1 - na_passes) + rejection * (1 - na_fails))
+    low, high = wilson_interval(int(labelled[:, 0].sum()), int(labelled[:, :2].sum()))
+    return found.low <= passing / (passing + failing) <= found.high, found.high - found.low, high - low
 
 
-def textbook(labels: Floats, predicted: Floats, rest: Floats) -> tuple[float, float]:
-    n, spread = len(labels), np.concatenate([predicted, rest]).var()
-    weight = float(np.clip(np.cov(labels, predicted)[0, 1] / ((1 + n / len(rest)) * spread), 0, 1))
-    value = labels.mean() + weight * (rest.mean() - predicted.mean())
-    error = np.sqrt((labels - weight * predicted).var(ddof=1) / n + weight**2 * rest.var() / len(rest))
-    return value - 1.96 * error, value + 1.96 * error
+def pairs(rng: np.random.Generator, rate: float, hit: float, rejection: float, n: int) -> agreement.Counts:
+    chances = [rate * hit, (1 - rate) * (1 - rejection), rate * (1 - hit), (1 - rate) * rejection]
+    return np.eye(4, dtype=np.int64)[rng.choice(4, n, p=chances)]
+
+
+def kappas(draws: int) -> None:
+    print("kappa against labels: coverage of 95% intervals")
+    rng = np.random.default_rng(1)
+    for rate, hit, rejection in ((0.8, 0.95, 0.8), (0.95, 0.98, 0.5), (0.95, 0.97, 0.97)):
+        held = []
+        for n in (20, 30, 50, 100, 300):
+            truth = float(agreement.kappa(pairs(rng, rate, hit, rejection, 10**7).sum(axis=0)))
+            found = (estimate(pairs(rng, rate, hit, rejection, n)) for _ in range(draws))
+            held.append(f"{n}: {np.mean([f.low <= truth <= f.high for f in found if f]):.1%}")
+        print(f"  pass rate {rate:.2f} hit {hit:.2f} rejection {rejection:.2f}  " + "  ".join(held))
+
+
+def estimate(counts: agreement.Counts) -> Estimate | None:
+    return agreement.kappa_estimate(counts, resamples=500, seed=0, confidence=0.95)
+
+
+def pooled(draws: int) -> None:
+    print(
+        "pooled pass rate of 60 conversations x 5 criteria: coverage of the 95% interval; equal judges called different"
+    )
+    rng = np.random.default_rng(2)
+    for tied in (0.0, 0.5, 1.0):
+        held = different = 0
+        for _ in range(draws):
+            one, other = (cells(rng, tied) for _ in range(2))
+            found = agreement.pass_rate(one.sum(axis=1), np.full(60, 5), 0.95)
+            held += found is not None and found.low <= 0.8 <= found.high
+            p = agreement.paired_p(one.sum(axis=1) - other.sum(axis=1))
+            different += p is not None and p < 0.05
+        print(f"  cells tied {tied:.0%}: holds {held / draws:.1%}; p < 0.05 in {different / draws:.1%}")
+
+
+def cells(rng: np.random.Generator, tied: float) -> agreement.Counts:
+    shared = rng.random((60, 1)) < 0.8
+    return np.where(rng.random((60, 5)) < tied, shared, rng.random((60, 5)) < 0.8).astype(np.int64)
+
+
+def winners(draws: int) -> None:
+    print("two equally good judges at one price: a winner is named in")
+    rng = np.random.default_rng(3)
+    for rate, hit, rejection in ((0.6, 0.9, 0.6), (0.9, 0.95, 0.5), (0.95, 0.97, 0.5), (0.6, 0.95, 0.95)):
+        shares = []
+        for n in (30, 50, 100):
+            named = sum(winner(rng, rate, hit, rejection, n) for _ in range(draws))
+            shares.append(f"{n}: {named / draws:.1%}")
+        print(f"  pass rate {rate:.2f} hit {hit:.2f} rejection {rejection:.2f}  " + "  ".join(shares))
+
+
+def winner(rng: np.random.Generator, rate: float, hit: float, rejection: float, n: int) -> bool:
+    kappas = {name: estimate(pairs(rng, rate, hit, rejection, n)) for name in ("a", "b")}
+    counts = {"applicable": n, "passed": n, "failed": 0, "unscored": 0, "na": 0, "coverage": 1.0}
+    basis = CriterionComparison(
+        criterion="any",
+        counts=tuple(RaterCounts(rater=name, **counts) for name in kappas),
+        accuracies=tuple(Accuracy(rater=r, n=n, conversations=n, confusion={}, kappa=k) for r, k in kappas.items()),
+    )
+    return recommend(basis, [Price(judge=name, judged=n, cost_usd_per_1000=1.0) for name in kappas]).judge is not None
 
 
 def measure(path: str) -> None:
@@ -69,8 +143,8 @@ def measure(path: str) -> None:
         held: dict[str, list[bool]] = defaultdict(list)
         widths: dict[str, list[float]] = defaultdict(list)
         judged: dict[str, float] = {}
-        for draw in range(DRAWS):
-            some = random.Random(draw).sample(labels, n)
+        for number in range(DRAWS):
+            some = random.Random(number).sample(labels, n)
             low, high = wilson_interval(sum(label.outcome == "pass" for label in some), n)
             held["labels alone"].append(low <= rate <= high)
             widths["labels alone"].append(high - low)

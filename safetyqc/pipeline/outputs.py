@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetyqc.errors import NotComparableError
 from safetyqc.formats.writing import write_text
+from safetyqc.store.standing import deciding_judge
 from safetyqc.text import counted
 
 if TYPE_CHECKING:
@@ -159,18 +161,32 @@ def _corrected(snapshot: Snapshot, config: Config) -> list[CorrectedRate]:
 
 
 def difference_since(before: Path, store: Store, summary: Summary, config: Config) -> Difference:
-    """Set a run beside an earlier one, narrowed to the same judge and category.
+    """Set a run beside an earlier one by the verdicts of one judge: this run's, or else the other's.
 
     Raises:
         RunError: no run there.
-        NotComparableError: the runs were judged by different rubrics.
+        NotComparableError: no judge judged both, or they were judged by different rubrics.
     """
     from safetyqc.reports.diff import compare_stores
     from safetyqc.store import Store
 
+    category = summary.run.category
     with Store.read(before) as other:
-        old = summarise_run(other, config, category=summary.run.category)
-        return compare_stores(other, store, old, summary)
+        here, there = ({name for name, _, _ in run.judges()} for run in (store, other))
+        judge = summary.run.judge
+        if judge is not None and judge not in there:
+            decider = deciding_judge(other)
+            judge = decider[0] if decider else None
+            if judge is None or judge not in here:
+                raise NotComparableError(
+                    f"no judge judged both runs: {', '.join(sorted(here))} here, "
+                    f"{', '.join(sorted(there)) or 'none'} there",
+                    where=f"{other.folder} and {store.folder}",
+                    fix=f"judge one of them by the other's judge, such as `safetyqc judge -m {summary.run.judge} "
+                    f"--run {other.folder}`",
+                )
+            summary = summarise_run(store, config, judge=judge, category=category)
+        return compare_stores(other, store, summarise_run(other, config, judge=judge, category=category), summary)
 
 
 def write_report_files(

@@ -1,8 +1,8 @@
 """Sets two runs side by side: what moved, and whether it is more than noise; then draws it for a terminal.
 
 Each rate gets Newcombe's interval of the difference of two separate samples. For the same conversations judged twice
-that interval is wider than need be, so it calls too little a change rather than too much. With many cells some leave
-their interval by chance: how many were looked at is said. Imports rich only to draw.
+that interval is wider than need be, so it calls too little a change rather than too much. What counts as moved is
+adjusted for how many rates were looked at (Holm). Imports rich only to draw.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from safetyqc.records import Record
 from safetyqc.reports.snapshot import read_snapshot
 from safetyqc.reports.wording import interval, number, percent
 from safetyqc.results.report import Rate, RunFacts, Summary
-from safetyqc.results.statistics import difference_interval
+from safetyqc.results.statistics import difference_interval, difference_p, holm
 from safetyqc.text import counted
 
 if TYPE_CHECKING:
@@ -27,7 +27,10 @@ _SHOWN = 12
 
 
 class Move(Record):
-    """One rate in both runs; `low` and `high` are the 95% interval of `after` less `before`, `sure` leaves 0 out."""
+    """One rate in both runs; `low` and `high` are the 95% interval of `after` less `before`, on its own.
+
+    `sure`: it moved, also when it is considered that many rates were compared.
+    """
 
     criterion: str
     category: str | None
@@ -57,7 +60,10 @@ class ChangedVerdict(Record):
 
 
 class Difference(Record):
-    """What moved from one run to another; of the `cells` rates compared, 1 in 20 may seem to move by chance."""
+    """What moved from one run to another, both by the verdicts of one judge.
+
+    Of two equal runs at most 1 in 20 shows any of its `cells` rates as moved.
+    """
 
     before: RunFacts
     after: RunFacts
@@ -79,8 +85,9 @@ def compare_runs(
     """
     _check(before.run, after.run)
     old = _rates(before)
-    moves = tuple(_move(cell, old[cell], rate) for cell, rate in _rates(after).items() if cell in old)
-    moves = tuple(m for m in moves if m.before.n and m.after.n)
+    both = [(cell, old[cell], rate) for cell, rate in _rates(after).items() if cell in old and old[cell].n and rate.n]
+    sure = holm([difference_p(now.passed, now.n, was.passed, was.n) for _, was, now in both])
+    moves = tuple(_move(cell, was, now, moved) for (cell, was, now), moved in zip(both, sure, strict=True))
     names = ("planned", "written", "filtered", "distinct", "judged", "scored", "kept")
     steps_before, steps_after = ({s.name: s.count for s in summary.funnel} for summary in (before, after))
     return Difference(
@@ -121,13 +128,18 @@ def _standings(store: Store, facts: RunFacts) -> dict[str, Standing]:
 
 
 def _check(before: RunFacts, after: RunFacts) -> None:
-    for what in ("rubric_hash", "category"):
+    fixes = {
+        "judge": "judge one of them by the other's judge: a judge's opinion of a change is no change of the data",
+        "rubric_hash": "judge both by the same rubric",
+        "category": "narrow both to the same category",
+    }
+    for what, fix in fixes.items():
         one, other = getattr(before, what), getattr(after, what)
         if one != other:
             raise NotComparableError(
                 f"the runs differ in {what.replace('_', ' ')}: {one!r} and {other!r}",
                 where=f"{before.folder} and {after.folder}",
-                fix="judge both by the same rubric, or narrow both to the same category",
+                fix=fix,
             )
 
 
@@ -137,7 +149,7 @@ def _rates(summary: Summary) -> dict[tuple[str, str | None], Rate]:
     return rates
 
 
-def _move(cell: tuple[str, str | None], before: Rate, after: Rate) -> Move:
+def _move(cell: tuple[str, str | None], before: Rate, after: Rate, sure: bool) -> Move:
     low, high = difference_interval(after.passed, after.n, before.passed, before.n)
     return Move(
         criterion=cell[0],
@@ -147,7 +159,7 @@ def _move(cell: tuple[str, str | None], before: Rate, after: Rate) -> Move:
         difference=(after.rate or 0.0) - (before.rate or 0.0),
         low=low,
         high=high,
-        sure=low > 0 or high < 0,
+        sure=sure,
     )
 
 
@@ -156,6 +168,11 @@ def moves_to_show(difference: Difference) -> list[Move]:
     whole = [m for m in difference.moves if m.category is None]
     cells = [m for m in difference.moves if m.category is not None and m.sure]
     return whole + sorted(cells, key=lambda m: -abs(m.difference))
+
+
+def adjusted(difference: Difference) -> str:
+    """Say how many rates were looked at, and that what counts as moved considers it."""
+    return f"{counted(difference.cells, 'rate')} compared; moved = also when adjusted for their number (Holm)"
 
 
 def render_diff(difference: Difference) -> RenderableType:
@@ -174,7 +191,7 @@ def render_diff(difference: Difference) -> RenderableType:
         verdict = mark("good" if m.difference > 0 else "bad") if m.sure else Text("noise", style=FAINT)
         moved = Text(f"{100 * m.difference:+.1f}", style="" if not m.sure else GOOD if m.difference > 0 else BAD)
         moves.add_row(name, percent(m.before.rate), percent(m.after.rate), moved, interval(m.low, m.high), verdict)
-    note = f"{counted(difference.cells, 'rate')} compared; about 1 in 20 seems to move by chance alone"
+    note = f"by {say(difference.after.judge or 'no judge').plain} in both; {adjusted(difference)}"
     parts = [counts, moves, _changed(difference)]
     title = f"What moved since {say(difference.before.folder).plain}"
     return Group(block(title, *parts, note=note), Text())

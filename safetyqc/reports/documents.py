@@ -132,7 +132,7 @@ def _actions(summary: Summary) -> str:
 
 
 def _moves(difference: Difference) -> str:
-    from safetyqc.reports.diff import moves_to_show
+    from safetyqc.reports.diff import adjusted, moves_to_show
 
     rows = [
         (
@@ -146,7 +146,8 @@ def _moves(difference: Difference) -> str:
         for m in moves_to_show(difference)
     ]
     title = f"## What moved since {escape(difference.before.folder)}"
-    return title + "\n\n" + _table(("rate", "before", "after", "points", "95% interval", ""), rows)
+    judge = f"By `{_code(difference.after.judge or 'no judge')}` in both runs; {adjusted(difference)}."
+    return f"{title}\n\n{judge}\n\n" + _table(("rate", "before", "after", "points", "95% interval", ""), rows)
 
 
 def _front_matter(summary: Summary, rows: int, licence: str) -> str:

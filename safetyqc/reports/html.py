@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetyqc.reports import wording
 from safetyqc.reports.browser import browser_data, pack
-from safetyqc.reports.diff import moves_to_show
+from safetyqc.reports.diff import adjusted, moves_to_show
 from safetyqc.reports.snapshot import read_snapshot
 from safetyqc.text import counted, reveal
 
@@ -110,7 +110,7 @@ def _environment() -> Environment:
     }
     environment.globals |= {name: getattr(wording, name) for name in ("interval", "bin_name", "similarity")}
     environment.filters["counted"] = counted
-    environment.globals |= {"heat": heat}
+    environment.globals |= {"heat": heat, "adjusted": adjusted}
     return environment
 
 

@@ -21,8 +21,16 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def interval(low: float | None, high: float | None, digits: int = 1) -> str:
-    """`95.1–98.8`, in percent; nothing where there is none."""
-    return "" if low is None or high is None else f"{100 * low:.{digits}f}–{100 * high:.{digits}f}"
+    """`95.1–98.8`, in percent; nothing where there is none. An end that is no 0 or 100 is never rounded to one."""
+    if low is None or high is None:
+        return ""
+    least = 10**-digits
+    ends = [round(100 * end, digits) + 0.0 for end in (low, high)]  # + 0.0 makes a 0 of -0
+    if low < 1 and ends[0] == 100:
+        ends[0] -= least
+    if high > 0 and ends[1] == 0:
+        ends[1] += least
+    return "–".join(f"{end:.{digits}f}" for end in ends)
 
 
 def number(value: float | None) -> str:

@@ -68,3 +68,28 @@ def difference_interval(
     below = sqrt((share - low) ** 2 + (high_before - share_before) ** 2)
     above = sqrt((high - share) ** 2 + (share_before - low_before) ** 2)
     return difference - below, difference + above
+
+
+def difference_p(passed: int, n: int, passed_before: int, n_before: int) -> float:
+    """Two-sided p-value that two samples have one rate, by inverting `difference_interval`; 1 when one is empty."""
+    if n <= 0 or n_before <= 0 or passed * n_before == passed_before * n:
+        return 1.0
+    excludes, holds = 0.0, 1.0  # confidences at which the interval leaves 0 out, and at which it holds it
+    for _ in range(40):
+        middle = (excludes + holds) / 2
+        low, high = difference_interval(passed, n, passed_before, n_before, middle)
+        if low > 0 or high < 0:
+            excludes = middle
+        else:
+            holds = middle
+    return 1.0 - excludes
+
+
+def holm(p_values: Sequence[float], alpha: float = 0.05) -> list[bool]:
+    """Which p-values are significant when a false one among all of them is to be as rare as `alpha` (Holm, 1979)."""
+    significant = [False] * len(p_values)
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if p_values[place] > alpha / (len(p_values) - rank):
+            break
+        significant[place] = True
+    return significant

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import random
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ from rich.console import Console
 from safetyqc.errors import NotComparableError
 from safetyqc.reports.diff import compare_runs, compare_stores, render_diff
 from safetyqc.reports.summary import summarise
-from safetyqc.results.statistics import difference_interval
+from safetyqc.results.statistics import difference_interval, difference_p, holm
 from safetyqc.store import Store
 from tests.support.runs import RUBRIC, judgment, planned
 
@@ -73,3 +74,37 @@ def test_intervals_are_newcombes_published_ones(
 
 def test_nothing_can_be_said_of_an_empty_side() -> None:
     assert difference_interval(0, 0, 3, 4) == (-1.0, 1.0)
+
+
+def test_runs_that_other_judges_judged_are_refused_and_both_are_named(make_run: Maker) -> None:
+    before, after = (summarise(run_with(make_run, 1, 4)) for _ in range(2))
+    other = after.model_copy(update={"run": after.run.model_copy(update={"judge": "stricter"})})
+    with pytest.raises(NotComparableError, match=r"'stricter'") as refused:
+        compare_runs(before, other)
+    assert repr(before.run.judge) in str(refused.value)
+
+
+@pytest.mark.parametrize(("passed", "n", "before", "n_before"), [(90, 100, 60, 100), (1, 50, 4, 40), (0, 9, 9, 9)])
+def test_the_p_value_is_where_the_interval_begins_to_hold_nothing(
+    passed: int, n: int, before: int, n_before: int
+) -> None:
+    p = difference_p(passed, n, before, n_before)
+    low, high = difference_interval(passed, n, before, n_before, 1 - p)
+    assert min(abs(low), abs(high)) == pytest.approx(0, abs=1e-6)
+
+
+def test_of_equal_processes_hardly_any_report_shows_a_move() -> None:
+    rng = random.Random(3)
+
+    def draw(n: int) -> int:
+        return sum(rng.random() < 0.8 for _ in range(n))
+
+    def moved() -> bool:
+        return any(holm([difference_p(draw(60), 60, draw(60), 60) for _ in range(60)]))
+
+    assert sum(moved() for _ in range(40)) <= 5  # binomial: 5 of 40 at 5% is exceeded once in 30; unadjusted it is 38
+
+
+def test_holm_steps_down_and_stops_at_the_first_that_is_not_rare() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == [True, False, False, True]
+    assert holm([]) == []
