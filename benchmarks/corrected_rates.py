@@ -1,9 +1,9 @@
 """Measure how often the numbers of a comparison hold: `python benchmarks/corrected_rates.py [XSTEST.jsonl]`.
 
-Without a file, by simulation: corrected pass rates (with labels that say "not applicable" too), kappa at high pass rates
-and few labels, pooled rates of tied cells, and how often one of two equally good judges is named the winner. With one: a
-recorded judge's verdicts on all its conversations and the people's labels of a random part, again and again; how often
-the interval holds the rate that all labels give, and how wide it is beside the labels alone.
+Without a file, by simulation: corrected pass rates (with labels that say "not applicable" too), kappa at high pass
+rates and few labels, pooled rates of tied cells, and how often one of two equally good judges is named the winner.
+With one: a recorded judge's verdicts on all its conversations and the people's labels of a random part, again and
+again; how often the interval holds the rate that all labels give, and how wide it is beside the labels alone.
 """
 
 from __future__ import annotations
@@ -49,9 +49,8 @@ def corrected(draws: int) -> None:
                         f"  {what} labels {labels:3d}: holds {held:.1%}, width {width / alone:.2f} of the labels alone"
                     )
     held, width = np.array(rows).T
-    print(
-        f"  lowest {held.min():.1%}, median {np.median(held):.1%}; widest {width.max():.2f}, median {np.median(width):.2f}"
-    )
+    print(f"  coverage: lowest {held.min():.1%}, median {np.median(held):.1%}")
+    print(f"  width beside the labels alone: widest {width.max():.2f}, median {np.median(width):.2f}")
 
 
 def draw(
