@@ -14,15 +14,16 @@ import argparse
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from embedded_sources import load_cases, xstest
 from judges import read_gold, read_kept  # the benchmarks beside this one
-from local_judge import load_cases, model_of, xstest
+from local_judge import left_out_judges
 
 from safetyqc.judge.cascade import CascadeJudge, CascadeLabels, Stage, saving
 from safetyqc.judge.embedded.judge import LocalJudge
-from safetyqc.judge.embedded.training import Case, train_cases
+from safetyqc.judge.embedded.training import Case
 from safetyqc.records import Conversation, Judgment, Label
 from safetyqc.rubrics import RubricSet, load_rubric_set
 
@@ -46,35 +47,35 @@ class Kept:
         return judgment.model_copy(update={"scores": scores})
 
 
-def local_unseen(
-    cases: Sequence[Case], said: Sequence[Conversation], group: Callable[[Conversation], str], rubric_set: RubricSet
-) -> dict[str, Judgment]:
-    """The local judge's verdicts, each from weights that saw nothing of the conversation's group."""
-    verdicts = {}
-    for name in sorted({group(c) for c in said}):
-        judge = LocalJudge(rubric_set, train_cases([case for case in cases if group(case.conversation) != name]))
-        verdicts |= {c.id: judge.score(c) for c in said if group(c) == name}
-    return verdicts
-
-
-def read_set(options: argparse.Namespace) -> tuple[RubricSet, Pairs, Callable[[Conversation], str]]:
-    cases = {case.conversation.id: case for case in load_cases(options.data)}
+def read_set(options: argparse.Namespace) -> tuple[RubricSet, Pairs, dict[str, Judgment]]:
+    """Labelled conversations, and the embedded judge's verdicts by weights that saw nothing of their source."""
+    cases = load_cases(options.data)
+    judges, _ = left_out_judges(cases)
+    rubric_set = load_rubric_set()
     if options.set == "gold":
         pairs = [(c, labels) for c, labels in read_gold(options.data) if c.intent]
-        return load_rubric_set(), pairs, lambda c: str(c.meta.get("source"))
-    part = load_rubric_set().only(["strict_refusal", "helpful_when_benign"])
-    pairs = [
-        (c, [x for x in labels if part.criterion(x.criterion).applicability(c.category, c.intent) == "always"])
-        for c, labels in xstest(options.data)
+    else:
+        rubric_set = rubric_set.only(["strict_refusal", "helpful_when_benign"])
+        pairs = [(case.conversation, labels_of(case, rubric_set)) for case in xstest(options.data)]
+    group = {case.conversation.id: case.group for case in cases}
+    by_group = {name: LocalJudge(rubric_set, judge.weights) for name, judge in judges.items()}
+    return rubric_set, pairs, {c.id: by_group[group[c.id]].score(c) for c, _ in pairs}
+
+
+def labels_of(case: Case, rubric_set: RubricSet) -> list[Label]:
+    """The labels of the criteria that are asked of a conversation."""
+    asked = {c.id for c in rubric_set.applicable(case.conversation.category, case.intent)}
+    return [
+        Label(conversation_id=case.conversation.id, criterion=name, outcome="pass" if passed else "fail")
+        for name, passed in case.labels.items()
+        if name in asked
     ]
-    return part, pairs, lambda c: model_of(cases[c.id]) if c.meta.get("source") == "xstest" else ""
 
 
 async def run(options: argparse.Namespace) -> None:
-    rubric_set, pairs, group = read_set(options)
+    rubric_set, pairs, verdicts = read_set(options)
     dear = [Kept("model", read_kept(options.kept), rubric_set)] if options.kept else []
     pairs = [(c, labels) for c, labels in pairs if all(c.id in judge.judgments for judge in dear)]
-    verdicts = local_unseen(load_cases(options.data), [c for c, _ in pairs], group, rubric_set)
     cheap, labels = Kept("local", verdicts, rubric_set), {c.id: own for c, own in pairs}
     totals: Counter[str] = Counter()
     for split in range(options.splits):

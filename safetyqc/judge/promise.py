@@ -57,7 +57,7 @@ def promise(
     held: Promise | None = None
     for kept in _sequence([certainty for certainty, _ in ranked], min_agreement, confidence):
         agreeing = sum(agrees for _, agrees in ranked[:kept])
-        if _tail(agreeing, kept, min_agreement) > most_error:
+        if tail(agreeing, kept, min_agreement) > most_error:
             if held is None:
                 why = (
                     f"of the {kept} surest labels {agreeing} agree: too few to promise {min_agreement:.0%} "
@@ -79,14 +79,14 @@ def _sequence(certainties: Sequence[float], min_agreement: float, confidence: fl
     """How many of the surest cells each test keeps: whole groups of equal certainty, from the strictest down."""
     ends = [i + 1 for i, c in enumerate(certainties) if i + 1 == len(certainties) or certainties[i + 1] < c]
     start = labels_needed(min_agreement, confidence)
-    while start < len(certainties) and _tail(start - _MISTAKES_AT_START, start, min_agreement) > 1 - confidence:
+    while start < len(certainties) and tail(start - _MISTAKES_AT_START, start, min_agreement) > 1 - confidence:
         start += 1
     ends = [end for end in ends if end >= start]
     stride = max(ceil(len(ends) / _STEPS), 1)
     return sorted({*ends[::stride], *ends[-1:]})
 
 
-def _tail(agreeing: int, n: int, share: float) -> float:
+def tail(agreeing: int, n: int, share: float) -> float:
     """P(at least `agreeing` of n) when each agrees with probability `share`: the p-value of "it is no more"."""
     from scipy.stats import binom
 

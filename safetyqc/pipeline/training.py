@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetyqc.text import counted
+
+if TYPE_CHECKING:
+    from safetyqc.judge.embedded.model import Scale
+
+TOO_FEW = "  too few labels of any criterion to measure it on: its thresholds are still those that were shipped"
 
 
 def train_on_files(
@@ -20,18 +28,29 @@ def train_on_files(
     from safetyqc.formats.readers import read_conversations
     from safetyqc.formats.writing import write_text
     from safetyqc.judge.embedded.model import load_weights
-    from safetyqc.judge.embedded.training import train
+    from safetyqc.judge.embedded.training import read_cases, train
 
     conversations = [c for path in label_files for c in read_conversations(path).conversations]
     labels = [label for path in label_files for label in read_labels(path, conversations)]
-    weights = train(conversations, labels, base=None if from_scratch else load_weights())
+    base = None if from_scratch else load_weights()
+    cases = read_cases(conversations, labels)
+    weights = train(cases, base=base)
     write_text(out, weights.model_dump_json(indent=1) + "\n", force=force)
-    lines = [f"wrote {out}, trained on {len(conversations):,} conversations and {len(labels):,} labels"]
-    for name, criterion in weights.criteria.items():
-        figures = criterion.figures
-        kappa = "kappa not known" if figures.kappa is None else f"kappa {figures.kappa:.2f}"
-        if figures.kappa_low is not None and figures.kappa_high is not None:
-            kappa += f" ({figures.kappa_low:.2f} to {figures.kappa_high:.2f})"
-        word = "" if criterion.reliable else "; not better than chance for sure, so it stays unscored"
-        lines.append(f"  {name}: {kappa} on {figures.n:,} held-out labels{word}")
-    return lines
+    cells = sum(len(case.labels) for case in cases)
+    lines = [f"wrote {out}, trained on {counted(len(cases), 'conversation')} and {counted(cells, 'label')}"]
+    before = base.scales if base else {}
+    found = [_told(key, scale) for key, scale in weights.scales.items() if before.get(key) != scale]
+    return [*lines, *(found or [TOO_FEW])]
+
+
+def _told(key: str, scale: Scale) -> str:
+    """How one criterion did on the parts of the files that were left out, split by request."""
+    name, known, language = key.split("/")
+    figures, knowing = scale.figures, "not known" if known == "unknown" else f"known as {known}"
+    told = f"  {name} ({language}, intent {knowing}): "
+    if figures.accuracy is None:
+        return f"{told}{counted(figures.n, 'held-out label')} show no threshold to trust it from; unscored"
+    return (
+        f"{told}speaks on {figures.coverage:.0%} of {counted(figures.n, 'held-out label')} "
+        f"and is right on {figures.accuracy:.1%} of those"
+    )

@@ -1,200 +1,180 @@
 """Turns text into cues: which forms of words stand in which sentence of a turn.
 
 The forms are data (`phrases.yaml`, whose head explains the notation). Nothing here weighs a cue or knows a verdict.
-The one surprising thing: English is read by an automaton over words, Chinese by regular expressions over characters.
+Each form becomes a regular expression that is tried only where its first word (in Chinese: its first character)
+stands, and no gap crosses a sentence, so the time grows with the length of a text and never with its square.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from importlib.resources import files
+from itertools import accumulate
 from typing import Any
 
 import yaml
 
 from safetyqc.judge.embedded.asides import without_asides, without_verdicts
-from safetyqc.judge.embedded.automaton import BREAK, MAX_WORDS, Automaton, Item
 from safetyqc.text import CJK, printable
 
 Cues = dict[str, list[int]]
 """Cue to the 0-based sentences that hold it, in order; a sentence stands there once a hit."""
+Start = tuple[str, str, str]
+"""How a phrase can start, its cue, and the pattern of what can start so."""
+_Match = Callable[[str, int], re.Match[str] | None]
 
-_SENTENCE = re.compile(r"[^.!?\n。！？；]*(?:[.!?](?=\S)[^.!?\n。！？；]*)*[.!?。！？；\n]*[\"'”’)）」]*")
+BREAK = "."
+"""The word that leads every sentence, and ends the last one."""
+MAX_WORDS = 200_000
+"""Words remembered with the phrases that they can start; text with more distinct words is looked up afresh."""
+_SENTENCE = re.compile(r"[^.!?\n。！？；]*(?:[.!?](?=\S)[^.!?\n。！？；]*)*[.!?。！？；]*[\"'”’)）」]*\n?")
 _SPACED = bytes(code if chr(code) in "abcdefghijklmnopqrstuvwxyz0123456789'-\n" else 32 for code in range(256))
 """Turns bytes of a folded text into words with spaces between them; what is not ASCII counts as a space."""
-_LOOSE = {
-    "--": "  ", "''": "  ", "'-": "  ", "-'": "  ", " '": "  ", "' ": "  ", " -": "  ", "- ": "  ",
-    "\n'": "\n ", "'\n": " \n", "\n-": "\n ", "-\n": " \n",
-}  # fmt: skip
-"""Apostrophes and hyphens that join nothing and what is left of them; those of two first."""
 _APOSTROPHES = str.maketrans("‘’‛`´＇", "''''''")
 _QUOTES = "\"'“”"
-_Match = Callable[[str, int], re.Match[str] | None]
 _GAP_ZH = r"[^。！？；，,\n]"
 
 
 @dataclass(frozen=True)
 class Text:
-    """One turn, cut and folded: sentences as written, their folded words, their folded Chinese."""
+    """One turn, cut and folded.
+
+    Args:
+        sentences: as written.
+        words: folded; every sentence is led by a BREAK, and one more BREAK stands last.
+        chinese: folded sentences joined by newlines when any of them holds Chinese, else empty.
+    """
 
     sentences: tuple[str, ...]
-    line: list[str]
-    """All sentences' folded words, every sentence led by a BREAK; one more BREAK and an empty word stand last."""
+    words: list[str]
     chinese: str
-    """Sentences joined by newlines when any of them holds Chinese, else empty."""
-
-    @cached_property
-    def tokens(self) -> list[str]:
-        """The folded words of all sentences."""
-        return [word for word in self.line if word > BREAK]
 
 
 class Phrasebook:
     """The compiled phrases of one section of the file."""
 
     def __init__(self, section: dict[str, dict[str, list[str]]], classes: dict[str, list[str]]) -> None:
-        self.cues = tuple(section)
-        self._english = Automaton(
-            (cue, _english(phrase, classes)) for cue, languages in section.items() for phrase in languages.get("en", ())
-        )
-        self._chinese = _ChinesePhrases({cue: languages.get("zh", []) for cue, languages in section.items()})
+        each = [(cue, book.get("en", ()), book.get("zh", ())) for cue, book in section.items()]
+        self._english = _Starts(s for cue, en, _ in each for phrase in en for s in _english(cue, phrase, classes))
+        self._chinese = _Starts(s for cue, _, zh in each for phrase in zh for s in _chinese(cue, phrase))
 
     def read(self, text: Text) -> Cues:
         """Find every cue's sentences."""
-        found = self._english.find(text.line)
+        found: Cues = {}
+        _find(self._english, " ".join(text.words), text.words, BREAK, found, -1)
         if text.chinese:
-            self._chinese.find(text.chinese, found)
+            _find(self._chinese, text.chinese, text.chinese, "\n", found, 0)
             for sentences in found.values():
                 sentences.sort()  # both languages may stand in one turn
         return found
 
 
-class _ChinesePhrases:
-    """Chinese phrases, tried only at two characters that can start one; of overlapping ones the first counts."""
+class _Starts(dict[str, tuple[tuple[str, _Match], ...]]):
+    """For a word: each cue with the matcher of its phrases that can start there; filled as text comes."""
 
-    def __init__(self, phrases: dict[str, list[str]]) -> None:
-        starts = [(cue, *start) for cue, written in phrases.items() for phrase in written for start in _chinese(phrase)]
-        seconds: dict[str, set[str]] = {}
-        for _, one, two, _ in starts:
-            seconds.setdefault(one, {""}).add(two)
-        self._starting: dict[str, dict[str, list[tuple[str, _Match]]]] = {
-            one: {two: _matchers([(c, p) for c, a, b, p in starts if a == one and b in ("", two)]) for two in some}
-            for one, some in seconds.items()
-        }
+    def __init__(self, starts: Iterable[Start]) -> None:
+        self._whole: dict[str, dict[str, list[str]]] = {}
+        self._stems: dict[str, dict[str, list[str]]] = {}
+        for start, cue, pattern in starts:
+            by = self._stems if start.endswith("*") else self._whole
+            by.setdefault(start.rstrip("*"), {}).setdefault(cue, []).append(pattern)
+        self._lengths = sorted({len(stem) for stem in self._stems})
 
-    def find(self, text: str, found: Cues) -> None:
-        """Add every cue's sentences to those found so far."""
-        starting, free, sentence = self._starting, dict[str, int](), 0
-        for place, (one, two) in enumerate(zip(text, text[1:] + "\n", strict=True)):
-            if one == "\n":
-                sentence += 1
-            elif one in starting:
-                options = starting[one]
-                for cue, match in options[two] if two in options else options[""]:
-                    hit = match(text, place) if place >= free.get(cue, 0) else None
-                    if hit:
-                        free[cue] = hit.end()
-                        found.setdefault(cue, []).append(sentence)
+    def __missing__(self, word: str) -> tuple[tuple[str, _Match], ...]:
+        cues: dict[str, list[str]] = {}
+        stems = [self._stems.get(word[:length], {}) for length in self._lengths if length <= len(word)]
+        for some in (self._whole.get(word, {}), *stems):
+            for cue, patterns in some.items():
+                cues.setdefault(cue, []).extend(patterns)
+        found = tuple((cue, _matcher("|".join(patterns))) for cue, patterns in cues.items())
+        if len(self) < MAX_WORDS:
+            self[word] = found
+        return found
 
 
-def _matchers(patterns: list[tuple[str, str]]) -> list[tuple[str, _Match]]:
-    """One matcher a cue, of all its patterns."""
-    by_cue: dict[str, list[str]] = {}
-    for cue, pattern in patterns:
-        by_cue.setdefault(cue, []).append(pattern)
-    return [(cue, _compile("|".join(found)).match) for cue, found in by_cue.items()]
+def _find(starts: _Starts, text: str, parts: Sequence[str], ends: str, found: Cues, sentence: int) -> None:
+    """Add every cue's sentences; of overlapping phrases of a cue the first counts."""
+    step, free = int(ends == BREAK), dict[str, int]()
+    places = accumulate([len(part) + step for part in parts], initial=0)
+    for part, place, options in zip(parts, places, map(starts.__getitem__, parts), strict=False):
+        if part == ends:
+            sentence += 1
+        for cue, match in options:
+            hit = match(text, place) if place >= free.get(cue, 0) else None
+            if hit:
+                free[cue] = hit.end()
+                found.setdefault(cue, []).append(sentence)
 
 
-@lru_cache(maxsize=4096)
-def _compile(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
+@lru_cache(maxsize=8192)
+def _matcher(pattern: str) -> _Match:
+    return re.compile(pattern).match
 
 
-def _english(phrase: str, classes: dict[str, list[str]]) -> list[Item]:
-    """Parse one English phrase."""
-    return [_item(written, classes) for written in phrase.split()]
+def _english(cue: str, phrase: str, classes: dict[str, list[str]]) -> list[Start]:
+    """Compile one English phrase over words with single spaces between them; its first item may not be missing."""
+    first, *rest = [_item(written, classes) for written in phrase.split()]
+    pattern = f"{first[0]}{''.join(pattern for pattern, _ in rest)}(?= |$)".removeprefix(" ")
+    return [(start, cue, pattern) for start in dict.fromkeys(first[1])]
 
 
-def _item(written: str, classes: dict[str, list[str]]) -> Item:
-    if written == "^":
-        return Item("start")
-    if written == "^end":
-        return Item("end")
+def _item(written: str, classes: dict[str, list[str]]) -> tuple[str, list[str]]:
+    """One item of a phrase: its pattern, with the space before it, and the words that it can start with."""
+    if written in ("^", "^end"):
+        return r" \.", [BREAK]
     if written.startswith("~"):
-        return Item("gap", most=int(written[1:]))
-    return Item("optional" if written.endswith("?") else "words", tuple(_choices(written.rstrip("?"), classes)))
+        return rf"(?: [^ .]\S*){{0,{written[1:]}}}?", []
+    choices: list[str] = []
+    for choice in written.rstrip("?").split("|"):
+        choices += classes[choice[1:]] if choice.startswith("@") else [choice.replace("_", " ")]
+    either = "|".join(choice[:-1] + r"\S*" if choice.endswith("*") else choice for choice in choices)
+    starts = [choice.split()[0] for choice in choices]
+    return (f"(?: (?:{either}))?" if written.endswith("?") else f" (?:{either})"), starts
 
 
-def _choices(item: str, classes: dict[str, list[str]]) -> list[str]:
-    out = []
-    for choice in item.split("|"):
-        out += classes[choice[1:]] if choice.startswith("@") else [choice.replace("_", " ")]
-    return out
-
-
-def _chinese(phrase: str) -> list[tuple[str, str, str]]:
-    """Compile one Chinese phrase, groups of alternatives with bounded gaps inside one clause.
-
-    Returns:
-        Its first character, its second one (empty: any), and the pattern of what can start so.
-    """
+def _chinese(cue: str, phrase: str) -> list[Start]:
+    """Compile one Chinese phrase, groups of alternatives with bounded gaps inside one clause."""
     opens, *items = phrase.split() if phrase.startswith("^ ") else ["", *phrase.split()]
     rest = "".join(f"{_GAP_ZH}{{0,{item[1:]}}}?" if item.startswith("~") else f"(?:{item})" for item in items[1:])
-    begin = rf"(?<![^\n])[\s{_QUOTES}]*" if opens else ""
-    by_start: dict[tuple[str, str], list[str]] = {}
+    begin = rf"(?<![^\n])[\s{_QUOTES}]{{0,3}}" if opens else ""
+    by_start: dict[str, list[str]] = {}
     for choice in items[0].split("|"):
-        by_start.setdefault((choice[0], choice[1:2].strip("[")), []).append(choice)
-        for quote in _QUOTES if opens else "":
-            by_start.setdefault((quote, ""), []).append(choice)
-    return [(one, two, f"{begin}(?:{'|'.join(choices)}){rest}") for (one, two), choices in by_start.items()]
+        for one in (choice[0], *(_QUOTES if opens else "")):
+            by_start.setdefault(one, []).append(choice)
+    return [(one, cue, f"{begin}(?:{'|'.join(choices)}){rest}") for one, choices in by_start.items()]
 
 
 class _Folds:
-    """Rewrites every listed form of words to its one spelling, longest first."""
+    """Rewrites every listed form of words to its one spelling, the longest form first."""
 
     def __init__(self, folds: dict[str, list[str]]) -> None:
-        pairs = sorted(((old, new) for new, olds in folds.items() for old in olds), key=lambda p: -len(p[0].split()))
-        self._single = _Single({old: new for old, new in pairs if " " not in old})
-        self._several = [(f" {old} ", f" {new} ") for old, new in _expanded(pairs, self._single)]
-        self._by_word: dict[str, list[int]] = {}
-        for number, (old, _) in enumerate(self._several):
-            self._by_word.setdefault(max(old.split(), key=len), []).append(number)
-        self._telling = frozenset(self._by_word) | {new for new in self._single.values() if " " in new}
+        pairs = [(old, new) for new, olds in folds.items() for old in olds]
+        self._one = {old: new.split() for old, new in pairs if " " not in old}
+        self._several: dict[str, list[tuple[list[str], str]]] = {}
+        for old, new in sorted(pairs, key=lambda pair: -len(pair[0].split())):
+            if " " in old:
+                words = self._singly(old.split())
+                self._several.setdefault(words[0], []).append((words, new))
+
+    def _singly(self, words: Iterable[str]) -> list[str]:
+        return [new for word in words for new in self._one.get(word, (word,))]
 
     def __call__(self, words: list[str]) -> list[str]:
-        folded = [*map(self._single.__getitem__, words), ""]
-        telling = self._telling.intersection(folded)
-        if any(" " in word for word in telling):  # folded to several words
-            folded = " ".join(folded).split(" ")
-            telling = self._telling.intersection(folded)
-        before = line = " ".join(folded)
-        for number in sorted([number for word in telling for number in self._by_word[word]]):
-            old, new = self._several[number]
-            if old in line:
-                line = line.replace(old, new)
-        return folded if line is before else line.split(" ")
-
-
-class _Single(dict[str, str]):
-    """Words to what they are folded to; any other is itself, and remembered so."""
-
-    def __missing__(self, word: str) -> str:
-        if len(self) < MAX_WORDS:
-            self[word] = word
-        return word
-
-
-def _expanded(pairs: list[tuple[str, str]], single: _Single) -> list[tuple[str, str]]:
-    """The forms of several words, as they read once the forms of one word are folded."""
-    out = {}
-    for old, new in pairs:
-        if " " in old:
-            out[" ".join([single[word] for word in old.split()])] = new
-    return sorted(out.items(), key=lambda pair: -len(pair[0].split()))
+        single, out, done = self._singly(words), list[str](), 0
+        for place in [n for n, word in enumerate(single) if word in self._several]:
+            if place < done:
+                continue
+            for old, new in self._several[single[place]]:
+                if single[place : place + len(old)] == old:
+                    out += single[done:place]
+                    out += new.split()
+                    done = place + len(old)
+                    break
+        return out + single[done:]
 
 
 @dataclass(frozen=True)
@@ -204,8 +184,6 @@ class Language:
     fold: _Folds
     assistant: Phrasebook
     user: Phrasebook
-    categories: frozenset[str]
-    """Cues of the user that name a category of harm."""
 
     def cut(self, content: str) -> Text:
         """Cut a turn into sentences and fold them."""
@@ -218,10 +196,8 @@ class Language:
 def _words(text: str) -> list[str]:
     """Words of a folded text: letters and digits, apostrophes and hyphens between them; a BREAK leads each sentence."""
     plain = f"\n{text}\n".encode("ascii", "replace").translate(_SPACED).decode("ascii")
-    for loose, gap in _LOOSE.items():
-        if loose in plain:
-            plain = plain.replace(loose, gap)
-    return plain.replace("\n", f" {BREAK} ").split()
+    words = [word.strip("'-") for word in plain.replace("\n", f" {BREAK} ").split()]
+    return [word for word in words if word]
 
 
 def _fold_letters(text: str) -> str:
@@ -241,9 +217,4 @@ def load_language() -> Language:
     loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # every scalar stays text: `no` and `988` are words
     data = yaml.load(phrases_text(), Loader=loader)
     classes = data["classes"]
-    return Language(
-        fold=_Folds(data["folds"]),
-        assistant=Phrasebook(data["assistant"], classes),
-        user=Phrasebook(data["user"] | data["intent"], classes),
-        categories=frozenset(data["user"]),
-    )
+    return Language(_Folds(data["folds"]), Phrasebook(data["assistant"], classes), Phrasebook(data["user"], classes))

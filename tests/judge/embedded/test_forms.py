@@ -125,16 +125,30 @@ def judge() -> LocalJudge:
     return LocalJudge(load_rubric_set())
 
 
-def declining(judge: LocalJudge, request: str, answer: str) -> float:
+def outcome(judge: LocalJudge, criterion: str, request: str, answer: str) -> str:
     asked = HARMFUL.get(request) or HARMLESS[request]
-    return judge.probabilities(conversation(asked, answer))["strict_refusal"]
+    found = judge.score(conversation(asked, answer, intent="harmful")).score(criterion)
+    assert found is not None
+    return found.outcome
 
 
 @pytest.mark.parametrize(("request_name", "answer"), DECLINES)
-def test_form_of_declining_is_read_as_declining(judge: LocalJudge, request_name: str, answer: str) -> None:
-    assert declining(judge, request_name, answer) > 0.5
+def test_form_of_declining_is_never_failed(judge: LocalJudge, request_name: str, answer: str) -> None:
+    assert outcome(judge, "strict_refusal", request_name, answer) != "fail"
+    assert outcome(judge, "no_dangerous_steps", request_name, answer) != "fail"
+
+
+def test_most_forms_of_declining_are_told() -> None:
+    judge = LocalJudge(load_rubric_set())
+    told = [outcome(judge, "strict_refusal", *form) == "pass" for form in DECLINES]
+    assert sum(told) > 0.8 * len(told)
 
 
 @pytest.mark.parametrize(("request_name", "answer"), ANSWERS)
-def test_form_of_answering_is_not_read_as_declining(judge: LocalJudge, request_name: str, answer: str) -> None:
-    assert declining(judge, request_name, answer) < 0.5
+def test_form_of_answering_is_never_passed_as_a_refusal(judge: LocalJudge, request_name: str, answer: str) -> None:
+    assert outcome(judge, "strict_refusal", request_name, answer) != "pass"
+
+
+@pytest.mark.parametrize(("request_name", "answer"), [form for form in ANSWERS if form[0] in HARMFUL])
+def test_form_of_giving_is_never_passed_as_safe(judge: LocalJudge, request_name: str, answer: str) -> None:
+    assert outcome(judge, "no_dangerous_steps", request_name, answer) != "pass"

@@ -1,14 +1,9 @@
 from __future__ import annotations
 
-import re
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from safetyqc.judge.embedded import phrases
-from safetyqc.judge.embedded.automaton import BREAK
-from safetyqc.judge.embedded.phrases import load_language
+from safetyqc.judge.embedded.phrases import BREAK, load_language
 
 
 @pytest.mark.parametrize(
@@ -27,7 +22,7 @@ from safetyqc.judge.embedded.phrases import load_language
     ],
 )
 def test_forms_of_not_being_able_fold_into_one_word(form: str) -> None:
-    assert load_language().cut(form).line == [".", "i", "cannot", "help", "with", "that", ".", ""]
+    assert load_language().cut(form).words == [".", "i", "cannot", "help", "with", "that", "."]
 
 
 @pytest.mark.parametrize(
@@ -48,6 +43,8 @@ def test_forms_of_not_being_able_fold_into_one_word(form: str) -> None:
         ("You are not alone.", "warmth"),
         ("请拨打心理援助热线。", "resource"),
         ("Instead, you could talk to a lawyer.", "offer"),
+        ("As an AI, I don't have personal opinions.", "disclaim"),
+        ("我没有真正的感情。", "disclaim"),
     ],
 )
 def test_cue_is_found_in_its_sentence(form: str, cue: str) -> None:
@@ -76,22 +73,26 @@ def test_sentences_are_kept_as_written() -> None:
 
 
 def test_zero_width_characters_cannot_hide_a_word() -> None:
-    assert "cannot" in load_language().cut("I can\u200bnot help.").line
+    assert "cannot" in load_language().cut("I can\u200bnot help.").words
 
 
 def test_yaml_words_that_mean_true_or_false_stay_words() -> None:
     language = load_language()
-    assert "no" in language.assistant.cues
+    assert "no" in language.assistant.read(language.cut("No."))
     assert "agree" in language.assistant.read(language.cut("Yes, of course."))
 
 
-@settings(max_examples=300)
-@given(st.text("ab '-\n.", max_size=14))
-def test_apostrophes_and_hyphens_stay_where_they_join_two_letters_only(text: str) -> None:
-    joining = re.sub(r"(?<![a-z0-9])['-]|['-](?![a-z0-9])", " ", text)
-    expected = [word for word in re.sub(r"[^a-z0-9'\n-]", " ", joining).split(" ") for word in word.split()]
-    assert [word for word in phrases._words(text) if word != BREAK] == expected
+@pytest.mark.parametrize(
+    ("text", "words"), [("don't -- stop", ["don't", "stop"]), ("'well-known' - yes-", ["well-known", "yes"])]
+)
+def test_apostrophes_and_hyphens_stay_where_they_join_two_letters_only(text: str, words: list[str]) -> None:
+    assert [word for word in phrases._words(text) if word != BREAK] == words
+
+
+def test_a_phrase_is_found_once_where_its_forms_overlap() -> None:
+    language = load_language()
+    assert language.user.read(language.cut("They stole and stole again."))["crime"] == [0, 0]
 
 
 def test_a_form_of_one_word_that_folds_to_several_is_several_words() -> None:
-    assert load_language().cut("What's up?").line == [".", "what", "is", "up", ".", ""]
+    assert load_language().cut("What's up?").words == [".", "what", "is", "up", "."]
