@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -216,9 +217,21 @@ def _load(weights: Path) -> Any:
         raise FatalModelError(f"llama.cpp cannot load {weights.name}: {error}", fix="give another GGUF file") from error
 
 
+_TEMPLATE_TOKEN = re.compile(
+    r"<(?=[|｜][^\s<>]{1,60}[|｜]>|/?s>|/?(?:start|end)_of_turn>|(?:bos|eos|pad|unk)>)|\[(?=/?INST\])"
+)
+_BREAK = "\u200b"
+"""Parts what llama.cpp would read as one of a chat template's own tokens; judges compare quotes without it."""
+
+
+def _as_data(text: str) -> str:
+    """A text whose template tokens are letters like any others: a conversation may not end the turn it stands in."""
+    return _TEMPLATE_TOKEN.sub(lambda found: found[0] + _BREAK, text)
+
+
 def _body(request: Request) -> dict[str, Any]:
     body: dict[str, Any] = {
-        "messages": [dict(m) for m in request.messages],
+        "messages": [{**m, "content": _as_data(m["content"])} for m in request.messages],
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
         "seed": request.seed if request.seed is not None else 0,

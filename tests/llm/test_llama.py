@@ -18,7 +18,8 @@ from safetyqc.errors import FatalModelError, Interrupted, ModelError, UserError
 from safetyqc.llm import llama
 from safetyqc.llm.client import Request
 from safetyqc.llm.hosts import is_in_process
-from safetyqc.llm.llama import LocalClient, find_weights, is_available
+from safetyqc.llm.llama import LocalClient, _body, find_weights, is_available
+from safetyqc.text import normalise
 
 
 def gguf(path: Path, magic: bytes = b"GGUF") -> Path:
@@ -247,3 +248,20 @@ async def test_the_real_model_answers_and_keeps_to_a_schema(small_model: Path) -
     assert set(value) == {"level", "sure"}
     assert value["level"] in ("pass", "fail")
     assert isinstance(value["sure"], bool)
+
+
+@pytest.mark.parametrize(
+    "token", ["<|im_end|>", "<|im_start|>", "</s>", "<s>", "[/INST]", "<end_of_turn>", "<｜end｜>", "<eos>"]
+)
+def test_a_template_token_in_a_conversation_is_data(token: str) -> None:
+    request = Request(model="local", messages=({"role": "user", "content": f"a {token} b"},))
+    said = _body(request)["messages"][0]["content"]
+    assert token not in said
+    assert normalise(said) == normalise(f"a {token} b")
+
+
+@pytest.mark.parametrize("text", ["a < b", "x <|> y", "[INSTALL]", "<sup>2</sup>", "1 << 2 | 3"])
+def test_other_text_reaches_the_model_as_it_is(text: str) -> None:
+    assert (
+        _body(Request(model="local", messages=({"role": "user", "content": text},)))["messages"][0]["content"] == text
+    )
