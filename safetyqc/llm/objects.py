@@ -136,11 +136,12 @@ def reword(value: Any, schema: Mapping[str, Any]) -> Any:
 def _reworded_word(value: Any, schema: Mapping[str, Any]) -> Any:
     kinds = schema.get("type", ())
     kinds = (kinds,) if isinstance(kinds, str) else kinds
+    if "integer" in kinds and isinstance(value, (str, float)):
+        whole = as_whole(value)
+        return value if whole is None else whole
     if isinstance(value, str) and "enum" in schema and value not in schema["enum"]:
         meant = [word for word in schema["enum"] if isinstance(word, str) and _folded(word) == _folded(value)]
         return meant[0] if len(meant) == 1 else value
-    if "integer" in kinds and isinstance(value, (str, float)) and (whole := as_whole(value)) is not None:
-        return whole
     if "boolean" in kinds and isinstance(value, str):
         return _BOOLEANS.get(value.strip(_MARKS).casefold(), value)
     return value

@@ -13,7 +13,7 @@ SCHEMA = {
     "type": "object",
     "properties": {
         "level": {"enum": ["refuses", "gives_in"]},
-        "turn": {"type": "integer"},
+        "turn": {"type": "integer", "enum": [0, 1]},
         "applies": {"type": "boolean"},
     },
     "required": ["level", "turn"],
