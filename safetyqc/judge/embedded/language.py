@@ -10,6 +10,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from safetyqc.text import printable
+
 _ENGLISH = """
     the a an of to and in is are was were be been am i you he she it we they this that these those for on with as at by
     from or but if not no yes do does did don't can can't cannot could will would should may might must has have had my
@@ -39,7 +41,7 @@ LEAST_ENGLISH = 0.12
 
 def readable(texts: Iterable[str]) -> str | None:
     """`en` or `zh` for what is written so from beginning to end; None for anything else, and for no words at all."""
-    text = " ".join(texts)
+    text = printable(" ".join(texts))  # what is invisible between two letters makes no foreign word of them
     if any(mark in text for mark in _LINKED):
         text = " ".join([part for part in text.split() if not any(mark in part for mark in _LINKED)])
     letters = sum(1 for character in text if character.isalpha()) if not text.isascii() else 0

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from itertools import accumulate
+from itertools import accumulate, compress
 from typing import Any
 
 import yaml
@@ -99,15 +100,16 @@ class _Starts(dict[str, tuple[tuple[str, _Match], ...]]):
 def _find(starts: _Starts, text: str, parts: Sequence[str], ends: str, found: Cues, sentence: int) -> None:
     """Add every cue's sentences; of overlapping phrases of a cue the first counts."""
     step, free = int(ends == BREAK), dict[str, int]()
-    places = accumulate([len(part) + step for part in parts], initial=0)
-    for part, place, options in zip(parts, places, map(starts.__getitem__, parts), strict=False):
-        if part == ends:
-            sentence += 1
-        for cue, match in options:
+    options = list(map(starts.__getitem__, parts))
+    places = list(accumulate([len(part) + step for part in parts], initial=0))
+    breaks = [number for number, part in enumerate(parts) if part == ends]
+    for number in compress(range(len(parts)), options):  # most words can start no phrase
+        place = places[number]
+        for cue, match in options[number]:
             hit = match(text, place) if place >= free.get(cue, 0) else None
             if hit:
                 free[cue] = hit.end()
-                found.setdefault(cue, []).append(sentence)
+                found.setdefault(cue, []).append(sentence + bisect_right(breaks, number))
 
 
 @lru_cache(maxsize=8192)

@@ -55,3 +55,7 @@ def test_what_is_neither_is_not_read(text: str) -> None:
 )
 def test_a_passage_in_another_language_does_not_hide_behind_an_english_one(hidden: str) -> None:
     assert readable([f"{ENGLISH} {hidden}"]) is None
+
+
+def test_invisible_characters_make_no_foreign_words() -> None:
+    assert readable(["\u200b".join(ENGLISH)]) == "en"
