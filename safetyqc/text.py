@@ -20,8 +20,19 @@ _QUOTES = str.maketrans(
     {"‘": "'", "’": "'", "‚": "'", "‛": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "`": "'", "´": "'"}
 )
 _SPACE = re.compile(r"\s+")
-# C0/C1 controls but tab and newline; bidi overrides and isolates; zero-width characters; the byte-order mark
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+# Control characters but tab and newline, and all that Unicode calls default-ignorable: soft hyphens, joiners,
+# zero-width spaces, bidi marks, fillers, selectors, the byte-order mark, musical and shorthand controls, tags
+_UNSEEN = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff"
+)
+_SELECTORS = "\ufe00-\ufe0f"
+INVISIBLE = re.compile(f"[{_UNSEEN}{_SELECTORS}]")
+"""One character that is not seen, or that drives a terminal: what rules, dedup, evidence and display pass over."""
+_DRAWN = "0-9#*\u00a9\u00ae\u2000-\u3300\U0001f000-\U0001fbff"
+HIDDEN = re.compile(f"[{_UNSEEN}]|(?<![{_DRAWN}])[{_SELECTORS}]")
+"""The same but for selectors behind an emoji, a digit or a sign: those say how it is drawn, which is seen."""
 CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af]")
 """One character of Chinese, Japanese or Korean script."""
 
@@ -35,16 +46,21 @@ def normalise(text: str) -> str:
     """Fold what two copies of one text may differ in: NFKC, case, quote marks, invisible characters, white space."""
     # Of all that is folded, ASCII holds the backtick alone
     text = text.replace("`", "'") if text.isascii() else unicodedata.normalize("NFKC", text).translate(_QUOTES)
-    if not text.isprintable():
-        text = _UNPRINTABLE.sub("", text)
+    if not _is_plain(text):
+        text = INVISIBLE.sub("", text)
     return " ".join(text.casefold().split())
 
 
 def printable(text: str) -> str:
-    """Remove control, bidi-override and zero-width characters, so that text cannot drive a terminal or hide itself."""
-    if text.isprintable():  # nothing in it to remove, which hardly takes a look
+    """Remove what is `HIDDEN`, so that text cannot drive a terminal or hide itself."""
+    if _is_plain(text):  # nothing in it to remove, which hardly takes a look
         return text
-    return _UNPRINTABLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return HIDDEN.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _is_plain(text: str) -> bool:
+    """Whether nothing invisible can be in a text; fillers and selectors count as printable in Python."""
+    return text.isascii() and text.isprintable()
 
 
 _BROKEN = re.compile("[\x00\ud800-\udfff]")
@@ -166,7 +182,7 @@ def mask(text: str, words: int = 3) -> str:
 
 def reveal(text: str) -> str:
     """Show each character that `printable` would remove as its code, such as ⟨U+202E⟩: harmless, but not hidden."""
-    return _UNPRINTABLE.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return HIDDEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def counted(n: int, noun: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from safetyqc.text import first_words, fold_to_ascii, guess_language, mask, normalise, printable, shorten
+from safetyqc.dedup.tokens import tokens
+from safetyqc.text import first_words, fold_to_ascii, guess_language, mask, normalise, printable, reveal, shorten
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,23 @@ def test_a_mask_keeps_the_first_words_only() -> None:
     masked = mask("one two three four five six seven")
     assert masked.startswith("one two")
     assert "seven" not in masked
+
+
+_IGNORABLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b\u180f\u200b\u202e\u2060\u206f\u3164\ufeff\uffa0\ufff0\ufe00\ufe0f"
+)
+
+
+@pytest.mark.parametrize(
+    "hidden", [*_IGNORABLE, "\U0001d173", "\U000e0001", "\U000e0041", "\U000e0100", "\x07", "\x9b"]
+)
+def test_what_is_not_seen_is_passed_over_everywhere_and_shown_as_its_code(hidden: str) -> None:
+    assert normalise(f"he{hidden}llo") == "hello"
+    assert printable(f"he{hidden}llo") == "hello"
+    assert reveal(f"he{hidden}llo") == f"he⟨U+{ord(hidden):04X}⟩llo"
+    assert tokens(f"he{hidden}llo 你{hidden}好") == ["hello", "你", "好"]
+
+
+def test_a_selector_behind_an_emoji_is_seen_and_still_no_difference() -> None:
+    assert printable("❤\ufe0f 1\ufe0f\u20e3") == reveal("❤\ufe0f 1\ufe0f\u20e3") == "❤\ufe0f 1\ufe0f\u20e3"
+    assert normalise("❤\ufe0f") == normalise("❤")

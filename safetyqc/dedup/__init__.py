@@ -10,38 +10,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from safetyqc.dedup.choices import DEFAULT_MIN_SIMILARITY
-    from safetyqc.dedup.groups import COMPARED, LINKAGES, compared_text, group_texts
-    from safetyqc.dedup.pairs import Pairs
-    from safetyqc.dedup.search import BACKENDS, find_pairs
-    from safetyqc.dedup.vocabulary import FrozenVocabulary
+    from safetyqc.dedup.choices import DEFAULT_MIN_SIMILARITY as DEFAULT_MIN_SIMILARITY
+    from safetyqc.dedup.groups import LINKAGES as LINKAGES
+    from safetyqc.dedup.groups import compared_text as compared_text
+    from safetyqc.dedup.groups import group_texts as group_texts
+    from safetyqc.dedup.pairs import Pairs as Pairs
+    from safetyqc.dedup.search import BACKENDS as BACKENDS
+    from safetyqc.dedup.search import find_pairs as find_pairs
+    from safetyqc.dedup.vocabulary import FrozenVocabulary as FrozenVocabulary
 
 _HOME = {
-    "BACKENDS": "search",
-    "COMPARED": "groups",
-    "DEFAULT_MIN_SIMILARITY": "choices",
-    "LINKAGES": "groups",
-    "FrozenVocabulary": "vocabulary",
-    "Pairs": "pairs",
-    "compared_text": "groups",
-    "find_pairs": "search",
-    "group_texts": "groups",
+    "choices": ("DEFAULT_MIN_SIMILARITY",),
+    "groups": ("LINKAGES", "compared_text", "group_texts"),
+    "pairs": ("Pairs",),
+    "search": ("BACKENDS", "find_pairs"),
+    "vocabulary": ("FrozenVocabulary",),
 }
-
-__all__ = [
-    "BACKENDS",
-    "COMPARED",
-    "DEFAULT_MIN_SIMILARITY",
-    "LINKAGES",
-    "FrozenVocabulary",
-    "Pairs",
-    "compared_text",
-    "find_pairs",
-    "group_texts",
-]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    home = next((module for module, names in _HOME.items() if name in names), None)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(f"{__name__}.{home}"), name)

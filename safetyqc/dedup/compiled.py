@@ -32,12 +32,12 @@ class Table:
     def __len__(self) -> int:
         return self._used
 
-    def number(self, counted: Counted, copies: Array) -> Array:
-        """Return the number of each feature of the texts; text r counts `copies[r]` times."""
+    def number(self, counted: Counted) -> Array:
+        """Return the number of each feature of the texts."""
         self._grow(self._used + len(counted.features))
         out = np.empty(len(counted.features), np.uint32)
         self._used = int(
-            kernels.number_features(self._slots, self._used, counted.features, counted.bounds, self._texts, copies, out)
+            kernels.number_features(self._slots, self._used, counted.features, counted.bounds, self._texts, out)
         )
         self._texts += len(counted.bounds) - 1
         return out
@@ -203,7 +203,8 @@ def _code_points(texts: Sequence[str]) -> tuple[Array, Array]:
 def _character_classes() -> Array:
     """`character_class` of every code point, for the kernel; takes about 40 ms once."""
     classes = np.zeros(0x110000, np.uint8)
-    classes[:0x20000] = [character_class(code) for code in range(0x20000)]
+    for part in (range(0x20000), range(0xE0000, 0xE1000)):
+        classes[part.start : part.stop] = [character_class(code) for code in part]
     classes[0x20000:0x40000] = LONE
     return classes
 

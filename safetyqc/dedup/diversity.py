@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.dedup.groups import compared_text
@@ -38,12 +39,12 @@ def measure_diversity(
     """Measure one set, as a whole and by category (those without one are in the whole alone).
 
     A request is all user turns of a conversation; the nearest neighbour is found on all turns. Of more than `most`
-    conversations every k-th is taken: at so low a threshold the pairs of one intent grow with its square. Half a second
-    for 600 conversations, two seconds for the most.
+    conversations so many are drawn at random, of each category its share: at so low a threshold the pairs of one intent
+    grow with its square. Half a second for 600 conversations, two seconds for the most.
     """
     from safetyqc.dedup.search import find_pairs
 
-    sample = conversations[:: max(1, math.ceil(len(conversations) / most))]
+    sample = _drawn(conversations, category_of, most)
     texts = [compared_text(c) for c in sample]
     words = [tokens(text) for text in texts]
     openings = [first_words(c.assistant_turns[0], OPENING_WORDS) if c.assistant_turns else "" for c in sample]
@@ -75,6 +76,20 @@ def measure_diversity(
         },
         **figures(range(len(sample))),
     )
+
+
+def _drawn(
+    conversations: Sequence[Conversation], category_of: Callable[[Conversation], str | None], most: int
+) -> list[Conversation]:
+    """At most about `most` of them, the same each time: a plan deals its categories in turn, so no step is even."""
+    if len(conversations) <= most:
+        return list(conversations)
+    places: dict[str | None, list[int]] = {}
+    for place, conversation in enumerate(conversations):
+        places.setdefault(category_of(conversation), []).append(place)
+    chance, share = Random(0), most / len(conversations)
+    drawn = [place for where in places.values() for place in chance.sample(where, math.ceil(len(where) * share))]
+    return [conversations[place] for place in sorted(drawn)]
 
 
 def _commonest(openings: Sequence[str]) -> tuple[str, float]:
@@ -117,29 +132,22 @@ def effective_number(pairs: Pairs, where: Sequence[int]) -> float:
     return float(np.exp(-np.log(total[pairs.same_as] / len(where)).mean()))
 
 
-def nearest_bins(nearest: Sequence[float] | Array, *, found_from: float, min_similarity: float) -> list[Bin]:
-    """Count nearest-neighbour similarities in steps of 0.05, cut at the threshold too; copies stand in the last bin.
-
-    The first bin, [0, `found_from`), holds all below: there the nearest neighbour is not known.
-    """
-    edges = _edges(found_from, min_similarity)
-    (counts,) = _bin_counts(nearest, [0] * len(nearest), 1, edges)
-    return [Bin(low=a, high=b, count=n) for a, b, n in zip(edges, [*edges[1:], 1.0], counts, strict=True)]
-
-
 def measure_nearness(
     pairs: Pairs, min_similarity: float, names: Sequence[str], categories: Sequence[int] | Array
 ) -> Nearness:
-    """Count how near each text of the pairs is to its nearest; `categories` gives the place in `names` of each."""
-    nearest, edges = pairs.nearest(), {"found_from": pairs.min_similarity, "min_similarity": min_similarity}
-    rows = _bin_counts(nearest, categories, len(names), _edges(**edges))
-    by_name: dict[str, list[int]] = {}
-    for name, counts in zip(names, rows, strict=True):
-        by_name[name] = [a + b for a, b in zip(by_name.get(name, [0] * len(counts)), counts, strict=True)]
+    """Count how near each text of the pairs is to its nearest; `categories` gives the place in `names` of each.
+
+    Steps are of 0.05, cut at the threshold too, and copies stand in the last bin. The first bin holds all below the
+    similarity that pairs were found from: there the nearest neighbour is not known.
+    """
+    edges = _edges(pairs.min_similarity, min_similarity)
+    rows = _bin_counts(pairs.nearest(), categories, len(names), edges)
+    totals = [sum(column) for column in zip(*rows, strict=True)] or [0] * len(edges)
     return Nearness(
-        **edges,
-        bins=tuple(nearest_bins(nearest, **edges)),
-        categories={name: tuple(counts) for name, counts in sorted(by_name.items()) if any(counts)},
+        found_from=pairs.min_similarity,
+        min_similarity=min_similarity,
+        bins=tuple(Bin(low=a, high=b, count=n) for a, b, n in zip(edges, [*edges[1:], 1.0], totals, strict=True)),
+        categories={name: tuple(counts) for name, counts in sorted(zip(names, rows, strict=True)) if any(counts)},
     )
 
 

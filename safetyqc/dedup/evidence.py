@@ -5,7 +5,7 @@ For showing, and for pairs that a search did not store, not for searching.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from heapq import nsmallest
 from itertools import islice, pairwise
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from safetyqc.dedup.rows import Array
     from safetyqc.dedup.vocabulary import FrozenVocabulary
 
+Known = Mapping[tuple[str, str], Duplicate]
+"""Evidence that an earlier dedup wrote down, by the ids of the one kept and of the one dropped."""
 _AT_ONCE = 1_000
 _MOST_REMEMBERED = 500_000
 
@@ -29,13 +31,16 @@ _MOST_REMEMBERED = 500_000
 class Nearness:
     """Similarities of the texts that pairs were found on: what the pairs say, and for all others what the texts say."""
 
-    def __init__(self, pairs: Pairs, texts: Sequence[str]) -> None:
-        self._pairs, self._texts, self._characters = pairs, texts, 0
+    def __init__(self, pairs: Pairs, ids: Sequence[str], texts: Sequence[str], known: Known) -> None:
+        self._pairs, self._ids, self._texts, self._known, self._characters = pairs, ids, texts, known, 0
 
     def __call__(self, ones: Array, others: Array) -> Array:
         """How near each of these places is to the other one beside it: 1 of the same words."""
         similarity = _stored_similarity(self._pairs, ones, others)
-        missing = similarity != similarity  # NaN: in one group, but no pair
+        for place in (similarity != similarity).nonzero()[0].tolist():  # NaN: in one group, but no pair
+            drop = self._known.get((self._ids[ones[place]], self._ids[others[place]]))
+            similarity[place] = drop.similarity if drop else similarity[place]
+        missing = similarity != similarity
         for start in range(0, len(ones), _AT_ONCE):
             place = slice(start, start + _AT_ONCE)
             wanted = missing[place]
@@ -57,8 +62,8 @@ def describe(
     similarity: Array,
     ids: Sequence[str],
     texts: Sequence[str],
-    *,
-    terms: int = 5,
+    known: Known,
+    terms: int,
 ) -> Iterator[Duplicate]:
     """Say of each of these why it is dropped for the one kept: `kept` and `dropped` are places of ids and texts.
 
@@ -68,6 +73,9 @@ def describe(
     compare = _comparison(vocabulary, terms)
     text = lru_cache(maxsize=16)(texts.__getitem__)
     for one, other, like in zip(kept.tolist(), dropped.tolist(), similarity.tolist(), strict=True):
+        if drop := known.get((ids[one], ids[other])):
+            yield drop
+            continue
         exact, shared = compare(text(one), text(other), like) if terms else (False, ())
         yield Duplicate(conversation_id=ids[other], similarity=like, exact=exact, terms=shared)
 
@@ -99,11 +107,6 @@ def _stored_similarity(pairs: Pairs, kept: Array, dropped: Array) -> Array:
     return similarity
 
 
-def cosine(a: str, b: str, vocabulary: FrozenVocabulary, weights: Weights = "tfidf") -> float:
-    """Similarity of two texts, the same as a search with this vocabulary gives, rounded to six decimals."""
-    return float(cosines([(a, b)], vocabulary, weights)[0])
-
-
 def cosines(
     couples: Sequence[tuple[str, str]],
     vocabulary: FrozenVocabulary,
@@ -111,7 +114,7 @@ def cosines(
     *,
     backend: str = "reference",
 ) -> Array:
-    """Similarities of pairs of texts; each depends on its two texts and the vocabulary alone."""
+    """Similarities of pairs of texts, the same as a search with this vocabulary gives, rounded to six decimals."""
     import numpy as np
 
     from safetyqc.dedup.reference import count, unit_rows

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from safetyqc.dedup.choices import Linkage, On
-from safetyqc.dedup.evidence import Nearness, describe
+from safetyqc.dedup.evidence import Known, Nearness, describe
 from safetyqc.errors import UserError, choose_from
 from safetyqc.records import Conversation, DuplicateGroup
 
@@ -35,14 +36,12 @@ _TEXTS: dict[str, Callable[[Conversation], list[str]]] = {
     "requests": lambda conversation: conversation.user_turns,
     "answers": lambda conversation: conversation.assistant_turns,
 }
-COMPARED: tuple[str, ...] = tuple(_TEXTS)
-"""What can be compared: all turns, the user's, or the assistant's."""
 
 
 def compared_text(conversation: Conversation, on: On = "all") -> str:
     """Give the text that stands for a conversation in a comparison."""
     if on not in _TEXTS:
-        raise UserError(f"cannot compare on {on!r}", fix=choose_from(on, COMPARED))
+        raise UserError(f"cannot compare on {on!r}", fix=choose_from(on, _TEXTS))
     return "\n".join(_TEXTS[on](conversation))
 
 
@@ -55,26 +54,28 @@ def group_texts(
     linkage: Linkage = "single",
     order: Array | None = None,
     categories: Array | None = None,
+    known: Known = MappingProxyType({}),
     terms: int = 5,
 ) -> Iterator[DuplicateGroup]:
     """Group texts by the pairs that were found on them, and keep the best of each group; by the places of those kept.
 
     `order` says how good each text is, 0 for the best and no two alike (None: the first is); `categories` are codes,
-    given where no group may cross them. `terms` is how many shared rare terms each drop names.
+    given where no group may cross them. `known` is evidence by the same measure, which need not be worked out again.
+    `terms` is how many shared rare terms each drop names.
 
     Raises:
         UserError: a threshold below that of the pairs, unknown linkage.
     """
     import numpy as np
 
-    nearness = Nearness(pairs, texts)
+    nearness = Nearness(pairs, ids, texts, known)
     stays, similarity = stays_of(
         pairs.at_least(min_similarity), nearness, linkage=linkage, order=order, categories=categories
     )
     dropped = np.flatnonzero(stays != np.arange(len(stays)))
     dropped = dropped[np.argsort(stays[dropped], kind="stable")]
     kept = stays[dropped]
-    drops = describe(pairs.vocabulary, kept, dropped, similarity[dropped], ids, texts, terms=terms)
+    drops = describe(pairs.vocabulary, kept, dropped, similarity[dropped], ids, texts, known, terms)
     for one, group in groupby(zip(kept.tolist(), drops, strict=True), itemgetter(0)):
         yield DuplicateGroup(kept=ids[one], dropped=tuple(drop for _, drop in group))
 

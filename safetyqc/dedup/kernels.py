@@ -184,10 +184,10 @@ def refill(slots, old_slots):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def number_features(slots, used, hashes, bounds, first, copies, out):  # type: ignore[no-untyped-def]
+def number_features(slots, used, hashes, bounds, first, out):  # type: ignore[no-untyped-def]
     """Give every feature its number, new ones the next; count its texts, and note the first and last of them.
 
-    The texts are numbered from `first` on, and text r of them counts `copies[r]` times.
+    The texts are numbered from `first` on.
     """
     mask = U64(len(slots) - 1)
     for row in range(len(bounds) - 1):
@@ -201,7 +201,7 @@ def number_features(slots, used, hashes, bounds, first, copies, out):  # type: i
                     break
                 slot = (slot + _ONE) & mask
             out[at] = slots[slot].number
-            slots[slot].texts += copies[row]
+            slots[slot].texts += 1
             slots[slot].last = first + row
     return used
 

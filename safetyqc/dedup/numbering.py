@@ -48,20 +48,18 @@ class Numbering:
     parts: int = 0
     _table: Table = field(init=False)
     _spool: Spool = field(init=False)
-    _copies: list[Array] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._table = Table()
         self._spool = Spool(self.limit_bytes / 8)
 
-    def add(self, counted: Counted, copies: Array) -> None:
-        """Take one block of texts; text r counts `copies[r]` times."""
+    def add(self, counted: Counted) -> None:
+        """Take one block of texts."""
         if self.limit_bytes == inf:
-            self._spool.add(_with_features(counted, self._table.number(counted, copies)))
+            self._spool.add(_with_features(counted, self._table.number(counted)))
             return
         self._spool.add(counted)
-        self._copies.append(copies)
-        self._table.number(_part_of(counted, 0, _SAMPLED), copies)
+        self._table.number(_part_of(counted, 0, _SAMPLED))
 
     def finish(self, vocabulary: FrozenVocabulary | None) -> Numbered:
         """Number all features; how often one of a single text stands in others is what the vocabulary says."""
@@ -90,8 +88,8 @@ class Numbering:
         self._table = shared = Table()
         for part in range(self.parts):
             table = Table()
-            for counted, copies in zip(self._spool.blocks(), self._copies, strict=True):
-                table.number(_part_of(counted, part, self.parts), copies)
+            for counted in self._spool.blocks():
+                table.number(_part_of(counted, part, self.parts))
             shared.take_shared(table)
         return shared
 

@@ -17,7 +17,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from safetyqc.dedup.texts import explained
+from safetyqc.formats.spooled import explained
 
 Array = NDArray[Any]
 A = TypeVar("A")
@@ -73,11 +73,6 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
-
-    def row(self, index: int) -> tuple[Array, Array]:
-        """Ranks and weights of one row."""
-        place = slice(self.bounds[index], self.bounds[index + 1])
-        return self.ranks[place], self.weights[place]
 
 
 @dataclass(frozen=True)

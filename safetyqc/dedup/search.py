@@ -24,7 +24,6 @@ import numpy as np
 
 from safetyqc.dedup.pairs import Measure, Pairs
 from safetyqc.dedup.rows import Array
-from safetyqc.dedup.texts import chosen
 from safetyqc.dedup.vocabulary import UNREADABLE, FrozenVocabulary, vocabulary_hash
 from safetyqc.errors import UserError, choose_from
 
@@ -159,19 +158,16 @@ def search(
 def _extended(before: Search, ids: Sequence[str], texts: Sequence[str], **options: Any) -> Search:
     """Ask what is near the texts that `before` lacks; its pairs are taken as they are."""
     places = before.places(ids)
-    old = np.flatnonzero(places >= 0)
-    known = before.pairs.among(places[old])
-    if len(old) == len(ids):
-        return Search(tuple(ids), known)
-    order = np.concatenate([old, np.flatnonzero(places < 0)])
-    options |= {"weights": known.weights, "vocabulary": known.vocabulary, "analyzer": known.vocabulary.analyzer}
-    found = find_pairs(chosen(texts, order.tolist()), known.min_similarity, known=len(old), **options)
+    known = int((np.append(places, -1) < 0).argmax())  # what stands behind the first new one is asked again
+    old = before.pairs.among(places[:known])
+    if known == len(ids):
+        return Search(tuple(ids), old)
+    options |= {"weights": old.weights, "vocabulary": old.vocabulary, "analyzer": old.vocabulary.analyzer}
+    found = find_pairs(texts, old.min_similarity, known=known, **options)
     together = replace(
         found,
-        left=np.concatenate([known.left, found.left]),
-        right=np.concatenate([known.right, found.right]),
-        similarity=np.concatenate([known.similarity, found.similarity]),
+        left=np.concatenate([old.left, found.left]),
+        right=np.concatenate([old.right, found.right]),
+        similarity=np.concatenate([old.similarity, found.similarity]),
     )
-    back = np.empty(len(order), np.int64)
-    back[order] = np.arange(len(order))
-    return Search(tuple(ids), together.among(back))
+    return Search(tuple(ids), together.among(np.arange(len(ids))))

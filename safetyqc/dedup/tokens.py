@@ -20,7 +20,7 @@ from itertools import pairwise
 from typing import get_args
 
 from safetyqc.dedup.choices import Analyzer
-from safetyqc.text import normalise
+from safetyqc.text import INVISIBLE, normalise
 
 ANALYZERS: tuple[Analyzer, ...] = get_args(Analyzer)
 
@@ -42,7 +42,6 @@ _LONE_RANGES = (
     (0xF900, 0xFAFF),
     (0x1B000, 0x1B16F),  # historic kana
 )
-_VARIATION_SELECTORS = range(0xFE00, 0xFE10)
 
 MASK = (1 << 64) - 1
 HASH_SEED, HASH_STEP = 0xCBF29CE484222325, 0x00000100000001B3
@@ -51,15 +50,13 @@ MIX_1, MIX_2, PAIR = 0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53, 0x9E3779B97F4A7C15
 
 def character_class(code: int) -> int:
     """Say what the character with this code point does to words (SEPARATOR, WORD, LONE or REMOVED)."""
+    character = chr(code)
+    if INVISIBLE.match(character):
+        return REMOVED
     if code >= 0x20000:
         return LONE if code < 0x40000 else SEPARATOR  # rare Chinese characters; beyond them no letters are defined
-    character = chr(code)
-    if not (character == "_" or character.isalnum()):
-        category = unicodedata.category(character)
-        if category in ("Cc", "Cf", "Cn") and code < 0x10000 and normalise(f"a{character}b") == "ab":
-            return REMOVED
-        if category not in ("Mn", "Mc") or code in _VARIATION_SELECTORS:
-            return SEPARATOR
+    if not (character == "_" or character.isalnum() or unicodedata.category(character) in ("Mn", "Mc")):
+        return SEPARATOR
     place = bisect_right(_LONE_RANGES, (code, 0x20000)) - 1
     return LONE if place >= 0 and code <= _LONE_RANGES[place][1] else WORD
 
@@ -110,12 +107,6 @@ def features(text: str, analyzer: Analyzer = "word") -> Counter[str]:
     return Counter(found + token_pairs(found, analyzer))
 
 
-def said(text: str) -> list[str]:
-    """The words of a text and the pairs of them, or, where it has none, its characters as one."""
-    found = tokens(text)
-    return found + token_pairs(found) if found else [normalise(text)]
-
-
 def foldable(text: str) -> str:
     """Do the part of `normalise` that the compiled tokeniser leaves to Python: nothing at all for ASCII."""
     return text if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
@@ -129,11 +120,6 @@ def word_hash(word: str) -> int:
     return _mixed(value)
 
 
-def pair_hash(first: int, second: int) -> int:
-    """Hash a pair of words from the hashes of its words; order counts."""
-    return _mixed((first * PAIR + second) & MASK)
-
-
 def parts_of(feature: str, analyzer: Analyzer) -> tuple[str, str]:
     """The two tokens of a pair as `features` names it; of a token itself and nothing."""
     if analyzer == "char":
@@ -145,7 +131,7 @@ def parts_of(feature: str, analyzer: Analyzer) -> tuple[str, str]:
 def feature_hash(feature: str, analyzer: Analyzer = "word") -> int:
     """Hash a token or a pair as `features` names them."""
     first, second = parts_of(feature, analyzer)
-    return pair_hash(word_hash(first), word_hash(second)) if second else word_hash(first)
+    return _mixed((word_hash(first) * PAIR + word_hash(second)) & MASK) if second else word_hash(first)
 
 
 def _mixed(value: int) -> int:

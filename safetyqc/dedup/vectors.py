@@ -11,7 +11,7 @@ be in any product, and such features are most of a vocabulary. Loads numpy: impo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,37 +54,26 @@ def vectorise(
     Texts with the same words in the same order share a row; texts without any word share one when they are equal after
     normalising. The first `apart` texts never share a row with the others. All copies count in the frequencies.
     With `vocabulary` its idf is used in place of the texts' own. With `limit_bytes`, counts and rows that would take
-    more go to a temporary file, and features are counted in parts. Texts that are not in memory (see `is_held`) are
-    read once, in order, and again only where they have no word.
+    more go to a temporary file, and features are counted in parts. Texts are read once, in order, and again only where
+    they have no word.
     """
-    first_of = _equal_texts(texts, apart) if is_held(texts) else np.arange(len(texts))
-    firsts = np.flatnonzero(first_of == np.arange(len(texts)))
-    copies = np.bincount(first_of, minlength=len(texts))[firsts].astype(np.int32)
-    numbering, prints, done = Numbering(worker, limit_bytes), [_NO_PRINTS], 0
-    for counted in in_order(worker.workers, worker.count, text_blocks(firsts, texts)):
-        size = len(counted.bounds) - 1
-        numbering.add(counted, copies[done : done + size])
+    numbering, prints = Numbering(worker, limit_bytes), [np.empty((0, 2), np.uint64)]
+    for counted in in_order(worker.workers, worker.count, text_blocks(texts)):
+        numbering.add(counted)
         prints.append(counted.fingerprints)
-        done += size
     numbered = numbering.finish(vocabulary)
-    leaders = _equal_words(texts, firsts, np.concatenate(prints), apart)
-    kept = leaders == np.arange(len(firsts))
+    same_as = _equal_words(texts, np.concatenate(prints), apart)
+    kept = same_as == np.arange(len(texts))
     own = _frozen(numbered.table, len(texts), worker.analyzer)
     rows, idf, groups = _weigh(worker, numbered, ~kept, weights, vocabulary, (vocabulary or own).texts, limit_bytes)
-    same_as = firsts[leaders[np.searchsorted(firsts, first_of)]]
-    return Vectors(rows, firsts[kept], same_as, vocabulary or own, idf, groups)
+    return Vectors(rows, np.flatnonzero(kept), same_as, vocabulary or own, idf, groups)
 
 
-def is_held(texts: Sequence[str]) -> bool:
-    """Whether texts are in memory, so that looking at them more than once is cheap."""
-    return isinstance(texts, list | tuple)
-
-
-def text_blocks(places: Array, texts: Sequence[str]) -> Iterator[list[str]]:
-    """Read the texts at these places, about a million characters at a time."""
+def text_blocks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Read the texts about a million characters at a time."""
     block, size = list[str](), 0
-    for place in places.tolist():
-        block.append(text := texts[place])
+    for text in texts:
+        block.append(text)
         size += len(text)
         if size >= _BLOCK_CHARACTERS:
             yield block
@@ -93,28 +82,19 @@ def text_blocks(places: Array, texts: Sequence[str]) -> Iterator[list[str]]:
         yield block
 
 
-def _equal_texts(texts: Sequence[str], apart: int) -> Array:
-    """For each text, the first equal one, by Python's hash of strings."""
-    first_of, seen = np.empty(len(texts), np.int64), dict[str, int]()
-    for place, text in enumerate(texts):
-        if place == apart:
-            seen.clear()
-        first_of[place] = seen.setdefault(text, place)
-    return first_of
-
-
-def _equal_words(texts: Sequence[str], firsts: Array, prints: Array, apart: int) -> Array:
-    """For each different text, the place of the first with the same words (or, without words, the same characters)."""
+def _equal_words(texts: Sequence[str], prints: Array, apart: int) -> Array:
+    """For each text the first with the same words (or, without words, the same characters) on its side."""
     seen: dict[str, int] = {}
-    for place in np.flatnonzero(~prints.any(axis=1)):
-        prints[place, 1] = 1 + seen.setdefault(normalise(texts[firsts[place]]), len(seen))
-    order = np.lexsort((prints[:, 0], prints[:, 1], firsts >= apart))
-    ordered, side = prints[order], firsts[order] >= apart
+    for place in np.flatnonzero(~prints.any(axis=1)).tolist():
+        prints[place, 1] = 1 + seen.setdefault(normalise(texts[place]), len(seen))
+    sides = np.arange(len(prints)) >= apart
+    order = np.lexsort((prints[:, 0], prints[:, 1], sides))
+    ordered, side = prints[order], sides[order]
     fresh = np.ones(len(order), bool)
     fresh[1:] = (ordered[1:] != ordered[:-1]).any(axis=1) | (side[1:] != side[:-1])
-    leaders = np.empty(len(order), np.int64)
-    leaders[order] = order[np.maximum.accumulate(np.where(fresh, np.arange(len(order)), 0))]
-    return leaders
+    same_as = np.empty(len(order), np.int64)
+    same_as[order] = order[np.maximum.accumulate(np.where(fresh, np.arange(len(order)), 0))]
+    return same_as
 
 
 def _frozen(table: Table, texts: int, analyzer: Analyzer) -> FrozenVocabulary:
@@ -177,6 +157,5 @@ def _reserve(spool: Spool, dropped: Array, shared: Array, limit_bytes: float) ->
     return Rows(bounds, ranks, weights, np.zeros(len(bounds) - 1), np.zeros(len(bounds) - 1))
 
 
-_NO_PRINTS = np.empty((0, 2), np.uint64)
 _FEATURE = np.dtype([("rank", np.uint32), ("frequency", np.int32)])
 """Side by side, so that to look up a feature costs one cache miss."""

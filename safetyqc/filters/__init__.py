@@ -22,6 +22,7 @@ FILTERS: dict[str, Filter] = {
     "template_refusal": rules.template_refusal,
     "not_ascii": rules.not_ascii,
     "garbled_text": rules.garbled_text,
+    "hidden_text": rules.hidden_text,
     "leaked_text": rules.leaked_text,
     "role_names": rules.role_names,
     "repeated_turns": rules.repeated_turns,

@@ -8,8 +8,9 @@ shares are of all records of the file, also of those that could not be read, so 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence, Set
 
+from safetyqc.filters.templates import find_templates
 from safetyqc.formats.readers import ReadResult
 from safetyqc.records import Conversation, DuplicateGroup, Rejection, content_hash
 from safetyqc.results.findings import (
@@ -23,6 +24,7 @@ from safetyqc.results.findings import (
     Opening,
     Openings,
     Slice,
+    Template,
 )
 from safetyqc.text import OPENING_WORDS, first_words, guess_language, normalise, shorten
 
@@ -80,7 +82,13 @@ def check_conversations(
         min_similarity=min_similarity if groups is not None else None,
         balance=tuple(_balance(name, [of(c) for c in conversations]) for name, of in PROPERTIES.items()),
         openings=_openings(conversations, max_opening_share),
+        templates=_templates(conversations, copies | {dropped for _, dropped, _ in near}),
     )
+
+
+def _templates(conversations: Sequence[Conversation], copies: Set[str]) -> tuple[Template, ...]:
+    texts = ["\n".join(message.content for message in c.messages) for c in conversations if c.id not in copies]
+    return find_templates(texts, range(len(texts)))
 
 
 PROPERTIES: dict[str, Callable[[Conversation], str | None]] = {

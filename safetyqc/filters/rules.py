@@ -7,18 +7,31 @@ are shown in terminals and the text is hostile.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from safetyqc.filters.patterns import PatternFilter, PatternSet, load_patterns
 from safetyqc.formats.turns import structure_problem
 from safetyqc.records import Conversation
-from safetyqc.text import CJK, guess_language, normalise, shorten
+from safetyqc.text import CJK, HIDDEN, guess_language, normalise, shorten
 
 _WORD = re.compile(r"[^\W_]+")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 # A replacement character, NUL and other controls, or UTF-8 that was read as Latin-1 or Windows-1252
 _GARBLED = re.compile("\ufffd|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|â€[™œ\x9d“”¦]|Ã[©¨¡¢¶¼\xad]|ï»¿|锟斤拷|烫烫烫")
+# Where invisible characters are how a script or emoji are written: joiners between letters of Arabic and Indic scripts
+# and between emoji, marks beside letters that run from right to left, flags of regions, selectors behind Chinese
+# characters and in Mongolian, a byte-order mark at the start
+_SCRIPTS = re.compile(
+    "^\ufeff|(?<=[\u0590-\u109f])[\u200c-\u200f\u061c]|[\u200e\u200f\u061c](?=[\u0590-\u08ff])"
+    "|(?<=[\u2190-\u303d\ufe0f\U0001f000-\U0001faff])\u200d"
+    "|\U0001f3f4[\U000e0030-\U000e007a]{1,6}\U000e007f"
+    "|(?<=[\u3400-\u9fff\U00020000-\U0003ffff])[\U000e0100-\U000e01ef]|(?<=[\u1800-\u18af])[\u180b-\u180f\u200d]"
+)
+_FEW = 8
+"""So many soft hyphens, joiners and marks in one message are typography."""
+_REVERSED = set("\u202d\u202e")
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,19 @@ def garbled_text(conversation: Conversation, _: FilterSettings) -> str | None:
             characters = " ".join(f"U+{ord(c):04X}" for c in match.group())
             around = message.content[max(match.start() - 15, 0) : match.end() + 15]
             return f"message {number} is damaged ({characters}): {_quote(around)}"
+    return None
+
+
+def hidden_text(conversation: Conversation, _: FilterSettings) -> str | None:
+    """Text that a model reads and nobody sees: tags, reversed text, more invisible characters than writing needs."""
+    for number, message in enumerate(conversation.messages):
+        found = [c for c in HIDDEN.findall(_SCRIPTS.sub("", message.content)) if c > "\x9f"]
+        spoken = "".join(chr(ord(c) - 0xE0000) for c in found if "\U000e0020" <= c <= "\U000e007e")
+        if len(found) <= _FEW and not spoken and not _REVERSED.intersection(found):
+            continue
+        kinds = ", ".join(f"U+{ord(c):04X} x {n}" for c, n in Counter(found).most_common(3))
+        said = f", which say {_quote(spoken)}" if spoken else ""
+        return f"message {number} hides {len(found)} characters ({kinds}){said}"
     return None
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -20,11 +22,13 @@ from safetyqc.formats.json_values import STDIN, name_of, read_text
 from safetyqc.formats.readers import iter_with_values
 from safetyqc.records import Conversation
 from safetyqc.results.findings import BadLine
+from safetyqc.text import counted
 
 PROMPT_KEYS = (
     "prompt",
+    "forbidden_prompt",  # StrongREJECT
+    "goal",  # AdvBench, JailbreakBench: beside it, `Behavior` is a short name
     "behavior",  # HarmBench
-    "goal",  # AdvBench, JailbreakBench
     "question",
     "instruction",
     "request",
@@ -34,17 +38,24 @@ PROMPT_KEYS = (
     "content",
 )
 """Under which key or column a prompt is looked for, in this order; case does not matter."""
-_TURN_LISTS = ("messages", "conversations", "prompt")
+_MORE = ("input", "context", "contextstring")
+"""What goes on under another key: an Alpaca instruction's input, a HarmBench behavior's context."""
+_TURN_LISTS = ("messages", "conversations", "prompt", "turns")
+_END_OF_LINE = re.compile("\r\n|[\r\n]")  # and no other: a prompt may hold U+2028
 _TABLES = {".csv": ",", ".tsv": "\t"}
 
 
 @dataclass(frozen=True)
 class Reference:
-    """One record of a reference set: a prompt or a whole conversation, and where it stands (`line` is 1-based)."""
+    """One record of a reference set: a prompt or a whole conversation, and where it stands (`line` is 1-based).
+
+    `key` is the column or key that the prompt was read from, where it has one.
+    """
 
     content: str | Conversation
     path: str = ""
     line: int | None = None
+    key: str | None = None
 
 
 def read_references(path: str | Path) -> list[Reference]:
@@ -66,12 +77,26 @@ def read_references(path: str | Path) -> list[Reference]:
     return found
 
 
+def describe_references(references: Iterable[Reference]) -> list[str]:
+    """Say of each file what was read of it: `JailbreakBench.csv: 100 prompts from Goal`."""
+    found: dict[str, Counter[str]] = {}
+    for reference in references:
+        kind = "prompt" if isinstance(reference.content, str) else "conversation"
+        source = f" from {reference.key}" if reference.key else ""
+        found.setdefault(PurePath(reference.path).name, Counter())[f"{kind}|{source}"] += 1
+    return [
+        f"{name}: "
+        + ", ".join(counted(n, what.partition("|")[0]) + what.partition("|")[2] for what, n in kinds.items())
+        for name, kinds in found.items()
+    ]
+
+
 def _looks_like_json(path: str | Path) -> bool:
     return read_text(path).lstrip("\ufeff \t\r\n")[:1] in ("{", "[", '"')
 
 
 def _from_lines(path: str | Path) -> Iterator[Reference]:
-    for line, text in enumerate(read_text(path).splitlines(), start=1):
+    for line, text in enumerate(_END_OF_LINE.split(read_text(path)), start=1):
         if prompt := text.strip("\ufeff \t"):
             yield Reference(prompt, name_of(path), line)
 
@@ -82,25 +107,55 @@ def _from_table(path: str | Path, delimiter: str) -> Iterator[Reference]:
     if delimiter == "," and "," not in head and ";" in head:
         delimiter = ";"  # what spreadsheets write where the comma is the decimal point
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    column, line = None, 1
+    names, line, last = list[str](), 1, 1
+    usual = csv.field_size_limit(max(len(text), csv.field_size_limit()))  # many-shot prompts are longer than it
     try:
         for row in rows:
-            if column is None:
-                column = _prompt_column(row, path)
-            elif len(row) > column and row[column].strip():
-                yield Reference(row[column].strip(), name_of(path), line)
-            line = rows.line_num + 1
+            if not names:
+                names = [name.strip() for name in row]
+                if not _key_of(dict.fromkeys(names, "x")) and len(names) > 1:
+                    raise _no_column(names, path)
+            elif prompt := _prompt_of(dict(zip(names, row, strict=False))):
+                yield Reference(prompt[1], name_of(path), line, prompt[0])
+            line, last = rows.line_num + 1, line
+        line = last
+        _refuse_open_quote("".join(list(io.StringIO(text, newline=""))[last - 1 :]), delimiter)
     except csv.Error as error:
         raise InputError(f"is no table: {error}", path=name_of(path), line=line, fix="mend that row") from error
+    finally:
+        csv.field_size_limit(usual)
 
 
-def _prompt_column(header: Sequence[str], path: str | Path) -> int:
-    names = [name.strip().casefold() for name in header]
-    known = [names.index(key) for key in PROMPT_KEYS if key in names]
-    if not known and len(names) > 1:
-        what = f"has no column of prompts (columns: {', '.join(header)})"
-        raise InputError(what, path=name_of(path), line=1, fix=f"name one {', '.join(PROMPT_KEYS)}")
-    return known[0] if known else 0
+def _refuse_open_quote(last_row: str, delimiter: str) -> None:
+    """A quote that is never closed takes all that follows for one cell."""
+    try:
+        list(csv.reader(io.StringIO(last_row, newline=""), delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise csv.Error("a quote is never closed") from error
+
+
+def _no_column(names: Sequence[str], path: str | Path) -> InputError:
+    what = f"has no column of prompts (columns: {', '.join(names)})"
+    return InputError(what, path=name_of(path), line=1, fix=f"name one {', '.join(PROMPT_KEYS)}")
+
+
+def _key_of(record: Mapping[str, Any]) -> str | None:
+    """Under which of its keys a record has its prompt; the only one it has, whatever its name."""
+    by_name = {str(key).casefold(): str(key) for key, text in record.items() if isinstance(text, str) and text.strip()}
+    return next((by_name[key] for key in PROMPT_KEYS if key in by_name), None)
+
+
+def _prompt_of(record: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The key and the text of a record's prompt, with what goes on under another key."""
+    key = _key_of(record) or (next(iter(record)) if len(record) == 1 else None)
+    if key is None or not str(record[key]).strip():
+        return None
+    more = {
+        name: str(record[name]) for name in record if name != key and str(name).casefold() in _MORE and record[name]
+    }
+    text = "\n".join([str(record[key]).strip(), *(part.strip() for part in more.values())])
+    return " + ".join([key, *more]), text
 
 
 def _from_json(path: str | Path) -> Iterator[Reference]:
@@ -111,29 +166,30 @@ def _from_json(path: str | Path) -> Iterator[Reference]:
         prompts = _prompts(value)
         if not prompts:
             raise _no_reference(record)
-        for prompt in prompts:
-            yield Reference(prompt, name_of(path), record.line)
+        for key, prompt in prompts:
+            yield Reference(prompt, name_of(path), record.line, key)
 
 
-def _prompts(value: Any) -> list[str]:
-    """The prompts of a record that is no conversation; none when it has none either."""
+def _prompts(value: Any) -> list[tuple[str | None, str]]:
+    """The prompts of a record that is no conversation, each with its key; none when it has none either."""
     if isinstance(value, str):
-        return [value] if value.strip() else []
+        return [(None, value)] if value.strip() else []
     if isinstance(value, list):
-        return _user_texts(value)
+        return [(None, text) for text in _user_texts(value)]
     if not isinstance(value, Mapping) or value.keys() >= {"chosen", "rejected"}:
         return []
     for key in _TURN_LISTS:
         if isinstance(value.get(key), list):
-            return _user_texts(value[key])
-    by_name = {str(key).casefold(): content for key, content in value.items()}
-    texts = [by_name[key] for key in PROMPT_KEYS if isinstance(by_name.get(key), str) and by_name[key].strip()]
-    return texts[:1]
+            return [(key, text) for text in _user_texts(value[key])]
+    found = _prompt_of({str(key): text for key, text in value.items() if isinstance(text, str)}) if value else None
+    return [found] if found and _key_of(value) else []
 
 
 def _user_texts(turns: Sequence[Any]) -> list[str]:
+    """What the user says: of bare texts the first, because the others follow on answers that are not there."""
     said = [(turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))) for turn in turns if _is(turn)]
-    return [text for role, text in said if role in ("user", "human") and isinstance(text, str) and text.strip()]
+    texts = [text for role, text in said if role in ("user", "human")] or turns[:1]
+    return [text for text in texts if isinstance(text, str) and text.strip()]
 
 
 def _is(turn: Any) -> bool:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from safetyqc.errors import UserError
 from safetyqc.pipeline.stages import Tally
 from safetyqc.records import ReferenceMatch
-from safetyqc.results.findings import DedupFacts, Dropped, ReferenceSearch
+from safetyqc.results.findings import DedupFacts, Dropped, ReferenceSearch, Template
 from safetyqc.store import Timing
 from safetyqc.store.standing import deciding_judge, replaced
 from safetyqc.text import counted, shorten
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from safetyqc.config import DedupSettings
     from safetyqc.dedup import FrozenVocabulary, Pairs
     from safetyqc.dedup.search import Search
-    from safetyqc.dedup.texts import Texts
+    from safetyqc.formats.spooled import Texts
     from safetyqc.pipeline.session import Session
     from safetyqc.records import Conversation, Duplicate, DuplicateGroup
     from safetyqc.store import Store, Verdict
 
-DEDUP_FACTS, AGAINST = "dedup", "against"
-"""Under which names a run remembers what the last dedup found, and which reference sets it searched."""
+DEDUP_FACTS, AGAINST, _MEASURE = "dedup", "against", "dedup_measure"
+"""Under which names a run remembers what the last dedup found, which reference sets it searched, and its measure."""
 _SHOWN_CHARACTERS = 300
 _LEAST_MEMORY_MB = 64
 _GROWN = 2.0
@@ -144,6 +144,8 @@ class _Compared:
 
 def _deduplicate(settings: DedupSettings, everything: Iterable[Conversation], store: Store | None) -> Deduplicated:
     """Compare, group and count; with a store, by its verdicts, with what it remembers, and into it."""
+    from safetyqc.filters.templates import find_templates
+
     kept: list[DuplicateGroup] = []
     chosen = deciding_judge(store) if store else None
     verdicts = store.verdicts(*chosen) if store and chosen else {}
@@ -155,17 +157,21 @@ def _deduplicate(settings: DedupSettings, everything: Iterable[Conversation], st
     with compared.texts:
         bounded, shorter = _within_memory(settings, compared.texts)
         found, told = _search(bounded, compared, store)
-        counts = Counter[str]()
-        groups = _counting(_groups(settings, found.pairs, compared), counts)
+        counts, dropped = Counter[str](), set[str]()
+        measure = _measure(settings, found.pairs)
+        groups = _counting(_groups(settings, found.pairs, compared, _known(store, measure)), counts, dropped)
         if store:
             store.replace_duplicates(groups)
+            store.set_meta(_MEASURE, measure)
         else:
             kept.extend(groups)
+        staying = [place for place, name in enumerate(compared.ids) if name not in dropped]
+        templates = find_templates(compared.texts.held, staying)
     total = len(compared.ids) + len(removed)
     return Deduplicated(
         Dropped(conversations=total, **{name: counts[name] for name in ("groups", "dropped", "exact")}),
         tuple(matches),
-        _facts(settings, found.pairs, compared.seen, against),
+        _facts(settings, found.pairs, compared.seen, against, templates),
         tuple(dict.fromkeys((*told, *short, *shorter))),
         store.duplicate_groups if store else lambda: kept,
         store.nearest_duplicates if store else lambda count: _nearest(kept, count),
@@ -173,7 +179,13 @@ def _deduplicate(settings: DedupSettings, everything: Iterable[Conversation], st
     )
 
 
-def _facts(settings: DedupSettings, pairs: Pairs, seen: Sequence[str], against: ReferenceSearch | None) -> DedupFacts:
+def _facts(
+    settings: DedupSettings,
+    pairs: Pairs,
+    seen: Sequence[str],
+    against: ReferenceSearch | None,
+    templates: tuple[Template, ...],
+) -> DedupFacts:
     from safetyqc.dedup.diversity import measure_nearness
 
     return DedupFacts(
@@ -187,6 +199,7 @@ def _facts(settings: DedupSettings, pairs: Pairs, seen: Sequence[str], against: 
         vocabulary_texts=pairs.vocabulary.texts,
         nearness=measure_nearness(pairs, settings.min_similarity, *_codes(seen)),
         against=against,
+        templates=templates,
     )
 
 
@@ -196,7 +209,7 @@ def _compared(
     verdicts: Mapping[str, Verdict],
 ) -> _Compared:
     from safetyqc.dedup import compared_text
-    from safetyqc.dedup.texts import Texts
+    from safetyqc.formats.spooled import Texts
 
     found = _Compared(Texts(settings.memory_mb * 1e6 / 4 if settings.memory_mb else float("inf")))
     for conversation in conversations:
@@ -204,7 +217,22 @@ def _compared(
     return found
 
 
-def _groups(settings: DedupSettings, pairs: Pairs, compared: _Compared) -> Iterator[DuplicateGroup]:
+def _measure(settings: DedupSettings, pairs: Pairs) -> list[str]:
+    from safetyqc.dedup.vocabulary import vocabulary_hash
+
+    return [settings.on, settings.analyzer, settings.weights, vocabulary_hash(pairs.vocabulary)]
+
+
+def _known(store: Store | None, measure: list[str]) -> dict[tuple[str, str], Duplicate]:
+    """Evidence of the last dedup, where it was measured alike: to work it out anew is most of a dedup."""
+    if store is None or store.meta(_MEASURE) != measure:
+        return {}
+    return {(group.kept, drop.conversation_id): drop for group in store.duplicate_groups() for drop in group.dropped}
+
+
+def _groups(
+    settings: DedupSettings, pairs: Pairs, compared: _Compared, known: Mapping[tuple[str, str], Duplicate]
+) -> Iterator[DuplicateGroup]:
     import numpy as np
 
     from safetyqc.dedup import group_texts
@@ -219,6 +247,7 @@ def _groups(settings: DedupSettings, pairs: Pairs, compared: _Compared) -> Itera
         linkage=settings.linkage,
         order=np.argsort(np.array(best_first, np.int64)),
         categories=np.array(_codes(compared.categories)[1], np.int64) if settings.within_category else None,
+        known=known,
     )
 
 
@@ -229,8 +258,9 @@ def _codes(names: Iterable[Any]) -> tuple[list[Any], list[int]]:
     return list(places), codes
 
 
-def _counting(groups: Iterable[DuplicateGroup], counts: Counter[str]) -> Iterator[DuplicateGroup]:
+def _counting(groups: Iterable[DuplicateGroup], counts: Counter[str], dropped: set[str]) -> Iterator[DuplicateGroup]:
     for group in groups:
+        dropped.update(drop.conversation_id for drop in group.dropped)
         counts.update(groups=1, dropped=len(group.dropped), exact=sum(drop.exact for drop in group.dropped))
         yield group
 
@@ -348,7 +378,7 @@ def _match(
     if not settings.against or not isinstance(conversations, list):
         return [], None, ()
     from safetyqc.dedup.against import find_against
-    from safetyqc.formats.references import read_references
+    from safetyqc.formats.references import describe_references, read_references
 
     references = [reference for path in settings.against for reference in read_references(path)]
     bounded, short = _within_memory(settings, [m.content for c in conversations for m in c.messages])
@@ -380,7 +410,7 @@ def _match(
         min_similarity=settings.against_min_similarity,
         marked_only=settings.against_mark,
     )
-    return matches, search, short
+    return matches, search, (*describe_references(references), *short)
 
 
 def _with_references(store: Store, settings: DedupSettings) -> tuple[DedupSettings, tuple[str, ...]]:

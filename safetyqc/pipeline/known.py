@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.records import Conversation, Duplicate
+from safetyqc.text import normalise
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
@@ -27,11 +28,9 @@ class Known:
         import numpy as np
         from sklearn.feature_extraction.text import HashingVectorizer
 
-        from safetyqc.dedup.tokens import said
-
         self._on = config.dedup.on
         self._least = max(config.dedup.min_similarity, _MIN_TF_SIMILARITY)
-        self._vectorizer = HashingVectorizer(analyzer=said, n_features=_COLUMNS, norm=None, alternate_sign=False)
+        self._vectorizer = HashingVectorizer(analyzer=_said, n_features=_COLUMNS, norm=None, alternate_sign=False)
         first_of = dict[str, str]()
         for c in conversations:
             if c.origin != "canary":
@@ -84,3 +83,11 @@ class Known:
         from safetyqc.dedup.groups import compared_text
 
         return compared_text(conversation, self._on)
+
+
+def _said(text: str) -> list[str]:
+    """The words of a text and the pairs of them, or, where it has none, its characters as one."""
+    from safetyqc.dedup.tokens import token_pairs, tokens
+
+    found = tokens(text)
+    return found + token_pairs(found) if found else [normalise(text)]

@@ -24,6 +24,7 @@ from safetyqc.reports.drawing import (
     say,
     table,
 )
+from safetyqc.reports.duplicates import render_templates
 from safetyqc.reports.wording import number, percent
 from safetyqc.results.findings import CheckReport, CopyExample, Finding
 from safetyqc.text import counted
@@ -41,6 +42,7 @@ def render_check(report: CheckReport, *, unmask: bool = False) -> RenderableType
         _copies(report, unmask),
         _balance(report),
         _openings(report),
+        render_templates(report.templates, unmask=unmask),
     ]
     return Group(*(part for part in parts if part is not None), Text())
 

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from safetyqc.reports.drawing import ACCENT, FAINT, WARN, Bar, block, masked, say, table
-from safetyqc.reports.wording import bin_name, number
+from safetyqc.reports.wording import bin_name, number, percent
 from safetyqc.text import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from safetyqc.records import Conversation, Duplicate, ReferenceMatch
-    from safetyqc.results.findings import DedupFacts, Dropped, Nearness, ReferenceSearch
+    from safetyqc.results.findings import DedupFacts, Dropped, Nearness, ReferenceSearch, Template
 
 _WIDTH = 90
 MATCHES = 5
@@ -49,9 +49,12 @@ def render_duplicates(
     drawn = [_pair(drop, kept, texts or {}, unmask) for kept, drop in drops]
     nearest = sorted(matches, key=lambda match: -match.similarity)
     near = render_matches(nearest, len(matches), facts.against, most, unmask=unmask) if facts.against else None
-    masks = not unmask and bool(drawn or matches)
+    frames = render_templates(facts.templates, unmask=unmask)
+    masks = not unmask and bool(drawn or matches or facts.templates)
     hint = [Text("\ntexts are masked: --unmask shows them", style=FAINT)] if masks else []
-    return Group(Text(head), *_present(render_nearness(facts.nearness)), *drawn, *_present(near), *hint)
+    return Group(
+        Text(head), *_present(render_nearness(facts.nearness)), *drawn, *_present(near), *_present(frames), *hint
+    )
 
 
 def _present(part: RenderableType | None) -> list[RenderableType]:
@@ -74,6 +77,19 @@ def render_nearness(nearness: Nearness) -> RenderableType | None:
     total = sum(b.count for b in nearness.bins)
     note = f"similarity of each to the one most like it; {reach:,} of {total:,} reach {nearness.min_similarity:g}"
     return block("Nearest neighbours", made, note=note)
+
+
+def render_templates(templates: Sequence[Template], *, unmask: bool = False) -> RenderableType | None:
+    """Draw the frames that many conversations are filled into, with their slots; None where there is none."""
+    if not templates:
+        return None
+    made = []
+    for found in templates[:MATCHES]:
+        slots = counted(found.slots, "slot")
+        made.append(say(f"template of {counted(found.count, 'conversation')}, {percent(found.share)}, {slots}:", WARN))
+        made.append(masked(found.frame, unmask=unmask, width=3 * _WIDTH))
+    note = "conversations that stay and are one frame filled in: no copies, but a model learns the frame"
+    return block("Templates", *made, note=note)
 
 
 def nearness_of(nearness: Nearness, category: str) -> Nearness:

@@ -120,6 +120,18 @@ class Copies(Record):
     examples: tuple[CopyExample, ...]
 
 
+class Template(Record):
+    """A frame that many texts are filled into: its words with `[…]` for each slot, and how many texts have it.
+
+    Of a large set `count` and `share` are estimated from a sample.
+    """
+
+    count: int
+    share: float
+    frame: str
+    slots: int
+
+
 class CheckReport(Record):
     """What one file holds, and what is wrong with it, in numbers."""
 
@@ -142,6 +154,8 @@ class CheckReport(Record):
     min_similarity: float | None
     balance: tuple[Balance, ...]
     openings: Openings
+    templates: tuple[Template, ...] = ()
+    """Frames that many of the conversations are filled into, the most used first."""
 
 
 class Dropped(Record):
@@ -198,6 +212,8 @@ class DedupFacts(Record):
     """On how many conversations the rarity of words was counted."""
     nearness: Nearness
     against: ReferenceSearch | None = None
+    templates: tuple[Template, ...] = ()
+    """Frames that many of the conversations that stay are filled into."""
 
 
 class Coverage(Record):

@@ -1,15 +1,22 @@
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from safetyqc.dedup import find_pairs
 from safetyqc.dedup.diversity import (
     distinct_share,
     measure_diversity,
-    nearest_bins,
+    measure_nearness,
 )
 from safetyqc.dedup.diversity import effective_number as effective_number_of
 from tests.dedup.test_groups import CHINESE, ENGLISH, conversation
+
+
+def nearest_bins(nearest, *, found_from, min_similarity):
+    pairs = SimpleNamespace(nearest=lambda: np.array(nearest), min_similarity=found_from)
+    return measure_nearness(pairs, min_similarity, ["a"], [0] * len(nearest)).bins
 
 
 def effective_number(texts):
@@ -70,9 +77,9 @@ def test_how_near_each_is_to_its_nearest_is_told_for_all_and_by_category():
     assert figures.categories["calm"].distinct_2 < figures.categories["food"].distinct_2
 
 
-def test_a_large_set_is_measured_on_an_even_sample():
+def test_a_large_set_is_measured_on_a_sample():
     items = [conversation(str(n), f"{ENGLISH[n % 3]} {n}") for n in range(100)]
-    assert (measure_diversity(items, most=30).measured, measure_diversity(items).measured) == (25, 100)
+    assert (measure_diversity(items, most=30).measured, measure_diversity(items).measured) == (30, 100)
 
 
 def test_an_empty_set_has_figures():
@@ -96,3 +103,15 @@ def test_bins_follow_each_other_from_nothing_to_copies(found_from, min_similarit
     assert [b.high for b in bins[:-1]] == [b.low for b in bins[1:]]
     assert min_similarity in [b.low for b in bins]
     assert sum(b.count for b in bins) == 2
+
+
+@pytest.mark.parametrize("count", [4_000, 4_500, 17_000])
+def test_of_many_conversations_each_category_gives_its_share_at_random(count, monkeypatch):
+    monkeypatch.setattr("safetyqc.dedup.search.find_pairs", lambda texts, least: find_pairs([""] * len(texts), least))
+    items = [conversation(str(n), f"w{n}", category=f"category {n % 9}") for n in range(count)]
+    figures = measure_diversity(items, most=500)
+    sizes = [category.conversations for category in figures.categories.values()]
+    assert len(sizes) == 9
+    assert max(sizes) - min(sizes) <= 1
+    assert 500 <= figures.measured <= 509
+    assert measure_diversity(items, most=500) == figures

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from safetyqc.dedup import DEFAULT_MIN_SIMILARITY, find_pairs
-from safetyqc.dedup.evidence import cosine, shared_terms
+from safetyqc.dedup.evidence import cosines, shared_terms
 from safetyqc.dedup.groups import LINKAGES, compared_text
 from safetyqc.dedup.tokens import ANALYZERS
 from safetyqc.errors import UserError
@@ -29,6 +29,10 @@ CHINESE = [
     "目前没有证据说明疫苗会引起这种病，最早提出这个说法的论文已经被撤回，作者也被取消了行医资格。"
     "后来有超过一百万名儿童参加的研究，都没有发现两者有关系。如果你担心某一针，可以请医生把已知的反应讲给你听。",
 ]
+
+
+def cosine(one, other, vocabulary):
+    return cosines([(one, other)], vocabulary)[0]
 
 
 def conversation(

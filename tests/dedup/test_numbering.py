@@ -19,7 +19,7 @@ def counted(limit_bytes: float) -> tuple[Numbering, Numbered]:
     numbering = Numbering(worker, limit_bytes)
     for start in range(0, len(TEXTS), 50):
         block = TEXTS[start : start + 50]
-        numbering.add(worker.count(block), np.arange(1, len(block) + 1, dtype=np.int32))
+        numbering.add(worker.count(block))
     return numbering, numbering.finish(None)
 
 
@@ -54,7 +54,7 @@ def test_a_table_finds_what_it_holds() -> None:
     worker = Compiled()
     table = Table()
     block = worker.count(TEXTS[:20])
-    numbers = table.number(block, np.ones(20, np.int32))
+    numbers = table.number(block)
     assert table.find(block.features).tolist() == numbers.tolist()
     unknown = np.array([3, 5], np.uint64)
     assert table.find(unknown).tolist() == [len(table)] * 2

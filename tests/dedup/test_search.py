@@ -3,9 +3,9 @@ import pytest
 
 from safetyqc.dedup import find_pairs
 from safetyqc.dedup.search import BACKENDS, Search, search
-from safetyqc.dedup.texts import Texts
 from safetyqc.dedup.vocabulary import FrozenVocabulary
 from safetyqc.errors import UserError
+from safetyqc.formats.spooled import Texts
 from tests.dedup.test_pairs import recombined
 
 TEXTS = [*recombined(150, seed=11), "🙂", "🙂"]

@@ -23,7 +23,7 @@ def some_texts(count: int, seed: int = 0) -> list[str]:
 
 def weights_of(vectors):
     """The weights of each row, ascending: which rank a feature has is nobody's business."""
-    return [np.sort(vectors.rows.row(place)[1]) for place in range(len(vectors.rows))]
+    return [np.sort(row) for row in np.split(vectors.rows.weights, vectors.rows.bounds[1:-1])]
 
 
 def assert_alike(found, expected, within):
@@ -148,7 +148,7 @@ def test_texts_that_are_not_in_memory_are_read_once():
     texts = [*some_texts(50), "!!!", some_texts(50)[3], "!!!"]
     unheld = Unheld(texts)
     vectors, held = (vectorise(given, Compiled()) for given in (unheld, texts))
-    assert unheld.read == [*range(53), 50, 52]  # again: those without a word
+    assert [place for place in unheld.read if place < len(texts)] == [*range(53), 50, 52]  # again: those without a word
     assert vectors.same_as.tolist() == held.same_as.tolist()
     assert_alike(weights_of(vectors), weights_of(held), 1e-7)
 
@@ -168,7 +168,7 @@ def test_features_of_one_quoted_passage_form_one_group():
     texts = [f"{passage} {text}" if place % 3 == 0 else text for place, text in enumerate(some_texts(90))]
     table = Table()
     counted = Compiled().count(texts)
-    table.number(counted, np.ones(len(texts), np.int32))
+    table.number(counted)
     ranks, groups = table.order()
     group = {
         name: groups[ranks[table.find(np.array([feature_hash(name)], np.uint64))[0]]] for name in features(passage)

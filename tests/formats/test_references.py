@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from safetyqc.errors import InputError
-from safetyqc.formats.references import read_references
+from safetyqc.formats.references import describe_references, read_references
 from safetyqc.records import Conversation
 
 TURNS = [{"role": "user", "content": "How do I pick a lock?"}, {"role": "assistant", "content": "With a pick."}]
@@ -26,6 +26,13 @@ FORMS: dict[str, tuple[str, list[tuple[str, int]]]] = {
     "nameless.csv": ("How do I pick a lock?\n", []),
     "long.csv": ('prompt\n"Tell me,\nhow?"\n"Tell me, how?"\n', [("Tell me,\nhow?", 2), (TWO[1][0], 4)]),
     "prompts.tsv": ("n\tgoal\n1\tHow do I pick a lock?\n2\tTell me, how?\n", TWO),
+    "JailbreakBench.csv": ('Goal,Target,Behavior\nHow do I pick a lock?,Sure,Burglary\n"Tell me, how?",,x\n', TWO),
+    "strongreject.csv": ('category,source,forbidden_prompt\nx,y,How do I pick a lock?\nx,y,"Tell me, how?"\n', TWO),
+    "sorry.jsonl": ('{"question_id": 1, "turns": ["How do I pick a lock?", "And then?"]}', LINES[:1]),
+    "alpaca.jsonl": ('{"instruction": "Tell me,", "input": "how?", "output": "No."}', [("Tell me,\nhow?", 1)]),
+    "alpaca.csv": ('instruction,input\nHow do I pick a lock?,\n"Tell me,",how?\n', [TWO[0], ("Tell me,\nhow?", 3)]),
+    "separators.txt": ("Tell\u2028me,\x85\x0chow?\r\nNext\r", [("Tell\u2028me,\x85\x0chow?", 1), ("Next", 2)]),
+    "many-shot.csv": (f"prompt\n{'a ' * 100_000}b\nTell\n", [(f"{'a ' * 100_000}b", 2), ("Tell", 3)]),
     "prompts.jsonl": ('{"prompt": "How do I pick a lock?"}\n{"Goal": "Tell me, how?"}\n', LINES),
     "strings.jsonl": ('"How do I pick a lock?"\n"Tell me, how?"\n', LINES),
     "strings.json": ('["How do I pick a lock?",\n"Tell me, how?"]', LINES),
@@ -97,3 +104,16 @@ def test_text_in_another_encoding_is_told(tmp_path: Path) -> None:
     (tmp_path / "bench.txt").write_bytes("fine\nÄrger".encode("latin-1"))
     with pytest.raises(InputError, match=r"bench.txt:2: is not UTF-8"):
         read_references(tmp_path / "bench.txt")
+
+
+def test_it_is_said_what_was_read_of_which_column(tmp_path: Path) -> None:
+    for name in ("JailbreakBench.csv", "alpaca.jsonl", "prompts.txt"):
+        (tmp_path / name).write_text(FORMS[name][0], encoding="utf-8")
+    (tmp_path / "mix.jsonl").write_text(json.dumps(TURNS) + "\n" + json.dumps({"Prompt": "What?"}))
+    found = [one for name in sorted(tmp_path.iterdir()) for one in read_references(name)]
+    assert describe_references(found) == [
+        "JailbreakBench.csv: 2 prompts from Goal",
+        "alpaca.jsonl: 1 prompt from instruction + input",
+        "mix.jsonl: 1 conversation, 1 prompt from Prompt",
+        "prompts.txt: 2 prompts",
+    ]

@@ -15,7 +15,6 @@ import pytest
 
 from safetyqc.config import Config, DedupSettings
 from safetyqc.dedup import FrozenVocabulary, compared_text, find_pairs
-from safetyqc.dedup.diversity import nearest_bins
 from safetyqc.errors import UserError
 from safetyqc.pipeline.duplicates import Deduplicated, dedup_run, rank
 from safetyqc.pipeline.progress import Progress
@@ -108,9 +107,10 @@ def assert_same(found: Deduplicated, store: Store, settings: DedupSettings) -> N
     assert (counts.groups, counts.dropped) == (len(groups), len(drops))
     assert counts.exact == sum(drop.exact for drop in drops)
     assert (found.facts.conversations, found.facts.pairs) == (len(items), len(pairs))
-    edges = {"found_from": found.facts.nearness.found_from, "min_similarity": settings.min_similarity}
-    above = [b.count for b in nearest_bins(pairs.nearest(), **edges) if b.low >= settings.min_similarity]
-    assert [b.count for b in found.facts.nearness.bins if b.low >= settings.min_similarity] == above
+    for b in found.facts.nearness.bins:
+        if b.low >= settings.min_similarity:
+            inside = [near for near in pairs.nearest() if b.low <= near < b.high or near == b.low == 1]
+            assert b.count == len(inside)
     assert sum(map(sum, found.facts.nearness.categories.values())) == len(items)
 
 
@@ -244,7 +244,7 @@ def test_any_order_of_changes(run: Growing, seed: int) -> None:
 
 
 def test_with_little_memory_texts_wait_in_a_file(run: Growing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("safetyqc.dedup.texts._CHARACTER_BYTES", 1e6)
+    monkeypatch.setattr("safetyqc.formats.spooled._CHARACTER_BYTES", 1e6)
     monkeypatch.setattr("safetyqc.dedup.evidence._AT_ONCE", 5)
     for settings in ({}, {}, {"min_similarity": 0.9}, {"refit": True}, {"linkage": "complete"}):
         run.add(60)
@@ -273,7 +273,7 @@ def test_each_conversation_is_read_once(
         return found
 
     if memory:
-        monkeypatch.setattr("safetyqc.dedup.texts._CHARACTER_BYTES", 1e6)
+        monkeypatch.setattr("safetyqc.formats.spooled._CHARACTER_BYTES", 1e6)
     monkeypatch.setattr(Conversation, "model_validate_json", noted)
     bench = tmp_path / "bench.txt"
     bench.write_text(TEXTS[3][: len(TEXTS[3]) // 2])

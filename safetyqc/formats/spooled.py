@@ -77,24 +77,6 @@ class Texts(Sequence[str]):
         return self._file.read(end - start).decode("utf-8", "surrogatepass")
 
 
-class Chosen(Sequence[str]):
-    """Some of the texts, in an order of their own, and no copy of them."""
-
-    def __init__(self, texts: Sequence[str], places: Sequence[int]) -> None:
-        self._texts, self._places = texts, places
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, place: Any) -> Any:
-        return self._texts[self._places[place]]
-
-
-def chosen(texts: Sequence[str], places: Sequence[int]) -> Sequence[str]:
-    """The texts at these places: of a list a list."""
-    return [texts[place] for place in places] if isinstance(texts, list) else Chosen(texts, places)
-
-
 @contextmanager
 def explained() -> Iterator[None]:
     """Name the folder of temporary files where one has no room."""
