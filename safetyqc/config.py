@@ -246,7 +246,8 @@ def load_config(path: Path | Config | None = None, flags: Mapping[str, Any] | No
     except ValidationError as error:
         raise _flag_error(error) from error
     resolved._named = named
-    resolved._base_is_from_file = config.models.api_base is not None and "models.api_base" not in given
+    of_file = path._base_is_from_file if isinstance(path, Config) else config.models.api_base is not None
+    resolved._base_is_from_file = of_file and "models.api_base" not in given
     return resolved
 
 

@@ -140,3 +140,13 @@ def test_counts_are_whole() -> None:
 def test_what_is_no_count_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"^--more: "):
         parse_counts(["b=1", text], "--more")
+
+
+@pytest.mark.parametrize("flags", [{}, {"models.api_base": "http://localhost:8000/v1"}], ids=["in a file", "typed"])
+def test_settings_that_are_resolved_again_remember_where_a_url_came_from(tmp_path: Path, flags: dict[str, str]) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("models: {api_base: 'http://localhost:8000/v1'}\n")
+    once = load_config(file, flags)
+    again = load_config(once, {"judge.votes": 3})
+    assert again._base_is_from_file is once._base_is_from_file is not bool(flags)
+    assert again.flags == once.flags
