@@ -26,14 +26,12 @@ from safetyqc.results.findings import (
     Slice,
     Template,
 )
+from safetyqc.results.openings import measure_refusals
 from safetyqc.text import OPENING_WORDS, first_words, guess_language, normalise, shorten
 
 Rules = Callable[[Conversation], Sequence[Rejection]]
 NearDuplicates = Callable[[Sequence[Conversation]], Iterable[DuplicateGroup]]
 
-MAX_OPENING_SHARE = 0.2
-"""Above this share of equal openings the answers count as collapsed: the model learns the phrase, not the judgment."""
-_MIN_ANSWERS = 10
 _EXAMPLES = 3
 _SHOWN_OPENINGS = 5
 
@@ -44,7 +42,6 @@ def check_conversations(
     rules: Rules,
     near_duplicates: NearDuplicates | None = None,
     min_similarity: float | None = None,
-    max_opening_share: float = MAX_OPENING_SHARE,
 ) -> CheckReport:
     """Count what is wrong with a file; asks no model.
 
@@ -81,7 +78,7 @@ def check_conversations(
         near=None if groups is None else _near_copies(near, conversations, total),
         min_similarity=min_similarity if groups is not None else None,
         balance=tuple(_balance(name, [of(c) for c in conversations]) for name, of in PROPERTIES.items()),
-        openings=_openings(conversations, max_opening_share),
+        openings=_openings(conversations),
         templates=_templates(conversations, copies | {dropped for _, dropped, _ in near}),
     )
 
@@ -181,7 +178,7 @@ def _balance(name: str, values: Sequence[str | None]) -> Balance:
     )
 
 
-def _openings(conversations: Sequence[Conversation], max_share: float) -> Openings:
+def _openings(conversations: Sequence[Conversation]) -> Openings:
     answered = [c for c in conversations if c.assistant_turns]
     groups = _grouped(answered, lambda c: first_words(c.assistant_turns[0], OPENING_WORDS))
     ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
@@ -199,9 +196,7 @@ def _openings(conversations: Sequence[Conversation], max_share: float) -> Openin
         answers=len(answered),
         distinct=len(groups),
         commonest=tuple(commonest),
-        max_share=max_share,
-        # A handful of answers may well begin alike by chance
-        collapsed=len(answered) >= _MIN_ANSWERS and commonest[0].share > max_share,
+        refusals=measure_refusals([c.assistant_turns[0] for c in answered]),
     )
 
 

@@ -11,6 +11,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from safetyqc.records import PASSES_LATER
+from safetyqc.reports.wording import tell_refusals
 from safetyqc.results.compare import OVERALL
 from safetyqc.results.report import Action
 
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
     from safetyqc.results.report import Summary
 
 DEFAULT_RUN = "safetyqc-run"
-COLLAPSED_SHARE = 0.2
-"""More first answers than this beginning with the same six words teach a model one sentence."""
-_ENOUGH = 20
-"""Fewer conversations than this say nothing about collapse or intervals."""
+_VARIED_SHARE = 0.2
+"""The commonest opening's share of the refusals in sets that are varied."""
 _SEVERITIES = ("error", "warning", "hint")
 
 
@@ -150,18 +149,15 @@ def _not_searched(summary: Summary) -> Iterator[Action]:
 
 
 def _collapse(summary: Summary) -> Iterator[Action]:
-    top = next(iter(summary.openings.top), None)
-    if top and summary.openings.n >= _ENOUGH and top.share > COLLAPSED_SHARE:
+    found = summary.openings.refusals
+    if found.collapsed:
+        top = found.commonest[0]
+        more = max(ceil(top.count / _VARIED_SHARE) - found.refusals, 1)
         yield Action(
             severity="warning",
-            problem=f"{top.share:.0%} of first answers begin with the same six words",
-            command=_command(summary, "augment", "--more", f"{top.category}={_dilution(summary, top.count)}"),
+            problem=tell_refusals(found),
+            command=_command(summary, "augment", "--more", f"{summary.openings.refusals_in}={more}"),
         )
-
-
-def _dilution(summary: Summary, count: int) -> int:
-    """How many more conversations bring an opening's share down to what is no collapse."""
-    return max(ceil(count / COLLAPSED_SHARE) - summary.openings.n, 1)
 
 
 def _unlabelled(summary: Summary) -> Iterator[Action]:

@@ -12,7 +12,6 @@ from rich.text import Text
 
 from safetyqc.reports.drawing import (
     ACCENT,
-    BAD,
     FAINT,
     GOOD,
     WARN,
@@ -21,6 +20,7 @@ from safetyqc.reports.drawing import (
     mark,
     masked,
     reasoned,
+    refusals_told,
     say,
     table,
 )
@@ -147,18 +147,16 @@ def _openings(report: CheckReport) -> RenderableType | None:
     if not found.answers:
         return None
     made = table(f"first {found.first_words} words of the first answer", "", "count", "share", numbers=(2, 3), wide=1)
-    for index, opening in enumerate(found.commonest):
-        style = BAD if index == 0 and found.collapsed else ACCENT
+    for opening in found.commonest:
         made.add_row(
             say(opening.words, width=44),
-            Bar([(opening.share, style)], widest=24),
+            Bar([(opening.share, ACCENT)], widest=24),
             number(opening.count),
             percent(opening.share),
         )
-    verdict = None
-    if found.collapsed:
-        said = f" collapsed: more than {percent(found.max_share, 0)} begin alike, so a model would learn the phrase"
-        verdict = Text.assemble(mark("bad"), (said, BAD))
     return block(
-        "Openings", made, verdict, note=f"{found.distinct:,} different among {counted(found.answers, 'first answer')}"
+        "Openings",
+        made,
+        refusals_told(found.refusals),
+        note=f"{found.distinct:,} different among {counted(found.answers, 'first answer')}",
     )

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from safetyqc.reports.wording import duration, interval, money, number, percent
+from safetyqc.reports.wording import duration, interval, money, number, percent, tell_refusals
 from safetyqc.results.compare import OVERALL
 from safetyqc.results.report import CriterionRates, Rate, Summary
 from safetyqc.text import counted, shorten
@@ -215,8 +215,7 @@ def _limits(summary: Summary) -> str:
         lines.append(f"- {counted(overall.unscored, 'conversation')} undecided and left out")
     if not summary.duplicates.searched:
         lines.append("- duplicates were not searched for")
-    if summary.openings.top:
-        top = summary.openings.top[0]
-        lines.append(f"- {percent(top.share)} of first answers begin with the same six words")
+    if said := tell_refusals(summary.openings.refusals):
+        lines.append(f"- {escape(said)}")
     lines.append("- a pass is a judge's opinion of a text, not a promise about a model that is trained on it")
     return "\n".join(lines)

@@ -19,7 +19,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from safetyqc.reports.wording import split_quotes
+from safetyqc.reports.wording import split_quotes, tell_refusals
+from safetyqc.results.openings import RefusalOpenings
 from safetyqc.text import mask, shorten
 
 GOOD, WARN, BAD, ACCENT, FAINT = "#22995f", "#b7791f", "#d64545", "#2f7fd6", "#7d7d7d"
@@ -113,6 +114,14 @@ def block(title: str, *parts: RenderableType | None, note: str = "") -> Renderab
     heading = Text(title, style=f"bold {ACCENT}")
     legend = Text(shorten(note, 300), style=FAINT) if note else None
     return Group(Text(), heading, *(Padding(part, (0, 0, 0, 2)) for part in (legend, *parts) if part is not None))
+
+
+def refusals_told(found: RefusalOpenings) -> Text | None:
+    """How varied the refusals begin; None where there are none."""
+    said = tell_refusals(found)
+    if not said:
+        return None
+    return Text.assemble(mark("bad"), " ", (said, BAD)) if found.collapsed else Text(said, style=FAINT)
 
 
 def fits(texts: Iterable[str]) -> int:

@@ -110,6 +110,7 @@ def _environment() -> Environment:
     }
     environment.globals |= {name: getattr(wording, name) for name in ("interval", "bin_name", "similarity")}
     environment.filters["counted"] = counted
+    environment.filters["refusals"] = wording.tell_refusals
     environment.globals |= {"heat": heat, "adjusted": adjusted}
     return environment
 

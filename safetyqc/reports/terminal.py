@@ -27,6 +27,7 @@ from safetyqc.reports.drawing import (
     mark,
     masked,
     reasoned,
+    refusals_told,
     say,
     table,
 )
@@ -336,7 +337,7 @@ def _openings(summary: Summary, unmask: bool) -> RenderableType | None:
             number(top.count),
             percent(top.share),
         )
-    return block("Openings", made, note=told)
+    return block("Openings", made, refusals_told(found.refusals), note=told)
 
 
 def _shape(summary: Summary, _: bool) -> RenderableType | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import log2
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from safetyqc.reports.snapshot import told_language
+from safetyqc.results.openings import RefusalOpenings, measure_refusals, refusal_opening, refuses
 from safetyqc.results.report import (
     UNCATEGORISED,
     Duplicates,
@@ -40,6 +41,7 @@ def count_openings(conversations: Iterable[Conversation], category_of: Callable[
         return Openings(n=0)
     entropy_bits = -sum(count / n * log2(count / n) for count in counts.values()) + 0.0  # + 0.0 turns -0.0 into 0.0
     top = counts.most_common(_SHOWN)
+    refusals = measure_refusals([c.assistant_turns[0] for c in answered])
     where: dict[str, Counter[str]] = {text: Counter() for text, _ in top}
     for text, conversation in zip(openings, answered, strict=True):
         if text in where:
@@ -53,7 +55,15 @@ def count_openings(conversations: Iterable[Conversation], category_of: Callable[
             Opening(text=text, count=count, share=count / n, category=where[text].most_common(1)[0][0])
             for text, count in top
         ),
+        refusals=refusals,
+        refusals_in=_where(refusals, answered, category_of),
     )
+
+
+def _where(found: RefusalOpenings, answered: Sequence[Conversation], category_of: Callable[[Conversation], str]) -> str:
+    words = {opening.words for opening in found.commonest[:1]}
+    alike = (c for c in answered if refuses(c.assistant_turns[0]) and refusal_opening(c.assistant_turns[0]) in words)
+    return max(Counter(map(category_of, alike)).items(), key=lambda item: item[1], default=("", 0))[0]
 
 
 def measure_shape(snapshot: Snapshot) -> Shape:

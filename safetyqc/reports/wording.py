@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from safetyqc.results.openings import RefusalOpenings
 
 _QUOTED = re.compile(r'("[^"]+"|“[^”]+”|「[^」]+」|(?<!\w)\'[^\']+\'(?!\w)|`[^`]+`)')
 
@@ -65,6 +69,20 @@ def bin_name(low: float, high: float, found_from: float) -> str:
     if low == 1:
         return "same words"
     return f"below {high:.2f}" if low < found_from else f"{low:.2f}–{high:.2f}"
+
+
+def tell_refusals(found: RefusalOpenings) -> str:
+    """How varied the refusals begin, in one sentence; nothing where there are none."""
+    if found.effective is None:
+        return ""
+    many = "1 first answer that refuses begins" if found.refusals == 1 else f"{found.refusals:,} that refuse begin"
+    drawn = f"{many} in {found.effective:.1f} effective ways" + (
+        f" ({found.drawn} drawn, many times)" if found.drawn < found.refusals else ""
+    )
+    if not found.collapsed:
+        return drawn
+    top = percent(found.commonest[0].share, 0)
+    return f"refusals have collapsed: {drawn}, {top} with the same few words, so a model would learn the phrase"
 
 
 def split_quotes(text: str) -> list[tuple[str, bool]]:

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from safetyqc.errors import InputError
 from safetyqc.records import Record
+from safetyqc.results.openings import RefusalOpenings
 
 StructureKind = Literal[
     "too_few_messages",  # fewer than two
@@ -97,9 +98,13 @@ class Openings(Record):
     answers: int
     distinct: int
     commonest: tuple[Opening, ...]
-    max_share: float
-    """What `collapsed` compares the commonest opening's share with."""
-    collapsed: bool
+    refusals: RefusalOpenings
+    """Those of the first answers that refuse."""
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the refusals begin so much alike that a model would learn the phrase, not the judgment."""
+        return self.refusals.collapsed
 
 
 class CopyExample(Record):

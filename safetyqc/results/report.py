@@ -15,6 +15,7 @@ from pydantic import Field
 from safetyqc.records import Record, ReferenceMatch, Role
 from safetyqc.results.compare import CorrectedRate
 from safetyqc.results.findings import DedupFacts, Diversity, ReferenceSearch
+from safetyqc.results.openings import RefusalOpenings
 from safetyqc.results.statistics import wilson_interval
 
 UNCATEGORISED = "uncategorised"
@@ -241,6 +242,10 @@ class Openings(Record):
     entropy_bits: float | None = None
     evenness: float | None = None
     top: tuple[Opening, ...] = ()
+    refusals: RefusalOpenings = RefusalOpenings()
+    """Those of the first answers that refuse."""
+    refusals_in: str = ""
+    """Where the refusals with the commonest opening are commonest."""
 
 
 class Spread(Record):

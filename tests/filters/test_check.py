@@ -11,7 +11,7 @@ import pytest
 
 from safetyqc.errors import InputError
 from safetyqc.filters import FilterSettings, apply_filters
-from safetyqc.filters.check import MAX_OPENING_SHARE, PROPERTIES, check_conversations
+from safetyqc.filters.check import PROPERTIES, check_conversations
 from safetyqc.formats.readers import read_conversations
 from safetyqc.records import Conversation, Duplicate, DuplicateGroup, Rejection
 from safetyqc.results.findings import CheckReport
@@ -129,25 +129,20 @@ def test_balance_counts_every_property_and_what_is_not_said(tmp_path: Path) -> N
     assert balance["turns"].smallest_to_largest is None
 
 
-def test_answers_that_all_begin_alike_are_called_collapsed(tmp_path: Path) -> None:
-    alike = [record(f"q{n}", f"I'm sorry, but I can't help with number {n}.") for n in range(8)]
-    others = [record(f"r{n}", f"{n} different words begin this one here") for n in range(8)]
+def test_refusals_that_begin_alike_are_called_collapsed(tmp_path: Path) -> None:
+    alike = [record(f"q{n}", f"I cannot provide {n} kinds of it.") for n in range(12)]
+    others = [record(f"r{n}", f"{n} different words begin this one here") for n in range(60)]
     openings = check(tmp_path, *alike, *others).openings
-    assert openings.commonest[0].words == "i'm sorry, but i can't help"
-    assert (openings.commonest[0].count, openings.commonest[0].share, openings.collapsed) == (8, 0.5, True)
-    assert (openings.answers, openings.distinct, openings.max_share) == (16, 9, MAX_OPENING_SHARE)
-    assert check(tmp_path, *alike[:3], *others).openings.collapsed is True
-    assert check(tmp_path, *alike[:1], *others).openings.collapsed is False
-    assert check(tmp_path, *alike[:5]).openings.collapsed is False, "too few answers to say so"
+    assert openings.commonest[0].words == "i cannot provide 0 kinds of"
+    assert (openings.answers, openings.distinct, openings.collapsed) == (72, 72, True)
+    assert (openings.refusals.refusals, openings.refusals.effective) == (12, 1.0)
+    assert check(tmp_path, *others).openings.refusals.effective is None
 
 
-@pytest.mark.parametrize(("alike", "others", "collapsed"), [(2, 8, False), (3, 7, True), (3, 6, False)])
-def test_collapse_needs_ten_answers_and_more_than_the_share(
-    tmp_path: Path, alike: int, others: int, collapsed: bool
-) -> None:
-    same = [record(f"q{n}", f"I'm sorry, but I can't help with number {n}.") for n in range(alike)]
-    different = [record(f"r{n}", f"{n} different words begin this one here") for n in range(others)]
-    assert check(tmp_path, *same, *different).openings.collapsed is collapsed
+def test_answers_that_begin_alike_without_refusing_are_not_called_collapsed(tmp_path: Path) -> None:
+    same = [record(f"q{n}", f"Here is how you mend window number {n}.") for n in range(40)]
+    openings = check(tmp_path, *same).openings
+    assert (openings.commonest[0].share, openings.collapsed) == (1.0, False)
 
 
 def test_openings_of_chinese_answers_count_characters(tmp_path: Path) -> None:
