@@ -20,7 +20,7 @@ from pathlib import Path
 from embedded_sources import NEVER_TRAINED, everyday, load_cases, plain_labels
 
 from safetyqc.judge.embedded.judge import LocalJudge
-from safetyqc.judge.embedded.model import SHIPPED, Scale, Weights
+from safetyqc.judge.embedded.model import SHIPPED, Figures, Scale, Weights
 from safetyqc.judge.embedded.training import Case, cells_of, fit, scales_of
 from safetyqc.records import Conversation, Intent, Message, Score
 from safetyqc.results.statistics import cohen_kappa
@@ -99,8 +99,12 @@ def left_out_judges(cases: Sequence[Case]) -> tuple[dict[str, LocalJudge], Weigh
 
 def shown(scales: dict[str, Scale]) -> dict[str, Scale]:
     """The scales, those of NOT_SHOWN without thresholds."""
-    closed = {"pass_from": None, "fail_to": None}
-    return {k: s.model_copy(update=closed) if k.split("/")[0] in NOT_SHOWN else s for k, s in scales.items()}
+    return {key: closed(scale) if key.split("/")[0] in NOT_SHOWN else scale for key, scale in scales.items()}
+
+
+def closed(scale: Scale) -> Scale:
+    silent = Figures(n=scale.figures.n, coverage=0.0)
+    return scale.model_copy(update={"pass_from": None, "fail_to": None, "figures": silent})
 
 
 def show(title: str, cells: Sequence[Said], strings: Sequence[tuple[bool, bool]] = ()) -> None:
