@@ -100,11 +100,15 @@ Confidence = Annotated[
 ]
 
 
+WHOSE_CARD = "Whose card: {names}, or a model (default: the run's first judge)."
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     judges = typer.Typer(cls=DefaultGroup, rich_markup_mode=None, help="Score conversations by a rubric.")
     judges.command("run", cls=DefaultCommand)(judge)
     judges.command("attack")(attack)
+    judges.command("card")(card)
     judges.command("guards")(guards)
     app.add_typer(judges, name="judge")
 
@@ -202,6 +206,61 @@ def attack(
     same = {"-m": models, "--rubric": rubric, "--api-base": api_base, "--lane": lane, "--config": config_file}
     here = in_run(config)
     next_step(f"safetyqc judge{typed_flags(same)}{here} --canaries", f"safetyqc compare{here} --labels FILE")
+
+
+@o.asking
+def card(
+    asked: o.Asking,
+    model: Annotated[
+        str | None,
+        o.TableOption("--model", "-m", "--judge", names=judge_forms, metavar="JUDGE", help=WHOSE_CARD),
+    ] = None,
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--labels",
+            metavar="FILE",
+            help="Labels of the run's conversations, or of its own; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    truth: Annotated[
+        str | None, typer.Option("--truth", metavar="ANNOTATOR", help="Whose labels are the truth.", show_default=False)
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--md", metavar="FILE", help="Also write it as Markdown.", show_default=False)
+    ] = None,
+    rubric: o.Rubric = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Say how far a judge can be believed, and where: agreement with labels, risk against coverage, length, cost.
+
+    Example: safetyqc judge card -m local --labels labels.jsonl
+    """
+    from safetyqc.formats.labels import read_labels
+    from safetyqc.pipeline.carding import card_of
+    from safetyqc.pipeline.choices import check_settings
+
+    flags: dict[str, Any] = {"judge.models": (model,) if model else None, "judge.rubric": rubric}
+    config = asked.config(flags)
+    refuse_overwriting({"--md": markdown}, asked.config_file, *(labels or []), config=config)
+    check_settings(config, judges=True)
+    for path in labels or ():
+        read_labels(path)  # a mistake in it is said before a run is made
+    made = in_session(
+        config, lambda session: card_of(session, labels or [], truth=truth), create=True, quiet=asked.quiet
+    )
+    from safetyqc.formats.writing import write_text
+    from safetyqc.reports.judge_card import card_markdown, render_card
+
+    if markdown:
+        write_text(markdown, card_markdown(made))
+        note(f"wrote {markdown}")
+    if as_json:
+        show_json(made.model_dump(mode="json"))
+    else:
+        show(render_card(made))
+    next_step(f"safetyqc compare{in_run(config)}{typed_flags({'--labels': labels})}")
 
 
 def guards(as_json: o.AsJson = False) -> None:

@@ -8,7 +8,7 @@ conversation stand or fall together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -83,7 +83,7 @@ def compare(
     ratings = align(by_judge, labels, truth=truth, shared_only=shared_only, overall_rule=overall_rule)
     bootstrap = _Bootstrap(resamples, seed, confidence)
     criteria = tuple(_criterion(ratings, group, bootstrap) for group in _groups(ratings))
-    prices = tuple(_price(judge, by_judge, set(ratings.ids)) for judge in ratings.judges)
+    prices = tuple(price_of(judge, by_judge, set(ratings.ids)) for judge in ratings.judges)
     return Comparison(
         rubric=ratings.rubric,
         rubric_hash=ratings.rubric_hash,
@@ -266,7 +266,8 @@ def _calibration(ratings: Ratings, rater: str, group: list[str], truth: Codes) -
     return agreement.calibration(np.stack([own[c] for c in group], axis=1), truth)
 
 
-def _price(judge: str, judgments: list[Judgment], compared: set[str]) -> Price:
+def price_of(judge: str, judgments: Iterable[Judgment], compared: Collection[str]) -> Price:
+    """What a judge took on the compared conversations, per 1,000 of them."""
     own = [j for j in judgments if j.judge == judge and j.conversation_id in compared]
     costs = [j.cost_usd for j in own if j.cost_usd is not None]
     waits = [j.latency_s for j in own if j.latency_s is not None]

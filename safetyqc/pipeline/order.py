@@ -68,12 +68,13 @@ def import_conversations(session: Session, name: str, read: ReadResult) -> tuple
         another text is made unique.
     """
     known = {c.id: c for c in session.store.conversations({c.id for c in read.conversations})}
-    conversations = [_distinct(c, known) for c in read.conversations]
+    conversations = [distinct(c, known) for c in read.conversations]
     added = session.store.add_conversations(conversations)
     return Tally(f"import {name}", len(conversations) - added, added), conversations
 
 
-def _distinct(conversation: Conversation, known: Mapping[str, Conversation]) -> Conversation:
+def distinct(conversation: Conversation, known: Mapping[str, Conversation]) -> Conversation:
+    """The conversation under an id that no known one of another text has."""
     other = known.get(conversation.id)
     if other is None or other.messages == conversation.messages:
         return conversation
