@@ -76,18 +76,86 @@ def test_imports_go_down_only_and_no_stage_imports_another(path: Path) -> None:
             assert target not in STAGES, f"stage {here} imports stage {target}"
 
 
+def module_name(path: Path) -> str:
+    return ".".join(("safetyqc", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
 def test_modules_import_each_other_without_cycles() -> None:
-    modules = {
-        ".".join(("safetyqc", *p.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): p
-        for p in FILES
-    }
+    modules = {module_name(p): p for p in FILES}
     graph = {
+        # an error may name a record's type in a hint
         name: {
-            i for i in imports(path, at_run_time=True) if i in modules and i != name and not name.startswith(i + ".")
+            i
+            for i in imports(path, at_run_time=name == "safetyqc.errors")
+            if i in modules and i != name and not name.startswith(i + ".")
         }
         for name, path in modules.items()
     }
     list(TopologicalSorter(graph).static_order())  # raises CycleError and names the cycle
+
+
+def test_rooms_form_no_circle_type_hints_included() -> None:
+    graph: dict[str, set[str]] = {}
+    for path in FILES:
+        here = room(path)
+        if here in ANYWHERE:
+            continue
+        names = imports(path, at_run_time=here == "errors")
+        rooms = {name.split(".")[1] for name in names if "." in name}
+        graph.setdefault(here, set()).update(rooms - {here} - ANYWHERE)
+    list(TopologicalSorter(graph).static_order())
+
+
+def test_the_root_is_seen_at_a_glance() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 9
+
+
+LINES_OF_MODULE, LINES_OF_FUNCTION, LINES_OF_COMMAND, PARAMETERS = 400, 50, 70, 8
+LONG_MODULES = {
+    "dedup/kernels.py": (530, "the compiled join: numba wants its functions in one module to cache them"),
+    "llm/door.py": (540, "everything that a call goes through, in the order in which it does"),
+    "pipeline/duplicates.py": (420, "one dedup of a run, from its texts to what is stored"),
+    "reports/terminal.py": (480, "a section of the report after the other"),
+    "results/report.py": (430, "the shapes of one JSON document"),
+}
+LONG_FUNCTIONS = {
+    "dedup": "the Python door documents each of its arguments",
+    "ajudge": "the Python door documents each of its arguments",
+    "read_reply": "one look at each field of a reply, in order",
+    "read_snapshot": "the one place that reads a run for a report",
+}
+MANY_PARAMETERS = {
+    "group_texts": "a stage's settings, each of which a caller may leave out",
+    "probe": "numba's kernels take arrays, not objects",
+    "weigh_rows": "numba's kernels take arrays, not objects",
+    "__init__": "keyword settings with defaults",
+    "serve": "keyword settings with defaults",
+    "report": "the Python door: keyword settings with defaults",
+    "ajudge": "the Python door: keyword settings with defaults",
+    "agenerate": "the Python door: keyword settings with defaults",
+    "arewrite": "the Python door: keyword settings with defaults",
+    "_line": "one line of the estimate, its columns by name",
+}
+"""What goes beyond its budget, and why."""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_modules_and_functions_keep_to_their_budgets(path: Path) -> None:
+    name = str(path.relative_to(PACKAGE))
+    text = path.read_text(encoding="utf-8")
+    most, _ = LONG_MODULES.get(name, (LINES_OF_MODULE, ""))
+    assert text.count("\n") <= most, f"{name} has {text.count(chr(10))} lines: has it a second reason to change?"
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        lines = (node.end_lineno or node.lineno) - node.lineno + 1
+        of_command = name.startswith("cli/")
+        allowed = LINES_OF_COMMAND if of_command or node.name in LONG_FUNCTIONS else LINES_OF_FUNCTION
+        assert lines <= allowed, f"{name}:{node.lineno} {node.name} has {lines} lines"
+        arguments = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+        count = len(set(arguments) - {"self", "cls"})
+        if not of_command and node.name not in MANY_PARAMETERS:
+            assert count <= PARAMETERS, f"{name}:{node.lineno} {node.name} has {count} parameters"
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from safetyqc.errors import UserError
+from safetyqc.pipeline.against import AGAINST, match_references, remembered, with_references
 from safetyqc.pipeline.stages import Tally
 from safetyqc.records import ReferenceMatch
 from safetyqc.results.findings import DedupFacts, Dropped, ReferenceSearch, Template
 from safetyqc.store import Timing
 from safetyqc.store.standing import deciding_judge, replaced
-from safetyqc.text import counted, shorten
+from safetyqc.text import counted
 
 if TYPE_CHECKING:
     from safetyqc.config import DedupSettings
@@ -34,9 +33,8 @@ if TYPE_CHECKING:
     from safetyqc.records import Conversation, Duplicate, DuplicateGroup
     from safetyqc.store import Store, Verdict
 
-DEDUP_FACTS, AGAINST, _MEASURE = "dedup", "against", "dedup_measure"
-"""Under which names a run remembers what the last dedup found, which reference sets it searched, and its measure."""
-_SHOWN_CHARACTERS = 300
+DEDUP_FACTS, _MEASURE = "dedup", "dedup_measure"
+"""Under which names a run remembers what the last dedup found, and its measure."""
 _LEAST_MEMORY_MB = 64
 _GROWN = 2.0
 """From this many times the conversations that words were counted on, counting them anew is worth a thought."""
@@ -89,7 +87,7 @@ def dedup_run(session: Session, *, refit: bool = False) -> Deduplicated:
         InputError, UserError: a reference set that cannot be read, or is gone.
     """
     store = session.store
-    settings, remembered = _with_references(store, session.config.dedup)
+    settings, told = with_references(store, session.config.dedup)
     settings = settings.model_copy(update={"refit": settings.refit or refit})
     with session.stop.at_once():  # a run is whole at every moment, and a search takes minutes
         shutil.rmtree(store.folder / "dedup", ignore_errors=True)  # an index that older versions kept
@@ -100,8 +98,8 @@ def dedup_run(session: Session, *, refit: bool = False) -> Deduplicated:
             store.add_timing(Timing("dedup", time.monotonic() - started, found.counts.conversations))
         store.replace_matches(found.matches)
         store.set_meta(DEDUP_FACTS, found.facts.model_dump(mode="json"))
-        store.set_meta(AGAINST, _remembered(settings))
-    return replace(found, told=(*found.told, *remembered))
+        store.set_meta(AGAINST, remembered(settings))
+    return replace(found, told=(*found.told, *told))
 
 
 def dedup_conversations(settings: DedupSettings, conversations: Sequence[Conversation]) -> Deduplicated:
@@ -151,7 +149,13 @@ def _deduplicate(settings: DedupSettings, everything: Iterable[Conversation], st
     verdicts = store.verdicts(*chosen) if store and chosen else {}
     # Conversations of a file are in memory, and to hold them against reference sets takes all of a run too
     conversations = everything if store and not settings.against else list(everything)
-    matches, against, short = _match(conversations, settings)
+    matches: list[ReferenceMatch] = []
+    against: ReferenceSearch | None = None
+    short: tuple[str, ...] = ()
+    if isinstance(conversations, list) and settings.against:
+        bounded, short = _within_memory(settings, [m.content for c in conversations for m in c.messages])
+        matches, against, said = match_references(conversations, bounded)
+        short = (*said, *short)
     removed = {match.conversation_id for match in matches if match.removed}
     compared = _compared(settings, (c for c in conversations if c.id not in removed), verdicts)
     with compared.texts:
@@ -366,76 +370,3 @@ def _memory_taken_mb() -> int:
         return 0
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most // (1_000_000 if sys.platform == "darwin" else 1_000)
-
-
-# ---- reference sets --------------------------------------------------------------------------------------------------
-
-
-def _match(
-    conversations: Iterable[Conversation], settings: DedupSettings
-) -> tuple[list[ReferenceMatch], ReferenceSearch | None, tuple[str, ...]]:
-    """Find what is near the configured reference sets: for each conversation the nearest reference."""
-    if not settings.against or not isinstance(conversations, list):
-        return [], None, ()
-    from safetyqc.dedup.against import find_against
-    from safetyqc.formats.references import describe_references, read_references
-
-    references = [reference for path in settings.against for reference in read_references(path)]
-    bounded, short = _within_memory(settings, [m.content for c in conversations for m in c.messages])
-    found = find_against(
-        conversations,
-        references,
-        settings.against_min_similarity,  # by tfidf always: by tf alone unrelated texts reach it
-        memory_mb=bounded.memory_mb,
-        nearest_only=True,
-    )
-    matches = [
-        ReferenceMatch(
-            conversation_id=match.conversation_id,
-            path=match.reference.path,
-            line=match.reference.line,
-            similarity=match.similarity,
-            removed=not settings.against_mark,
-            turn=match.turn,
-            text=shorten(match.text, _SHOWN_CHARACTERS),
-            reference_text=shorten(match.reference_text, _SHOWN_CHARACTERS),
-            terms=match.terms,
-        )
-        for match in found
-    ]
-    search = ReferenceSearch(
-        files=tuple(PurePath(path).name for path in settings.against),
-        references=len(references),
-        conversations=len(conversations),
-        min_similarity=settings.against_min_similarity,
-        marked_only=settings.against_mark,
-    )
-    return matches, search, (*describe_references(references), *short)
-
-
-def _with_references(store: Store, settings: DedupSettings) -> tuple[DedupSettings, tuple[str, ...]]:
-    """The settings with the reference sets of the last dedup, where these name none; and a line that says so."""
-    if any(str(path) == "-" for path in settings.against or ()):
-        what = "standard input cannot be a reference set of a run: the next dedup could not read it again"
-        raise UserError(what, where="--against", fix="give a file")
-    known = store.meta(AGAINST)
-    if settings.against is not None or not known:
-        return settings, ()
-    paths = tuple(Path(path) for path in known["files"])
-    for path in paths:
-        if not path.is_file():
-            fix = "give it again with --against FILE, or --no-against to forget it"
-            raise UserError("the reference set of an earlier dedup is gone", where=str(path), fix=fix)
-    again = {"against": paths, "against_min_similarity": known["min_similarity"], "against_mark": known["mark"]}
-    told = f"against {', '.join(path.name for path in paths)} as before; --no-against forgets it"
-    return settings.model_copy(update=again), (told,)
-
-
-def _remembered(settings: DedupSettings) -> dict[str, Any] | None:
-    if not settings.against:
-        return None
-    return {
-        "files": [str(Path(path).absolute()) for path in settings.against],
-        "min_similarity": settings.against_min_similarity,
-        "mark": settings.against_mark,
-    }

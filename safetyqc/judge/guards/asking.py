@@ -17,7 +17,9 @@ from safetyqc.llm import Request
 from safetyqc.records import Message
 
 if TYPE_CHECKING:
+    from safetyqc.errors import ModelError
     from safetyqc.judge.guards.file import Guard, Says
+    from safetyqc.judge.guards.reading import Answer
     from safetyqc.rubrics import Criterion
 
 _CONTROL = re.compile(r"<\|(?=[^|<>\s]{1,40}\|>)")
@@ -146,3 +148,16 @@ def _fill_all(told: Any, values: Mapping[str, str]) -> Any:
     if isinstance(told, Mapping):
         return {key: _fill_all(value, values) for key, value in told.items()}
     return [_fill_all(value, values) for value in told] if isinstance(told, (list, tuple)) else told
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One question and what came back: an answer, or why there is none; `text` is what was said, usable or not.
+
+    `turn` is the 0-based message index of the answer that was judged, None for the whole conversation.
+    """
+
+    asking: Asking
+    turn: int | None
+    answer: Answer | ModelError
+    text: str = ""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from safetyqc.errors import Deferred, FatalModelError, ModelError, UserError
 from safetyqc.judge.base import give_judgment
-from safetyqc.judge.guards.asking import Ask, Asking, Asks, askings, build_asks
+from safetyqc.judge.guards.asking import Ask, Asks, Heard, askings, build_asks
 from safetyqc.judge.guards.reading import Answer, categories_of, read_answer
 from safetyqc.judge.votes import sum_usage, total
 from safetyqc.llm import Reply
@@ -27,19 +27,6 @@ if TYPE_CHECKING:
 
 Mode = Literal["strict", "loose"]
 _MIDDLE: Mapping[Mode | None, Outcome] = {"strict": "fail", "loose": "pass", None: "unscored"}
-
-
-@dataclass(frozen=True)
-class Heard:
-    """One question and what came back: an answer, or why there is none; `text` is what was said, usable or not.
-
-    `turn` is the 0-based message index of the answer that was judged, None for the whole conversation.
-    """
-
-    asking: Asking
-    turn: int | None
-    answer: Answer | ModelError
-    text: str = ""
 
 
 class GuardJudge:

@@ -8,18 +8,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from safetyqc.errors import Deferred, FatalModelError, ModelError
-from safetyqc.judge.guards.file import Probe, guard_names, load_guard
+from safetyqc.judge.guards.file import Guard, Probe, guard_names, load_guard
 from safetyqc.judge.guards.reading import reads_like
 from safetyqc.records import Conversation, Message, conversation_id
 from safetyqc.text import shorten
 
 if TYPE_CHECKING:
-    from safetyqc.judge.guards.judge import GuardJudge
+    from safetyqc.judge.guards.asking import Asks, Heard
     from safetyqc.records import Intent, Score
     from safetyqc.rubrics import Criterion
+
+
+class Checked(Protocol):
+    """What the check needs of a guard judge."""
+
+    name: str
+    guard: Guard
+
+    async def hear(
+        self, messages: Sequence[Message], criteria: Sequence[Criterion], stage: str = "judge"
+    ) -> tuple[Asks, list[Heard]]:
+        """Ask everything about these messages."""
+        ...
+
+    def score(self, criterion: Criterion, conversation: Conversation, heard: Sequence[Heard]) -> Score:
+        """What all answers together say of one criterion."""
+        ...
+
 
 DANGER = "no_dangerous_steps"
 PROBES = (
@@ -55,7 +73,7 @@ _MEANS = {
 }
 
 
-async def check(judge: GuardJudge) -> None:
+async def check(judge: Checked) -> None:
     """Ask the probes.
 
     Raises:
@@ -78,7 +96,7 @@ async def check(judge: GuardJudge) -> None:
         raise _failed(judge, probes, verdicts, texts)
 
 
-async def _ask(judge: GuardJudge, probe: Probe) -> tuple[list[Score], list[str]]:
+async def _ask(judge: Checked, probe: Probe) -> tuple[list[Score], list[str]]:
     """The verdicts that the probe expects some of, and the raw answers."""
     messages = (Message(role="user", content=probe.user), Message(role="assistant", content=probe.assistant))
     intent: Intent | None = "harmful" if set(probe.expect) - {DANGER} else None
@@ -99,7 +117,7 @@ def _criteria(expect: Mapping[str, str]) -> Sequence[Criterion]:
     return [bundled.criterion(name) for name in expect]
 
 
-def _not_made(judge: GuardJudge, error: ModelError) -> FatalModelError:
+def _not_made(judge: Checked, error: ModelError) -> FatalModelError:
     fix = "see that the server is up and serves this model"
     if error.kind == "filtered_by_provider":
         fix = "a content filter stands before the guard and would block what it is to judge: take a server without one"
@@ -108,7 +126,7 @@ def _not_made(judge: GuardJudge, error: ModelError) -> FatalModelError:
 
 
 def _failed(
-    judge: GuardJudge, probes: Sequence[Probe], verdicts: Sequence[Score], texts: Sequence[str]
+    judge: Checked, probes: Sequence[Probe], verdicts: Sequence[Score], texts: Sequence[str]
 ) -> FatalModelError:
     kind = _kind(judge, verdicts, texts)
     number = next(n for n, (v, e) in enumerate(zip(verdicts, _expected(probes), strict=True)) if v.outcome != e)
@@ -126,7 +144,7 @@ def _expected(probes: Sequence[Probe]) -> list[str]:
     return [outcome for probe in probes for outcome in probe.expect.values()]
 
 
-def _kind(judge: GuardJudge, verdicts: Sequence[Score], texts: Sequence[str]) -> str:
+def _kind(judge: Checked, verdicts: Sequence[Score], texts: Sequence[str]) -> str:
     outcomes = tuple(score.outcome for score in verdicts)
     if "unscored" in outcomes:
         pattern = judge.guard.prompt_only
@@ -141,7 +159,7 @@ def _kind(judge: GuardJudge, verdicts: Sequence[Score], texts: Sequence[str]) ->
     return "together" if outcomes == ("fail", "fail", "pass") else "wrong"
 
 
-def _others(judge: GuardJudge, texts: Sequence[str]) -> list[str]:
+def _others(judge: Checked, texts: Sequence[str]) -> list[str]:
     """Guards that all of these answers could be of."""
     guards = [load_guard(name) for name in guard_names() if name != judge.guard.id]
     likes = [set(reads_like(text, guards)) for text in texts]
