@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from safetyqc.llm.hosts import base_of, display_name, own_base
+
 if TYPE_CHECKING:
     from safetyqc.judge.base import Judge
     from safetyqc.judge.cascade import CascadeLabels
@@ -20,9 +22,18 @@ if TYPE_CHECKING:
     from safetyqc.rubrics import RubricSet
 
 
+def _base_by_environment(model: str) -> str | None:
+    return base_of(model, None)
+
+
 @dataclass(frozen=True)
 class JudgeSettings:
-    """How judges ask: see RubricJudge; `read_labels` gives what a cascade chooses its thresholds on."""
+    """How judges ask: see RubricJudge.
+
+    Args:
+        base_for: where a model is asked that is given no `api_base`: the settings' base URL, or the environment's.
+        read_labels: gives what a cascade chooses its thresholds on.
+    """
 
     per_criterion: bool = False
     votes: int = 1
@@ -30,7 +41,13 @@ class JudgeSettings:
     temperature: float | None = None
     max_tokens: int | None = None
     api_base: str | None = None
+    base_for: Callable[[str], str | None] = _base_by_environment
     read_labels: Callable[[], CascadeLabels] | None = None
+
+    def name_of(self, model: str) -> str:
+        """What a judge that asks this model is called: the model and, where that is not its provider, who answers."""
+        own = own_base(model, self.api_base)
+        return display_name(model, base_of(model, own) if own else self.base_for(model))
 
 
 @dataclass(frozen=True)
@@ -95,4 +112,4 @@ class JudgeKind:
     make: Callable[[str, Making], Judge]
     asks: Callable[[str, JudgeSettings], Sequence[AskedModel]] = _asks_none
     not_asked: Callable[[str, RubricSet], frozenset[str]] = _asks_all_criteria
-    name: Callable[[str, RubricSet], str] | None = None
+    name: Callable[[str, RubricSet, JudgeSettings], str] | None = None

@@ -20,6 +20,7 @@ from safetyqc.judge.base import give_judgment
 from safetyqc.judge.question import Fact, Question, cut, wording_hash
 from safetyqc.judge.votes import merge_votes, sum_usage, total
 from safetyqc.llm import Request
+from safetyqc.llm.hosts import base_of, display_name
 from safetyqc.llm.structured import Unusable, ask_json
 from safetyqc.records import AGAIN, Judgment, Score
 
@@ -43,6 +44,7 @@ class RubricJudge:
     """Scores conversations by a rubric set with one model.
 
     Args:
+        name: what its judgments call it; None: the model, and who answers where that is not its provider.
         per_criterion: one call a criterion (and one to classify, where that is needed) instead of one for all.
         fallback_model: asked about the criteria that the first model gave no usable score for.
         votes: how often each conversation is judged; the majority counts, a tie is unscored.
@@ -73,7 +75,8 @@ class RubricJudge:
         first_vote: int = 0,
     ) -> None:
         self.client, self.model, self.rubric_set = client, model, rubric_set
-        self.name, self.rubric_hash, self.version = name or model, rubric_set.hash, wording_hash()
+        self.name = name or display_name(model, base_of(model, api_base))
+        self.rubric_hash, self.version = rubric_set.hash, wording_hash()
         self.per_criterion, self.fallback_model, self.votes = per_criterion, fallback_model, max(votes, 1)
         self.temperature = temperature if temperature is not None else VOTING_TEMPERATURE if self.votes > 1 else 0.0
         self.api_base, self.max_tokens = api_base, max_tokens

@@ -83,12 +83,12 @@ def asked_by(spec: str, settings: JudgeSettings) -> list[AskedModel]:
     return [*(a for a in asked if not a.stands_in), *stand_ins]
 
 
-def judge_name(spec: str, rubric_set: RubricSet) -> str:
+def judge_name(spec: str, rubric_set: RubricSet, settings: JudgeSettings) -> str:
     """How judgments name the judge of this spec."""
     kind, argument = _kind(spec)
     if kind.name is not None:
-        return kind.name(argument, rubric_set)
-    return kind.make(argument, Making(rubric_set, lambda: cast("Client", None), JudgeSettings())).name
+        return kind.name(argument, rubric_set, settings)
+    return kind.make(argument, Making(rubric_set, lambda: cast("Client", None), settings)).name
 
 
 def not_asked(spec: str, rubric_set: RubricSet) -> frozenset[str]:
@@ -157,6 +157,7 @@ def _make_rubric(model: str, making: Making) -> Judge:
         making.open_client(),
         model,
         making.rubric_set,
+        name=settings.name_of(model),
         per_criterion=settings.per_criterion,
         fallback_model=settings.fallback_model,
         votes=settings.votes,
@@ -184,8 +185,8 @@ def _panel(rule: str, form: str, says: str) -> JudgeKind:
         members = [_make(name, making) for name in _names(argument, ",")]
         return PanelJudge(members, making.rubric_set, rule=rule)  # type: ignore[arg-type]
 
-    def name(argument: str, rubric_set: RubricSet) -> str:
-        return f"{rule}({', '.join(judge_name(member, rubric_set) for member in _names(argument, ','))})"
+    def name(argument: str, rubric_set: RubricSet, settings: JudgeSettings) -> str:
+        return f"{rule}({', '.join(judge_name(member, rubric_set, settings) for member in _names(argument, ','))})"
 
     def asks(argument: str, settings: JudgeSettings) -> list[AskedModel]:
         return [asked for member in _names(argument, ",") for asked in _asks(member, settings)]
@@ -206,8 +207,8 @@ def _make_cascade(argument: str, making: Making) -> Judge:
     return CascadeJudge(stages, making.rubric_set, to_fit=making.settings.read_labels())
 
 
-def _name_cascade(argument: str, rubric_set: RubricSet) -> str:
-    return f"cascade({' > '.join(judge_name(name, rubric_set) for name in _names(argument, '>'))})"
+def _name_cascade(argument: str, rubric_set: RubricSet, settings: JudgeSettings) -> str:
+    return f"cascade({' > '.join(judge_name(name, rubric_set, settings) for name in _names(argument, '>'))})"
 
 
 def _cascade_asks(argument: str, settings: JudgeSettings) -> list[AskedModel]:

@@ -53,6 +53,7 @@ def judge_settings(config: Config) -> JudgeSettings:
         votes=section.votes,
         fallback_model=section.fallback,
         max_tokens=section.max_tokens,
+        base_for=lambda model: base_of(model, own_base(model, config.models.api_base)),
         read_labels=(lambda: _cascade_labels(section)) if section.labels else None,
     )
 

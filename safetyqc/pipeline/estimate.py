@@ -81,7 +81,9 @@ def estimate_run(session: Session, inputs: Sequence[ReadResult] = ()) -> list[St
     kinds = _kinds(config, inputs, count)
     rubric = load_rubric_set(config.judge.rubric)
     for spec in judge_models(config):
-        judged = min(sum(n for name, _, n in store.judges() if name == judge_name(spec, rubric)), count)
+        judged = min(
+            sum(n for name, _, n in store.judges() if name == judge_name(spec, rubric, judge_settings(config))), count
+        )
         lines += _judging(config, spec, kinds, count - judged, judged, size)
     rewriter, limit = rewriter_model(config), config.rewrite.limit
     most = count * config.rewrite.rounds if limit is None else min(count * config.rewrite.rounds, limit)

@@ -17,6 +17,7 @@ from safetyqc.judge.panel import PanelJudge
 from safetyqc.judge.recorded import RecordedJudge
 from safetyqc.judge.rubric import RubricJudge
 from safetyqc.judge.table import JUDGES, asked_by, check_judge, judge_name, make_judge, not_asked
+from safetyqc.llm.hosts import base_of, own_base
 from safetyqc.records import Label
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.testing import ScriptedClient, conversation
@@ -122,15 +123,32 @@ def test_each_kind_of_judge_tells_the_models_it_asks_and_the_one_that_stands_in(
 
 
 def test_a_judge_is_known_by_the_name_its_judgments_carry() -> None:
-    assert judge_name("openai/a", SAFETY) == "openai/a"
-    assert judge_name("panel:openai/a,local", SAFETY) == "majority(openai/a, local)"
-    assert judge_name("cascade:local>openai/a", SAFETY) == "cascade(local > openai/a)"
+    assert judge_name("openai/a", SAFETY, JudgeSettings()) == "openai/a"
+    assert judge_name("panel:openai/a,local", SAFETY, JudgeSettings()) == "majority(openai/a, local)"
+    assert judge_name("cascade:local>openai/a", SAFETY, JudgeSettings()) == "cascade(local > openai/a)"
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("openai/a", "openai/a at 127.0.0.1:8411"),
+        ("openrouter/a/b", "openrouter/a/b"),
+        ("local", "local"),
+        ("panel:openai/a,local", "majority(openai/a at 127.0.0.1:8411, local)"),
+        ("guard:llamaguard3@ollama/g", "guard:llamaguard3@ollama/g at 127.0.0.1:8411"),
+    ],
+)
+def test_the_same_model_asked_elsewhere_is_another_judge(spec: str, name: str) -> None:
+    given = JudgeSettings(api_base="http://127.0.0.1:8411")
+    resolved = JudgeSettings(base_for=lambda model: base_of(model, own_base(model, "127.0.0.1:8411")))
+    assert judge_name(spec, SAFETY, given) == judge_name(spec, SAFETY, resolved) == name
+    assert make_judge(spec, SAFETY, ScriptedClient([]), resolved).name == name
 
 
 @pytest.mark.parametrize("spec", ["any-fail:a,b", "panel:local,cascade:local>a", "cascade:local>a"])
 def test_the_name_told_beforehand_is_that_of_the_judge_that_is_made(spec: str) -> None:
     made = make_judge(spec, SAFETY, ScriptedClient([]), JudgeSettings(read_labels=labelled))
-    assert judge_name(spec, SAFETY) == made.name
+    assert judge_name(spec, SAFETY, JudgeSettings()) == made.name
 
 
 @pytest.mark.parametrize("spec", ["pannel:a,b", "panels:a,b", "record:x.jsonl", "cascad:local>b", "panel:a,pannel:b,c"])

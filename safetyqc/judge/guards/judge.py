@@ -17,6 +17,7 @@ from safetyqc.judge.guards.asking import Ask, Asks, Heard, askings, build_asks
 from safetyqc.judge.guards.reading import Answer, categories_of, read_answer
 from safetyqc.judge.votes import sum_usage, total
 from safetyqc.llm import Reply
+from safetyqc.llm.hosts import base_of, display_name
 from safetyqc.records import Message, Score
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class GuardJudge:
 
     Args:
         mode: what a middle level, such as Controversial, counts as: `strict` fails, `loose` passes, None is unscored.
+        asked_as: the model and where it is asked, for the judge's name; None: as the base URL tells.
 
     Raises:
         UserError: the guard judges none of the rubric's criteria, or has no middle level for the mode.
@@ -48,10 +50,12 @@ class GuardJudge:
         *,
         mode: Mode | None = None,
         api_base: str | None = None,
+        asked_as: str | None = None,
     ) -> None:
         self.client, self.guard, self.model, self.rubric_set, self.mode = client, guard, model, rubric_set, mode
         self.api_base, self.rubric_hash, self.version = api_base, rubric_set.hash, guard.hash
-        self.name = f"guard:{guard.id}{f'+{mode}' if mode else ''}@{model}"
+        asked_as = asked_as or display_name(model, base_of(model, api_base))
+        self.name = f"guard:{guard.id}{f'+{mode}' if mode else ''}@{asked_as}"
         self.criteria = tuple(c for c in rubric_set.criteria if guard.says_of(c.id))
         if mode and not guard.has_middle:
             fix = f"write guard:{guard.id}: it says safe or unsafe and nothing between"

@@ -62,6 +62,7 @@ def _make(argument: str, making: Making) -> Judge:
         making.rubric_set,
         mode=typed.mode,
         api_base=making.settings.api_base,
+        asked_as=making.settings.name_of(typed.model),
     )
 
 

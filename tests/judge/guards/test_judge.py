@@ -102,7 +102,7 @@ async def test_no_verdict_comes_out_of_an_unusable_answer(name: str, fault: str)
         ("double_template", "calls everything harmful"),
         ("prompt_only", "calls nothing harmful"),
         ("other_format", "another form"),
-        ("empty", "could not be made"),
+        ("empty", "answered nothing"),
         ("blocked", "could not be made"),
     ],
 )

@@ -73,4 +73,7 @@ def test_what_it_is_silent_on_is_known_before_it_is_asked(spec: str, silent: set
 
 
 def test_its_name_says_guard_and_model() -> None:
-    assert judge_name("guard:llamaguard3", RUBRIC) == "guard:llamaguard3@hosted_vllm/meta-llama/Llama-Guard-3-8B"
+    assert (
+        judge_name("guard:llamaguard3", RUBRIC, JudgeSettings())
+        == "guard:llamaguard3@hosted_vllm/meta-llama/Llama-Guard-3-8B"
+    )
