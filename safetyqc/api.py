@@ -44,6 +44,8 @@ __all__ = [
     "filter",
     "generate",
     "judge",
+    "label_export",
+    "label_import",
     "open_run",
     "report",
     "rewrite",
@@ -191,7 +193,7 @@ def compare(
     Args:
         data: a file that holds recorded verdicts or labels; or a result of `judge`; None for the run.
         others: further results of `judge` on the same conversations.
-        labels: files of labels that count as truth.
+        labels: files of labels that count as truth; the run keeps them.
         truth: whose labels are the truth.
         partial: what XSTest's partial refusals count as: `pass`, `fail` or `leave_out`.
         shared_only: leave out what not every judge judged, instead of refusing.
@@ -201,6 +203,7 @@ def compare(
         InputError: a file that cannot be read.
     """
     from safetyqc.pipeline.comparing import gather
+    from safetyqc.pipeline.labelling import keep_labels
 
     views = [view for view in (data, *others, run) if isinstance(view, Run)]
     if run is not None and not isinstance(run, Run):
@@ -211,16 +214,89 @@ def compare(
     if file is None and not views:
         raise UserError("there is nothing to compare", fix="give data, or the run that holds it: run='FOLDER'")
     files = [labels] if isinstance(labels, (str, os.PathLike)) else list(labels)
+    paths, configured = [path_of(name, "labels") for name in files], configure(config, (), {}, {})
+    for folder in {view.run: None for view in views} if paths and file is None else ():
+        keep_labels(folder, configured, paths, partial, listener())
     gathered = gather(
-        configure(config, (), {}, {}),
+        configured,
         file,
-        [path_of(name, "labels") for name in files],
+        paths,
         views,
         truth=truth,
         partial=partial,
         shared_only=shared_only,
     )
     return Compared(gathered.comparison, gathered.disagreements)
+
+
+def label_import(
+    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    run: RunLike,
+    *,
+    annotator: str | None = None,
+    partial: str = "pass",
+    config: Settings = None,
+) -> list[Tally]:
+    """Store people's labels in a run: tables, JSON Lines, exports of Label Studio and Argilla (docs/labels.md).
+
+    Args:
+        annotator: who labelled what names nobody (default: human).
+        partial: what XSTest's partial refusals count as: `pass`, `fail` or `leave_out`.
+
+    Returns:
+        For each file how many labels were new, changed or there already, and what was not stored.
+
+    Raises:
+        InputError: a cell is no outcome, or a file holds no label for this run; nothing is stored then.
+    """
+    from safetyqc.pipeline.labelling import import_labels
+
+    names = [files] if isinstance(files, (str, os.PathLike)) else list(files)
+    paths = [path_of(name, "files") for name in names]
+    site = site_of(None, run, configure(config, (), {}, {}))
+    with Store.open(site.config.run) as store:
+        return import_labels(store, site.config, paths, annotator=annotator, partial=partial)
+
+
+def label_export(
+    run: RunLike,
+    path: str | os.PathLike[str],
+    *,
+    annotator: str | None = None,
+    sheet: bool | None = None,
+    count: int | None = None,
+    history: bool = False,
+    force: bool = False,
+    config: Settings = None,
+) -> int | str:
+    """Write the labels of a run as JSON Lines, or a table to label in.
+
+    Args:
+        path: where to; `-` for the text itself.
+        annotator: whose; None for everybody's.
+        sheet: write a table; None for where `path` ends in .csv or .tsv.
+        count: in a table, at most so many conversations without labels, drawn by chance.
+        history: in JSON Lines, also what was replaced.
+
+    Returns:
+        How many rows were written, or the text.
+
+    Raises:
+        OutputError: the file is there already, or cannot be written.
+    """
+    from safetyqc.formats.writing import write_text
+    from safetyqc.pipeline.labelling import export_labels
+
+    target = path_of(path, "path")
+    site = site_of(None, run, configure(config, (), {}, {}))
+    with Store.read(site.config.run) as store:
+        rows, text = export_labels(
+            store, site.config, target, annotator=annotator, sheet=sheet, count=count, history=history
+        )
+    if str(target) == "-":
+        return text
+    write_text(target, text, force=force)
+    return rows
 
 
 def report(

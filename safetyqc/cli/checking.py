@@ -112,10 +112,10 @@ def import_file(
     Example: safetyqc import mine.jsonl theirs.jsonl.gz
     """
     config = load_config(config_file, {"run": run})
-    results = read_files(files, skip_bad_lines=skip_bad_lines)
+    results = read_files(files, config, skip_bad_lines=skip_bad_lines)
 
     async def work(session: Session) -> None:
-        from safetyqc.pipeline.order import import_conversations
+        from safetyqc.pipeline.importing import import_conversations
 
         for name, result in results:
             say(import_conversations(session, name, result)[0])

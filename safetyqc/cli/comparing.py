@@ -18,6 +18,7 @@ from safetyqc.cli.output import (
     typed,
     typed_flags,
 )
+from safetyqc.cli.session import called
 from safetyqc.config import load_config
 
 
@@ -43,9 +44,7 @@ def compare(
     truth: Annotated[
         str | None, typer.Option("--truth", metavar="ANNOTATOR", help="Whose labels are the truth.", show_default=False)
     ] = None,
-    partial: Annotated[
-        str, typer.Option("--partial", metavar="pass|fail|leave_out", help="What XSTest's partial refusals count as.")
-    ] = "pass",
+    partial: o.Partial = "pass",
     shared_only: Annotated[
         bool, typer.Option("--shared-only", help="Leave out what not every judge judged, instead of refusing.")
     ] = False,
@@ -68,9 +67,11 @@ def compare(
     from safetyqc import api
     from safetyqc.reports.compare import render_comparison, render_disagreements
 
-    compared = api.compare(
-        file, run=config.run, labels=labels or (), truth=truth, partial=partial, shared_only=shared_only, config=config
-    )
+    marks = labels or ()
+    with called(config):
+        compared = api.compare(
+            file, run=config.run, labels=marks, truth=truth, partial=partial, shared_only=shared_only, config=config
+        )
     if as_json:
         show_json(compared.comparison.model_dump(mode="json"))
     else:

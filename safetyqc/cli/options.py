@@ -145,6 +145,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 Seed = Annotated[
     int | None, typer.Option("--seed", metavar="N", help="The same seed gives the same plan.", show_default=False)
 ]
+Partial = Annotated[
+    str, typer.Option("--partial", metavar="pass|fail|leave_out", help="What XSTest's partial refusals count as.")
+]
 Languages = Annotated[
     str | None, typer.Option("--language", metavar="en,zh", help="Languages to mix, evenly.", show_default=False)
 ]

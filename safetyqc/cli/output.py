@@ -49,7 +49,7 @@ def next_step(*commands: str) -> None:
     note("next:  " + "\n       ".join(commands))
 
 
-_DONE = {"filter": "pass", "dedup": "stay", "rewrite": "kept", "augment": "kept", "import": "new"}
+_DONE = {"filter": "pass", "dedup": "stay", "rewrite": "kept", "augment": "kept", "import": "new", "labels": "new"}
 """What became of the conversations that a stage counts as done; any other stage just did them."""
 _LEFT = {
     "filter": "rejected",
@@ -66,7 +66,9 @@ def say(tally: Tally) -> None:
     stage = tally.stage.split()[0]
     parts = [f"{tally.done:,} {_DONE.get(stage, 'done')}"]
     if tally.already:
-        parts.append(f"{tally.already:,} already {'there' if stage == 'import' else 'done'}")
+        parts.append(f"{tally.already:,} already {'there' if stage in ('import', 'labels') else 'done'}")
+    if tally.changed:
+        parts.append(f"{tally.changed:,} changed")
     if tally.failed:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(tally.failed.items(), key=lambda x: -x[1]))
         left = _LEFT.get(stage, "without a result")

@@ -109,7 +109,7 @@ def do_all(
 
     refuse_overwriting({"--export": config.export.path}, *files, config=config)
     check_settings(config, writes=write or not files, judges=True, rewrites=config.rewrite.rounds > 0)
-    inputs = read_files(files, skip_bad_lines=skip_bad_lines)
+    inputs = read_files(files, config, skip_bad_lines=skip_bad_lines)
 
     async def work(session: Session) -> None:
         from safetyqc.pipeline.estimate import estimate_run, render_estimate

@@ -54,13 +54,14 @@ def in_session(
         return run_here(lambda: in_opened(opening, work), note)
 
 
-def read_files(names: Sequence[str], *, skip_bad_lines: bool) -> list[tuple[str, ReadResult]]:
+def read_files(names: Sequence[str], config: Config, *, skip_bad_lines: bool) -> list[tuple[str, ReadResult]]:
     """Read conversation files, before anything is done with one of them; says what was left out."""
     from safetyqc.pipeline.intake import read_data
+    from safetyqc.pipeline.labelling import with_labels
     from safetyqc.pipeline.loop import Listener
 
     listener = Listener(say, note, tell_skipped)
-    return [(name, read_data(name, listener, skip_bad=skip_bad_lines)) for name in names]
+    return [(name, with_labels(read_data(name, listener, skip_bad=skip_bad_lines), config)) for name in names]
 
 
 def next_after_batch(config: Config) -> None:

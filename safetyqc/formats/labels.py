@@ -1,62 +1,137 @@
 """Labels that stand inside a data file -> Label records of people, Judgment records of judges recorded there.
 
-Reads `labels` objects (criterion -> outcome), and XSTest's `human` and `recorded` objects (three classes of refusal).
-It measures nothing. The one surprising thing: a recorded judge's cell that is none of the classes, such as the
+Reads every form of label_forms.py, tables among them, and XSTest's `human` and `recorded` objects (three classes of
+refusal). It measures nothing and stores nothing. A recorded judge's cell that is none of the classes, such as the
 judge's own refusal to judge, becomes an unscored Score with its text as the reason; it is never mapped to a class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from safetyqc.errors import InputError, choose_from
 from safetyqc.formats.json_values import name_of
+from safetyqc.formats.label_forms import BY_ID, SHAPES, lines_in, sheet_lines, unread_columns
+from safetyqc.formats.label_places import Known
 from safetyqc.formats.readers import iter_with_values
-from safetyqc.records import Conversation, FailureKind, Judgment, Label, Message, Outcome, Score, canonical_json
+from safetyqc.formats.sheets import is_sheet, read_sheet
+from safetyqc.records import Conversation, FailureKind, Judgment, Label, Outcome, Score, canonical_json
 
 LabelOutcome = Literal["pass", "fail", "na"]
+Said = Literal["pass", "fail", "na", "disputed", "cleared"]
 Partial = Literal["pass", "fail", "leave_out"]
 XSTEST_CRITERION = "strict_refusal"
 XSTEST_CLASSES = ("1_full_compliance", "2_full_refusal", "3_partial_refusal")
-DISPUTED = "disputed"
-"""A cell on which careful readers differed: it counts as no label."""
 TRUTH = "human"
-"""Annotator of the label that counts as truth."""
+"""Annotator of the label that counts as truth, and of labels that name nobody."""
 RECORDED = "recorded"
 """Rubric and rubric hash of judgments that were made elsewhere."""
 
-_NO_CRITERION = frozenset({"kind", "intent", "category"})
-_LABEL_KEYS = frozenset({"labels", "human", "recorded"})
+_WORDS: dict[Said, tuple[str, ...]] = {
+    "pass": ("pass", "passed", "true", "yes", "1"),
+    "fail": ("fail", "failed", "false", "no", "0"),
+    "na": ("na", "n/a", "not applicable", "not_applicable"),
+    "disputed": ("disputed",),  # careful readers differed: no verdict
+    "cleared": ("cleared",),  # taken back: no verdict
+}
+"""What people write for each; upper and lower case are one."""
+_MEANS = {word: said for said, words in _WORDS.items() for word in words}
+_NO_CRITERION = frozenset({"kind", "intent", "category", "language"})
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """What one file says: its labels, disputed ones too, and the columns of a table that were not read."""
+
+    path: str
+    labels: tuple[Label, ...]
+    unread: tuple[str, ...] = ()
 
 
 def read_labels(
-    path: str | Path, conversations: Iterable[Conversation] = (), *, partial: Partial = "pass"
+    path: str | Path,
+    conversations: Iterable[Conversation] = (),
+    *,
+    partial: Partial = "pass",
+    annotator: str | None = None,
+    criteria: Collection[str] | None = None,
 ) -> list[Label]:
-    """Read the labels of people from a file: lines with messages, or `{"id": ..., "labels": {...}}` alone.
+    """Read the labels of people that have a verdict: disputed and cleared cells are left out, na is kept.
 
-    Disputed cells are left out, na is kept. `human.final` of XSTest becomes the truth (annotator `human`), its single
-    annotators keep their names.
-
-    Args:
-        conversations: what the labels are for. A line is matched by its messages, else by its id, and takes that
-            conversation's id; a label that matches none keeps its own, so the caller can count it.
-        partial: what XSTest's 3_partial_refusal means for strict_refusal.
+    Arguments are those of `read_label_file`.
 
     Raises:
-        InputError: the file cannot be read, holds no label, or a cell is no outcome; names the line.
+        InputError: also where the file holds no label.
     """
-    labels = [
-        Label(conversation_id=line.conversation_id, criterion=criterion, outcome=outcome, annotator=annotator)
-        for line in _labelled(path, conversations)
-        for annotator, criterion, outcome in _labels_of(line, partial)
-    ]
+    options: dict[str, Any] = {"partial": partial, "annotator": annotator, "criteria": criteria}
+    found = read_label_file(path, conversations, **options)
+    labels = [label for label in found.labels if label.is_verdict]
     if not labels:
-        fix = 'a labelled line holds {"labels": {"CRITERION": "pass"}} beside its messages or its id'
-        raise InputError("holds no label", path=name_of(path), fix=fix)
+        raise InputError("holds no label", path=found.path, fix=SHAPES)
     return labels
+
+
+def read_label_file(
+    path: str | Path,
+    conversations: Iterable[Conversation] = (),
+    *,
+    partial: Partial = "pass",
+    annotator: str | None = None,
+    criteria: Collection[str] | None = None,
+) -> LabelFile:
+    """Read all that a file says: JSON, JSON Lines, CSV, TSV; exports of Label Studio and Argilla.
+
+    `human.final` of XSTest becomes the truth (annotator `human`), its single annotators keep their names.
+
+    Args:
+        conversations: what the labels are for. A line is matched by its id, its messages, or its request and answer,
+            and takes that conversation's id; a label that matches none keeps its own, so the caller can count it.
+        partial: what XSTest's 3_partial_refusal means for strict_refusal.
+        annotator: who labelled what names nobody.
+        criteria: the columns of a table that are labels; None for all that hold nothing but outcomes.
+
+    Raises:
+        InputError: the file cannot be read, a cell is no outcome, or one annotator says two things of one cell; names
+            the line.
+    """
+    name = name_of(path)
+    found: dict[tuple[str, str, str], tuple[Label, _Line]] = {}
+    for line in _lines(path, Known(conversations), criteria):
+        for label in _labels_of(line, partial, annotator or TRUTH):
+            cell = label.conversation_id, label.annotator, label.criterion
+            if cell not in found or _is_later(label, line, *found[cell]):
+                found[cell] = label, line
+    unread = unread_columns(read_sheet(path), criteria, is_outcome) if is_sheet(path) else []
+    return LabelFile(name, tuple(label for label, _ in found.values()), tuple(unread))
+
+
+def labels_beside(conversations: Iterable[Conversation], criteria: Collection[str]) -> list[Label]:
+    """The labels that stand beside the messages of conversations that were read, under the conversations' own ids.
+
+    An object `labels` is other people's metadata, and left alone, unless it names one of the criteria or holds nothing
+    but outcomes.
+
+    Raises:
+        InputError: a cell of such an object is no outcome.
+    """
+    found: list[Label] = []
+    for conversation in conversations:
+        source, fields = conversation.source, dict(conversation.meta)
+        path, place = (source.path, source.line) if source else ("data", None)
+        for key, is_ours in (("labels", _is_ours(fields.get("labels"), criteria)), ("human", _is_xstest(fields))):
+            if not is_ours:
+                fields.pop(key, None)
+        found += _labels_of(_Line(conversation.id, fields, path, place), "pass", TRUTH)
+    return found
+
+
+def is_outcome(cell: object) -> bool:
+    """Whether a cell is a word for an outcome."""
+    return _meaning(cell) is not None
 
 
 def read_recorded(
@@ -69,7 +144,7 @@ def read_recorded(
     """
     return [
         judgment
-        for line in _labelled(path, conversations)
+        for line in _lines(path, Known(conversations), None)
         for judge, cell in _object(line, "recorded").items()
         if (judgment := _recorded(line, judge, cell, partial))
     ]
@@ -80,7 +155,7 @@ class _Line:
     """One labelled line: which conversation it is about, what stands beside its messages, and where it stands."""
 
     conversation_id: str
-    fields: dict[str, Any]
+    fields: Mapping[str, Any]
     path: str
     line: int | None
 
@@ -88,67 +163,131 @@ class _Line:
         return InputError(what, path=self.path, line=self.line, fix=fix)
 
 
-def _labelled(path: str | Path, conversations: Iterable[Conversation]) -> Iterator[_Line]:
-    known = _Known(conversations)
+def _lines(path: str | Path, known: Known, criteria: Collection[str] | None) -> Iterator[_Line]:
+    name = name_of(path)
+    if is_sheet(path):
+        for place, fields in sheet_lines(read_sheet(path), name, criteria, is_outcome):
+            yield _Line(known.id_of_fields(fields, name, place), fields, name, place)
+        return
     for record, value in iter_with_values(path):
         if isinstance(record, Conversation):
             line = record.source.line if record.source else None
-            yield _Line(known.id_of(record, name_of(path)), record.meta, name_of(path), line)
-        elif isinstance(value, dict) and "id" in value and value.keys() & _LABEL_KEYS:
-            yield _Line(str(value["id"]), value, record.path, record.line)
-        else:
+            yield _Line(known.id_of(record, name), record.meta, name, line)
+        elif (found := lines_in(value)) is not None and not _holds_turns(value):
+            for fields in found:
+                yield _Line(known.id_of_fields(fields, name, record.line), fields, name, record.line)
+        elif record.is_structure or value is None:
             raise record.error()
+        else:
+            raise InputError(record.what, path=name, line=record.line, fix=SHAPES)
 
 
-class _Known:
-    """The conversations that labels may be for, by id and by text."""
-
-    def __init__(self, conversations: Iterable[Conversation]) -> None:
-        self._messages: dict[str, tuple[Message, ...]] = {}
-        self._by_text: dict[tuple[Message, ...], str] = {}
-        for conversation in conversations:
-            self._messages[conversation.id] = conversation.messages
-            self._by_text.setdefault(conversation.messages, conversation.id)
-
-    def id_of(self, labelled: Conversation, path: str) -> str:
-        """Find the conversation that a labelled one is; its own id when there is none."""
-        same_id = self._messages.get(labelled.id)
-        if same_id == labelled.messages:
-            return labelled.id
-        by_text = self._by_text.get(labelled.messages)
-        if by_text is None and same_id is not None:
-            raise InputError(
-                f"labels {labelled.id!r}, but the conversation of that id has another text",
-                path=path,
-                line=labelled.source.line if labelled.source else None,
-                fix="give the labels of this very data, or leave out the id",
-            )
-        return by_text or labelled.id
+def _holds_turns(value: Mapping[str, Any]) -> bool:
+    """Whether a labelled line tries to be a conversation: what is wrong with that must not be passed over."""
+    return bool(value.keys() & BY_ID) and "messages" in value
 
 
-def _labels_of(line: _Line, partial: Partial) -> Iterator[tuple[str, str, LabelOutcome]]:
-    """Yield (annotator, criterion, outcome) of every cell that is a label."""
+def _labels_of(line: _Line, partial: Partial, annotator: str) -> Iterator[Label]:
+    """Yield every cell that says something, with who said it and what stands beside it."""
+    about = _about(line)
+    own = str(line.fields.get("annotator") or "").strip() or annotator
     for criterion, cell in _object(line, "labels").items():
-        if criterion not in _NO_CRITERION and cell != DISPUTED:
-            yield TRUTH, criterion, _outcome(line, criterion, cell)
-    for annotator, cell in _object(line, "human").items():
-        outcome = _of_class(_class(line, annotator, cell), partial)
+        if criterion not in _NO_CRITERION and not _is_blank(cell):
+            yield _label(line, criterion, _outcome(line, criterion, cell), own, about)
+    for name, cell in _object(line, "human").items():
+        outcome = None if _is_blank(cell) else _of_class(_class(line, name, cell), partial)
         if outcome is not None:
-            yield (TRUTH if annotator == "final" else annotator), XSTEST_CRITERION, outcome
+            yield _label(line, XSTEST_CRITERION, outcome, TRUTH if name == "final" else name, about)
+
+
+def _label(line: _Line, criterion: str, outcome: Said, annotator: str, about: Mapping[str, Any]) -> Label:
+    named = {"conversation_id": line.conversation_id, "criterion": criterion, "annotator": annotator}
+    return Label.model_validate({"source": line.path, **about, **named, "outcome": outcome})
+
+
+def _about(line: _Line) -> dict[str, Any]:
+    """What a label record has beside who said what; each is checked, since it comes from a file."""
+    told: dict[str, Any] = {}
+    for key in ("note", "rubric_hash", "queue", "stratum"):
+        if isinstance(value := line.fields.get(key), str) and value:
+            told[key] = value
+    if "labels" in line.fields and line.fields.get("at") not in (None, ""):
+        told["at"] = _time(line, line.fields["at"])
+    for key, most in (("seconds", float("inf")), ("probability", 1.0)):
+        number = _number(line.fields.get(key))
+        if number is not None and 0 <= number <= most and (number or key == "seconds"):
+            told[key] = number
+    if _meaning(line.fields.get("adjudicated")) == "pass":
+        told["adjudicated"] = True
+    return told
+
+
+def _time(line: _Line, value: Any) -> float:
+    if (number := _number(value)) is not None:
+        return number
+    try:
+        found = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise line.error(f"'at' is {value!r}, no time", "write it as 2026-01-31T12:00:00Z, or leave it out") from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return None if value is None or isinstance(value, (bool, dict, list)) else float(value)
+    except ValueError:
+        return None
+
+
+def _is_later(label: Label, line: _Line, before: Label, place: _Line) -> bool:
+    """Whether a label takes the place of an earlier one of its cell: of two that differ only where both are dated."""
+    if label.at is not None and before.at is not None and label.at != before.at:
+        return label.at > before.at
+    if label.outcome == before.outcome:
+        return False
+    where = f" (also line {place.line})" if place.line else ""
+    raise line.error(
+        f"{label.annotator!r} labels {label.criterion!r} of {label.conversation_id} as {before.outcome!r} and "
+        f"{label.outcome!r}{where}",
+        "keep one of the two, or name who labelled what: an annotator key or column",
+    )
+
+
+def _is_ours(labels: Any, criteria: Collection[str]) -> bool:
+    if not isinstance(labels, dict):
+        return False
+    cells = {k: v for k, v in labels.items() if k not in _NO_CRITERION and not _is_blank(v)}
+    return any(name in criteria for name in cells) or (bool(cells) and all(map(is_outcome, cells.values())))
+
+
+def _is_xstest(fields: Mapping[str, Any]) -> bool:
+    human = fields.get("human")
+    return isinstance(human, dict) and all(_is_blank(c) or str(c).strip() in XSTEST_CLASSES for c in human.values())
 
 
 def _object(line: _Line, key: str) -> dict[str, Any]:
-    found = line.fields.get(key, {})
+    found = line.fields.get(key) or {}
     if not isinstance(found, dict):
         raise line.error(f"{key!r} is no object", f'write it as {{"{key}": {{"NAME": "VALUE"}}}}')
     return found
 
 
-def _outcome(line: _Line, criterion: str, cell: Any) -> LabelOutcome:
-    for outcome in get_args(LabelOutcome):
-        if cell == outcome:
-            return outcome  # type: ignore[no-any-return]
-    raise line.error(f"label {cell!r} of {criterion}", choose_from(str(cell), [*get_args(LabelOutcome), DISPUTED]))
+def _is_blank(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, str) and not cell.strip())
+
+
+def _meaning(cell: Any) -> Said | None:
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)
+    text = str(cell).strip().casefold() if isinstance(cell, (str, bool, int)) else ""
+    return _MEANS.get(text.removesuffix(".0"))
+
+
+def _outcome(line: _Line, criterion: str, cell: Any) -> Said:
+    if (said := _meaning(cell)) is None:
+        fix = f"{choose_from(str(cell), [*get_args(Said)])} (also 1, true, yes; 0, false, no; n/a; empty for none)"
+        raise line.error(f"label {cell!r} of {criterion}", fix)
+    return said
 
 
 def _class(line: _Line, annotator: str, cell: Any) -> str:

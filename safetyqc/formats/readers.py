@@ -29,7 +29,7 @@ from safetyqc.formats.turns import (
     read_turns,
     structure_problem,
 )
-from safetyqc.records import INTENTS, Conversation, Message, Source, conversation_id
+from safetyqc.records import INTENTS, Conversation, Label, Message, Source, conversation_id
 from safetyqc.results.findings import BadLine
 
 _OWN_KEYS = frozenset({"messages", "origin", "revision"})
@@ -42,6 +42,8 @@ class ReadResult:
     path: str
     conversations: tuple[Conversation, ...]
     skipped: tuple[BadLine, ...] = ()
+    labels: tuple[Label, ...] = ()
+    """What people say of them, where it stands beside the messages and was asked for."""
 
     @property
     def notes(self) -> dict[str, int]:

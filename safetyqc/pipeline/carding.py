@@ -15,7 +15,8 @@ from safetyqc.errors import ModelError, UserError
 from safetyqc.formats.labels import read_labels
 from safetyqc.formats.readers import iter_with_values
 from safetyqc.pipeline.choices import judge_models
-from safetyqc.pipeline.order import distinct, make_judges
+from safetyqc.pipeline.importing import distinct
+from safetyqc.pipeline.order import make_judges
 from safetyqc.records import Conversation
 
 if TYPE_CHECKING:

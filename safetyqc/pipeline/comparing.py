@@ -6,13 +6,14 @@ judgments by the run's present rubric are taken; judgments by another one would 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from safetyqc.errors import InputError, UserError, choose_from
+from safetyqc.errors import InputError, UserError
 from safetyqc.formats.labels import Partial, read_labels, read_recorded
+from safetyqc.pipeline.labelling import check_partial, read_label_files
 from safetyqc.records import AGAIN
 from safetyqc.store import FILE_NAME, Store
 
@@ -70,17 +71,14 @@ def gather(
         UserError: two runs hold judgments of one judge.
         NotComparableError: there is nothing to compare, or it does not describe the same thing.
     """
-    if partial not in ("pass", "fail", "leave_out"):
-        raise UserError(
-            f"unknown value {partial!r}", where="--partial", fix=choose_from(partial, ("pass", "fail", "leave_out"))
-        )
-    way = cast(Partial, partial)
+    way = check_partial(partial)
     conversations, judgments, labels = _of_file(file, way) if file else ([], [], [])
     for run in {view.run: view for view in runs}.values():
         if file is None or (run.run / FILE_NAME).exists():
             _add_run(run, conversations, judgments, labels, of_file=file is not None)
-    for path in label_files:
-        labels += read_labels(path, conversations, partial=way)
+    if label_files:
+        told = read_label_files(label_files, conversations, config, partial=way)
+        labels = _latest([*labels, *(label for found in told for label in found.labels)])
     from safetyqc.judge.compare import compare
     from safetyqc.rubrics import load_rubric_set
 
@@ -104,6 +102,12 @@ def _add_run(
         fix = "compare runs of different judges; what moved between two runs says report(run, against=other)"
         raise UserError(f"two runs hold judgments of {sorted(twice)[0]!r}", where=str(run.run), fix=fix)
     judgments += found
+
+
+def _latest(labels: Iterable[Label]) -> list[Label]:
+    """One label of each annotator on a cell: files speak after the run, which could not always be written."""
+    cells = {(label.conversation_id, label.criterion, label.annotator): label for label in labels}
+    return [label for label in cells.values() if label.is_verdict]
 
 
 def _of_file(file: str, partial: Partial) -> tuple[list[Conversation], list[Judgment], list[Label]]:

@@ -44,7 +44,7 @@ def read_any(data: Data, *, skip_bad: bool = False, strict: bool = True) -> Read
 
 def bring_in(session: Session, read: ReadResult, listener: Listener) -> list[Conversation]:
     """Add what was read to the run; the conversations as the run knows them, in input order."""
-    from safetyqc.pipeline.order import import_conversations
+    from safetyqc.pipeline.importing import import_conversations
 
     tally, conversations = import_conversations(session, read.path, read)
     listener.tell(tally)

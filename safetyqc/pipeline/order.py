@@ -22,12 +22,12 @@ from safetyqc.pipeline.choices import (
     second_judge,
 )
 from safetyqc.pipeline.duplicates import dedup_run, has_frozen_count
+from safetyqc.pipeline.importing import import_conversations
 from safetyqc.pipeline.known import Known
 from safetyqc.pipeline.outputs import Exported, export_run
 from safetyqc.pipeline.plan import close_top_ups, settle_plan
 from safetyqc.pipeline.stages import Tally
 from safetyqc.pipeline.tasks import Filtering, Judging, Mending, Varying, Writing, afresh
-from safetyqc.records import Conversation, conversation_id
 from safetyqc.store.standing import read_standings
 
 if TYPE_CHECKING:
@@ -58,28 +58,6 @@ async def generate(session: Session, wanted: Mapping[str, int] | None = None) ->
     if not tally.missing and not tally.waiting:
         close_top_ups(store)
     return tally
-
-
-def import_conversations(session: Session, name: str, read: ReadResult) -> tuple[Tally, list[Conversation]]:
-    """Add a file's conversations to the run.
-
-    Returns:
-        What was new, and the conversations in input order as the run knows them: an id that the run already uses for
-        another text is made unique.
-    """
-    known = {c.id: c for c in session.store.conversations({c.id for c in read.conversations})}
-    conversations = [distinct(c, known) for c in read.conversations]
-    added = session.store.add_conversations(conversations)
-    return Tally(f"import {name}", len(conversations) - added, added), conversations
-
-
-def distinct(conversation: Conversation, known: Mapping[str, Conversation]) -> Conversation:
-    """The conversation under an id that no known one of another text has."""
-    other = known.get(conversation.id)
-    if other is None or other.messages == conversation.messages:
-        return conversation
-    own = conversation_id(conversation.messages).removeprefix("c_")
-    return conversation.model_copy(update={"id": f"{conversation.id}~{own}"})
 
 
 async def filter_conversations(session: Session) -> Tally:

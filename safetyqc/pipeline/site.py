@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from safetyqc.config import Config, load_config
 from safetyqc.errors import BudgetReached, ConfigError, Interrupted, ModelError, UserError, choose_from
 from safetyqc.pipeline.intake import Data, bring_in, read_data
+from safetyqc.pipeline.labelling import with_labels
 from safetyqc.pipeline.loop import Listener, Opening, in_session, listener, run_here
 from safetyqc.reports.notebook import Folder
 from safetyqc.reports.views import Call, Run
@@ -65,7 +66,9 @@ class Site:
 
     def read(self, *, skip_bad: bool) -> ReadResult | None:
         """The data; None for the run's own conversations."""
-        return None if self.data is None else read_data(self.data, self.listener, skip_bad=skip_bad)
+        if self.data is None:
+            return None
+        return with_labels(read_data(self.data, self.listener, skip_bad=skip_bad), self.config)
 
     def bring_in(self, session: Session, read: ReadResult | None) -> list[str] | None:
         """The ids of what the call is about, in input order: what was read, or what a view shows; None for all."""

@@ -40,6 +40,7 @@ class Tally:
         failed: what gave no usable result in this call, by kind.
         told: what else is worth saying, a line each.
         waiting: what is done by a later call, once a batch is collected.
+        changed: what was there and says something else now.
     """
 
     stage: str
@@ -48,6 +49,7 @@ class Tally:
     failed: Mapping[str, int] = field(default_factory=dict)
     told: tuple[str, ...] = ()
     waiting: int = 0
+    changed: int = 0
 
     @property
     def missing(self) -> int:

@@ -1,26 +1,17 @@
-"""Writes verdicts as CSV that is safe to open in a spreadsheet: one row per conversation and judge.
-
-A cell of a hostile conversation could be read as a formula and run; such cells get a leading apostrophe, which
-spreadsheets take as "this is text", and every cell is quoted, so that no other separator splits it. The surprising
-thing: cells that begin with white space are guarded too, because importers strip it first.
-"""
+"""Writes verdicts as CSV that is safe to open in a spreadsheet: one row per conversation and judge."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from safetyqc.formats.sheets import write_sheet
 from safetyqc.reports.snapshot import Snapshot, read_snapshot
-from safetyqc.text import printable
 
 if TYPE_CHECKING:
     from safetyqc.records import Conversation, Judgment
     from safetyqc.store import Store
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "|", "%", "＝", "＋", "－", "＠")
-_LONGEST_CELL = 32_000  # spreadsheets cut at 32,767 characters
 _FACTS = ("id", "category", "intent", "language", "origin", "status", "status_reason", "parent_id", "judge", "passed")
 
 
@@ -33,19 +24,7 @@ def render_csv(store: Store, judge: str | None = None, category: str | None = No
     snapshot = read_snapshot(store, judge, category)
     criteria = _criteria(snapshot)
     columns = [*_FACTS, *(f"{c}{part}" for c in criteria for part in ("", ".reason", ".quote")), "request", "answer"]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, lineterminator="\r\n", quoting=csv.QUOTE_ALL)
-    writer.writerow({name: guard(name) for name in columns})
-    for row in _rows(snapshot, only=judge):
-        writer.writerow({name: guard(value) for name, value in row.items()})
-    return out.getvalue()
-
-
-def guard(value: object) -> str:
-    """Make a value harmless in a cell; numbers of our own need none of it and are never passed here as text."""
-    text = printable("" if value is None else str(value))[:_LONGEST_CELL]
-    risky = text.lstrip().startswith(_FORMULA_STARTS) or text.startswith(("\t", "\n"))
-    return f"'{text}" if risky else text
+    return "".join(write_sheet(columns, _rows(snapshot, only=judge)))
 
 
 def _criteria(snapshot: Snapshot) -> list[str]:

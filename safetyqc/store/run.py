@@ -112,6 +112,24 @@ class Store(CalledRun, LabelledRun, ProbedRun):
         )
         return self._write(sql, [_conversation_row(c) for c in conversations]).result()
 
+    def change_facts(self, conversations: Iterable[Conversation]) -> None:
+        """Put conversations that say of themselves something else than before in the place of what was there.
+
+        Verdicts that were given for another category or intent go with it: they no longer count and are asked again; so
+        are the filters.
+        """
+        changed = list(conversations)
+        update = "UPDATE conversations SET category = ?, intent = ?, language = ?, body = ? WHERE id = ?"
+        forget = (
+            "DELETE FROM judgments WHERE conversation_id = ?1 AND rubric_hash <> 'recorded' AND "
+            "((?2 IS NOT NULL AND category IS NOT ?2) OR (?3 IS NOT NULL AND intent IS NOT ?3))"
+        )
+        rows = [(c.category, c.intent, c.language, c.model_dump_json(), c.id) for c in changed]
+        facts = [(c.id, c.category, c.intent) for c in changed]
+        look_again = "DELETE FROM filtered WHERE conversation_id = ?"
+        names = [(c.id,) for c in changed]
+        self._open_writer().put_all([(update, rows), (forget, facts), (look_again, names)]).result()
+
     def put_judgments(self, judgments: Iterable[Judgment]) -> Future[int]:
         """Add judgments; one by the same judge and rubric on the same conversation is replaced."""
         # A number that was never used: of what it replaces it could be given again, and nobody would see the change

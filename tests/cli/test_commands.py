@@ -56,6 +56,9 @@ WORKING: dict[str, list[str]] = {
     "judge attack": ["judge", "attack", "-m", "local", "--run", "new"],
     "judge guards": ["judge", "guards"],
     "compare": ["compare", "--run", "r", "--show", "1"],
+    "label import": ["label", "import", "labels.jsonl", "--annotator", "ann", "--run", "r"],
+    "label export": ["label", "export", "sheet.csv", "--run", "r"],
+    "label list": ["label", "list", "--run", "r"],
     "report": ["report", "--run", "r"],
     "export": ["export", "--run", "r", "out.jsonl"],
     "rubrics list": ["rubrics", "list"],
@@ -97,6 +100,7 @@ def filled_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(cli: Cli, tmp_path: Path, filled_run: Path) -> Path:
     (tmp_path / "mine.jsonl").write_text("\n".join(line_of(*row) for row in MINE), encoding="utf-8")
+    (tmp_path / "labels.jsonl").write_text('{"id": "c_0001", "labels": {"empathy": "pass"}}', encoding="utf-8")
     (tmp_path / "strict_refusal.yaml").write_bytes((ROOT / "safetyqc" / "rubrics" / "strict_refusal.yaml").read_bytes())
     shutil.copytree(filled_run, tmp_path / "r")
     return tmp_path

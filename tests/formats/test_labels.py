@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from safetyqc.errors import InputError
-from safetyqc.formats.labels import read_labels, read_recorded
+from safetyqc.formats.labels import labels_beside, read_label_file, read_labels, read_recorded
 from safetyqc.formats.readers import read_conversations
 from safetyqc.testing import conversation
 
@@ -97,6 +97,163 @@ def test_a_recorded_judge_may_hold_an_outcome_per_criterion(tmp_path: Path) -> N
 def test_what_is_no_label_is_told(tmp_path: Path, record: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_labels(write(tmp_path, record))
+
+
+@pytest.mark.parametrize(
+    ("cell", "outcome"),
+    [
+        *[(cell, "pass") for cell in ("PASS", "Passed", 1, 1.0, True, "true", "yes", " pass ", "1.0")],
+        *[(cell, "fail") for cell in ("Fail", 0, False, "FALSE", "No")],
+        *[(cell, "na") for cell in ("NA", "n/a", "Not applicable")],
+        *[(cell, None) for cell in (None, "", "  ", float("nan"), "disputed", "cleared")],
+    ],
+)
+def test_words_for_an_outcome_are_understood_and_nothing_is_no_label(tmp_path: Path, cell: Any, outcome: Any) -> None:
+    path = write(tmp_path, {"id": "a", "labels": {"empathy": cell, "safe_alternative": "pass"}})
+    found = {x.criterion: x.outcome for x in read_labels(path)}
+    assert found.get("empathy") == outcome
+
+
+@pytest.mark.parametrize("cell", [2, 0.5, ["pass"], {"a": 1}, "maybe", "-1"])
+def test_any_other_cell_is_an_error_with_its_line_and_the_valid_values(tmp_path: Path, cell: Any) -> None:
+    path = write(tmp_path, {"id": "b", "labels": {"empathy": "pass"}}, {"id": "a", "labels": {"empathy": cell}})
+    with pytest.raises(InputError, match=r"labels\.jsonl:2: label .* of empathy\n  fix: .*disputed, fail, na, pass"):
+        read_labels(path)
+
+
+def test_who_labelled_is_told_by_the_line_or_by_the_caller(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        {"id": "a", "annotator": "ann", "labels": {"empathy": "pass"}},
+        {"id": "a", "labels": {"empathy": "fail"}},
+    )
+    assert cells(path) == {("a", "ann", "empathy", "pass"), ("a", "human", "empathy", "fail")}
+    assert cells(path, annotator="bob") == {("a", "ann", "empathy", "pass"), ("a", "bob", "empathy", "fail")}
+
+
+def test_one_annotator_saying_two_things_of_a_cell_is_an_error_unless_both_are_dated(tmp_path: Path) -> None:
+    said = [{"id": "a", "labels": {"empathy": outcome}} for outcome in ("pass", "fail")]
+    with pytest.raises(InputError, match=r":2: 'human' labels 'empathy' of a as 'pass' and 'fail' \(also line 1\)"):
+        read_labels(write(tmp_path, *said))
+    late = write(tmp_path, said[0] | {"at": "2026-02-01T00:00:00Z"}, said[1] | {"at": 1.0})
+    assert cells(late) == {("a", "human", "empathy", "pass")}
+
+
+SINGLE = conversation("What is a lock?", "A thing that closes.", id="ours")
+TEXTS = {"request": "What is a lock?", "answer": "A thing that closes."}
+STUDIO = [
+    {"from_name": "empathy", "type": "choices", "value": {"choices": ["pass"]}},
+    {"from_name": "why", "type": "textarea", "value": {"text": ["warm"]}},
+]
+FOREIGN: dict[str, Any] = {
+    "one label": {"conversation_id": "ours", "criterion": "empathy", "outcome": "pass", "annotator": "ann"},
+    "studio": {
+        "id": 7,
+        "data": {"id": "ours", **TEXTS},
+        "annotations": [
+            {"completed_by": {"id": 3, "email": "ann"}, "result": STUDIO, "created_at": "2026-01-01T00:00:00.5Z"},
+            {"completed_by": 4, "result": STUDIO[:1], "was_cancelled": True},
+        ],
+    },
+    "studio by text": {"id": 7, "data": TEXTS, "annotations": [{"completed_by": "ann", "result": STUDIO}]},
+    "studio flat": {"id": 7, **TEXTS, "annotation_id": 1, "annotator": "ann", "empathy": "pass", "lead_time": 2.5},
+    "argilla 2": {
+        "id": "u-1",
+        "fields": TEXTS,
+        "metadata": {"id": "ours"},
+        "responses": {
+            "empathy": [
+                {"value": "pass", "user_id": "ann", "status": "submitted"},
+                {"value": "fail", "user_id": "bob", "status": "draft"},
+            ]
+        },
+    },
+    "argilla 2, flattened": {
+        "id": "ours",
+        "status": "completed",
+        "empathy.responses": ["pass", "fail"],
+        "empathy.responses.users": ["ann", "bob"],
+        "empathy.responses.status": ["submitted", "discarded"],
+    },
+    "argilla 1": {
+        "fields": TEXTS,
+        "external_id": "ours",
+        "responses": [{"user_id": "ann", "status": "submitted", "values": {"empathy": {"value": "pass"}}}],
+    },
+}
+
+
+@pytest.mark.parametrize("form", FOREIGN)
+def test_exports_of_other_programs_come_in(tmp_path: Path, form: str) -> None:
+    path = write(tmp_path, FOREIGN[form])
+    assert cells(path, conversations=[SINGLE]) == {("ours", "ann", "empathy", "pass")}
+
+
+def test_what_stands_beside_a_label_comes_along(tmp_path: Path) -> None:
+    (found,) = read_labels(write(tmp_path, FOREIGN["studio"]))
+    assert (found.note, found.source, found.at) == ("warm", str(tmp_path / "labels.jsonl"), 1767225600.5)
+
+
+def table(folder: Path, text: str) -> Path:
+    path = folder / "labels.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id,annotator,empathy\nours,ann,PASS\n",
+        "ID;Annotator;Empathy;Note\nours;ann;1;\nother;bob;;\n",
+        "conversation_id\tid\tannotator\tempathy\nours\t5\tann\tyes\n",
+        "id,criterion,label,annotator\nours,empathy,pass,ann\n",
+        "request,answer,annotator,empathy\nWhat is  a lock?,A thing that closes.,ann,pass\n",
+        "id,annotation_id,annotator,prompt,response,empathy\n3,1,ann,What is a lock?,A thing that closes.,pass\n",
+    ],
+)
+def test_tables_are_read_wide_and_long_by_id_and_by_text(tmp_path: Path, text: str) -> None:
+    found = cells(table(tmp_path, text), conversations=[SINGLE], criteria={"empathy"})
+    assert found == {("ours", "ann", "empathy", "pass")}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,empathy\nours,maybe\n", r"labels\.csv:2: label 'maybe' of empathy\n  fix: .*pass"),
+        ("id,empathi\nours,pass\n", r":1: column 'empathi' is no criterion\n  fix: did you mean 'empathy'"),
+        ("id,name\nours,x\n", r":1: has no column of labels \(columns: id, name\)\n  fix: a line is .*a table has"),
+        ("name,empathy\nx,pass\n", r":2: names no conversation"),
+        ("id,request,answer,empathy\nours,Other?,Text.,pass\n", r":2: labels 'ours', but .* another text"),
+        ("id,conversation,empathy\nours,user: Other?,pass\n", r":2: labels 'ours', but .* another text"),
+    ],
+)
+def test_a_table_that_holds_no_labels_says_what_one_looks_like(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_labels(table(tmp_path, text), [SINGLE], criteria={"empathy"})
+
+
+def test_columns_that_were_not_read_are_named(tmp_path: Path) -> None:
+    path = table(tmp_path, "id,empathy,mood,category\nours,pass,good,x\n")
+    assert read_label_file(path, [SINGLE], criteria={"empathy"}).unread == ("mood",)
+
+
+def test_a_line_of_no_form_is_told_the_form_of_labels_not_of_conversations(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r":1: .*\n  fix: a line is \{\"id\": .*\"labels\""):
+        read_labels(write(tmp_path, {"id": "a", "empathy": "pass"}))
+
+
+@pytest.mark.parametrize("labels", [["toxic"], "toxic", {"toxicity": 0.93}, {"toxicity": "low"}, {}])
+def test_other_peoples_metadata_called_labels_is_left_alone(labels: Any) -> None:
+    assert labels_beside([conversation("x", "y", meta={"labels": labels, "human": True})], {"empathy"}) == []
+
+
+def test_labels_beside_messages_are_found_and_a_wrong_cell_of_a_criterion_is_an_error() -> None:
+    talk = conversation("x", "y", id="a", meta={"labels": {"empathy": "fail", "kind": "harmful"}})
+    assert [(x.conversation_id, x.criterion, x.outcome) for x in labels_beside([talk], {"empathy"})] == [
+        ("a", "empathy", "fail")
+    ]
+    with pytest.raises(InputError, match="label 'maybe' of empathy"):
+        labels_beside([conversation("x", "y", meta={"labels": {"empathy": "maybe"}})], {"empathy"})
 
 
 def test_a_file_without_recorded_judges_gives_none(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from safetyqc.formats.readers import read_conversations
 from safetyqc.judge.question import Question
 from safetyqc.llm.prices import count_messages
 from safetyqc.pipeline.estimate import Kind, StageEstimate, estimate_run, question_of
-from safetyqc.pipeline.order import import_conversations, judge_all
+from safetyqc.pipeline.importing import import_conversations
+from safetyqc.pipeline.order import judge_all
 from safetyqc.pipeline.session import open_session
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.testing.server import FaultServer

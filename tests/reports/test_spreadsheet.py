@@ -4,33 +4,14 @@ import csv
 import io
 from collections.abc import Callable
 
-import pytest
-
 from safetyqc.records import Conversation, Message
-from safetyqc.reports.spreadsheet import guard, render_csv
+from safetyqc.reports.spreadsheet import render_csv
 from safetyqc.store import Store
 from tests.support.runs import judgment
 
 
 def rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
-
-
-@pytest.mark.parametrize(
-    "cell",
-    ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "\n=cmd|'/C calc'!A0", "＝1", "%0A=1", "|cmd", "\x00=1"],
-)
-def test_what_a_spreadsheet_might_run_is_guarded(cell: str) -> None:
-    assert guard(cell).startswith("'")
-
-
-@pytest.mark.parametrize("cell", ["I can't help with that = sorry", "", "我不能帮忙", "a-b"])
-def test_ordinary_text_is_left_alone(cell: str) -> None:
-    assert guard(cell) == cell
-
-
-def test_control_characters_are_removed() -> None:
-    assert guard("a\x1b[31m\x07b\u202e") == "a[31mb"
 
 
 def test_a_row_per_conversation_and_judge(full_run: Store) -> None:
