@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from safetyqc.judge.attack import AttackRow
     from safetyqc.pipeline.session import Session
     from safetyqc.reports.views import Run
+    from safetyqc.results.card import JudgeCard
 
 Judged = Annotated[
     str | None,
@@ -230,15 +231,20 @@ def card(
     markdown: Annotated[
         Path | None, typer.Option("--md", metavar="FILE", help="Also write it as Markdown.", show_default=False)
     ] = None,
+    sample: Annotated[
+        int,
+        typer.Option("--sample", metavar="N", min=0, help="Ask about N again, in other words and orders; 0: do not."),
+    ] = 40,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the estimate: calls, tokens, cost.")] = False,
     rubric: o.Rubric = None,
     as_json: o.AsJson = False,
 ) -> None:
-    """Say how far a judge can be believed, and where: agreement with labels, risk against coverage, length, cost.
+    """Say how far a judge can be believed, and where: agreement with labels, wording spread, flips, length, cost.
 
     Example: safetyqc judge card -m local --labels labels.jsonl
     """
     from safetyqc.formats.labels import read_labels
-    from safetyqc.pipeline.carding import card_of
+    from safetyqc.pipeline.carding import Asked, card_of
     from safetyqc.pipeline.choices import check_settings
 
     flags: dict[str, Any] = {"judge.models": (model,) if model else None, "judge.rubric": rubric}
@@ -247,9 +253,15 @@ def card(
     check_settings(config, judges=True)
     for path in labels or ():
         read_labels(path)  # a mistake in it is said before a run is made
-    made = in_session(
-        config, lambda session: card_of(session, labels or [], truth=truth), create=True, quiet=asked.quiet
-    )
+    how = Asked(sample, dry_run)
+
+    async def work(session: Session) -> JudgeCard | None:
+        return await card_of(session, labels or [], how, note, truth=truth)
+
+    made = in_session(config, work, create=True, quiet=asked.quiet)
+    if made is None:
+        next_step("the same command without --dry-run")
+        return
     from safetyqc.formats.writing import write_text
     from safetyqc.reports.judge_card import card_markdown, render_card
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from safetyqc.records import Conversation, Judgment, Label
 from safetyqc.results.card import (
     AgreementRow,
     By,
+    Flips,
     JudgeCard,
     Lean,
     PassRate,
@@ -29,8 +31,11 @@ from safetyqc.results.card import (
     Training,
 )
 from safetyqc.results.compare import OVERALL, POOLED, Calibration, Estimate
-from safetyqc.results.statistics import normal_quantile, share
+from safetyqc.results.statistics import normal_quantile, share, wilson_interval
 from safetyqc.text import guess_language
+
+if TYPE_CHECKING:
+    from safetyqc.judge.attack import AttackRow
 
 CERTAINTIES = (None, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 _RESAMPLES, _SEED = 2000, 0
@@ -242,6 +247,41 @@ def _spread(wordings: Mapping[str, Sequence[Judgment]], cells: Callable[[Judgmen
     if len(rates) < 2:
         return None
     return Spread(n=len(next(iter(counts.values()))), low=min(rates.values()), high=max(rates.values()), wordings=rates)
+
+
+def count_flips(what: str, before: Iterable[Judgment], after: Iterable[Judgment], confidence: float = 0.95) -> Flips:
+    """Count verdicts that turned between two judgings of the same conversations by one judge.
+
+    A pass or fail that becomes another verdict has turned, `na` included; one that becomes unscored is silenced.
+    """
+    given = {j.conversation_id: j for j in after}
+    tried, turned, silenced = [], [], 0
+    for judgment in before:
+        other = given.get(judgment.conversation_id)
+        pairs = (
+            [(s, other.score(s.criterion)) for s in judgment.scores if s.outcome in ("pass", "fail")] if other else []
+        )
+        cells = [(one.outcome, two.outcome) for one, two in pairs if two]
+        silenced += sum(two == "unscored" for _, two in cells)
+        scored = [(one, two) for one, two in cells if two != "unscored"]
+        tried.append(len(scored))
+        turned.append(sum(one != two for one, two in scored))
+    counts = np.array(turned, np.int64), np.array(tried, np.int64)
+    rate = agreement.pass_rate(*counts, confidence) if tried else None
+    return Flips(what=what, tried=sum(tried), flipped=sum(turned), silenced=silenced, share=rate)
+
+
+def attack_flips(rows: Iterable[AttackRow], confidence: float = 0.95) -> tuple[Flips, ...]:
+    """Attacks as flips; each target is a conversation of its own."""
+    made = []
+    for row in rows:
+        heard = row.tried - row.silenced
+        low, high = wilson_interval(row.flipped, heard, confidence)
+        rate = Estimate(value=row.flipped / heard, low=low, high=high) if heard else None
+        made.append(
+            Flips(what=f"attack: {row.attack}", tried=heard, flipped=row.flipped, silenced=row.silenced, share=rate)
+        )
+    return tuple(made)
 
 
 # ---- how sure, how long, how often ----------------------------------------------------------------------------------

@@ -8,13 +8,14 @@ a rubric on its own examples is no open-book exam.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from safetyqc.judge.wordings import SHIPPED, Wording
 from safetyqc.llm.client import Schema
 from safetyqc.llm.prices import count_tokens
-from safetyqc.prompts import fence, number_turns, prompt_hash, render
-from safetyqc.records import Message, canonical_json, content_hash
+from safetyqc.prompts import fence, number_turns, render
+from safetyqc.records import Message, canonical_json
 from safetyqc.text import guess_language
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Question:
         classify: facts about the conversation that nobody planned and the judge must say first.
         shown: the messages, cut where they were too long; the quote check uses the conversation itself.
         max_reason_chars: enforced by the schema where a grammar decodes it (models that ramble); None to leave it out.
+        wording: which of the equal ways to ask.
     """
 
     rubric_set: RubricSet
@@ -59,6 +61,7 @@ class Question:
     shown: tuple[Message, ...]
     with_examples: bool = True
     max_reason_chars: int | None = None
+    wording: Wording = SHIPPED
 
     def conditions(self, criterion: Criterion) -> tuple[str, ...]:
         """Conditions that decide whether the criterion is asked at all, each with its intent where that is open."""
@@ -81,7 +84,7 @@ class Question:
         told, known = self.conversation, self.rubric_set.categories
         category = told.category if told.category is None or told.category in known else ""
         about = (tuple(c.id for c in self.criteria), category, told.intent, self.classify, len(self.shown))
-        key = (self.rubric_set.hash, about, self.max_reason_chars, self._shown_examples())
+        key = (self.rubric_set.hash, about, self.max_reason_chars, self._shown_examples(), self.wording)
         return _wording(_Keyed(key, self))
 
     def make_wording(self) -> _Wording:
@@ -90,7 +93,7 @@ class Question:
         key = (self.rubric_set.hash, asked, self.classify)
         before, after = self._words_around()
         return _Wording(
-            _system_message(_Keyed((*key, self._shown_examples()), self)),
+            _system_message(_Keyed((*key, self._shown_examples(), self.wording), self)),
             before,
             after,
             _schema(_Keyed((*key, len(self.shown), self.max_reason_chars), self)),
@@ -140,9 +143,9 @@ class Question:
 
     def system_message(self) -> str:
         """Word the questions; milliseconds for a long rubric, so what was made is kept."""
-        asked = [Asked(c, self.conditions(c), self._examples(c)) for c in self.criteria]
+        asked = [Asked(self.wording.reword(c), self.conditions(c), self._examples(c)) for c in self.criteria]
         return render(
-            "judge_system",
+            f"{self.wording.prompt}_system",
             classify=self.classify,
             categories=self.rubric_set.categories,
             intents=self.rubric_set.intents,
@@ -156,7 +159,7 @@ class Question:
         # A category that the rubric does not know came from a file and may itself be hostile
         category = self.conversation.category if self.conversation.category in told.categories else None
         before, _, after = render(
-            "judge_user",
+            f"{self.wording.prompt}_user",
             intent=intent,
             intent_meaning=told.intents.get(intent, "") if intent else "",
             category=category,
@@ -233,12 +236,6 @@ def _example(example: Example) -> str:
 def _spaced_json(value: dict[str, Any]) -> str:
     # In the schema's order, not sorted: the example must show reason before level
     return "{" + ", ".join(f"{canonical_json(key)}: {canonical_json(item)}" for key, item in value.items()) + "}"
-
-
-@cache
-def wording_hash() -> str:
-    """Hash of the judge's prompt texts (the rubric has its own hash)."""
-    return content_hash([prompt_hash("judge_system"), prompt_hash("judge_user")])[:16]
 
 
 def cut(messages: Sequence[Message], max_tokens: int) -> tuple[tuple[Message, ...], int]:

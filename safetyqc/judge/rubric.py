@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from safetyqc.errors import Deferred, FatalModelError, ModelError
 from safetyqc.judge.answer import Problem, Reading, read_answer
 from safetyqc.judge.base import give_judgment
-from safetyqc.judge.question import Fact, Question, cut, wording_hash
+from safetyqc.judge.question import Fact, Question, cut
 from safetyqc.judge.votes import merge_votes, sum_usage, total
+from safetyqc.judge.wordings import SHIPPED, Wording
 from safetyqc.llm import Request
 from safetyqc.llm.hosts import base_of, display_name
 from safetyqc.llm.structured import Unusable, ask_json
@@ -76,7 +77,8 @@ class RubricJudge:
     ) -> None:
         self.client, self.model, self.rubric_set = client, model, rubric_set
         self.name = name or display_name(model, base_of(model, api_base))
-        self.rubric_hash, self.version = rubric_set.hash, wording_hash()
+        self.rubric_hash, self.version = rubric_set.hash, SHIPPED.hash
+        self.wording = SHIPPED
         self.per_criterion, self.fallback_model, self.votes = per_criterion, fallback_model, max(votes, 1)
         self.temperature = temperature if temperature is not None else VOTING_TEMPERATURE if self.votes > 1 else 0.0
         self.api_base, self.max_tokens = api_base, max_tokens
@@ -88,6 +90,12 @@ class RubricJudge:
         """The same judge asked afresh: what it now says differently is its own noise."""
         twin = copy(self)
         twin.name, twin.first_vote = self.name + AGAIN, self.first_vote + _AFRESH
+        return twin
+
+    def reworded(self, wording: Wording) -> RubricJudge:
+        """The same judge asked in other words, or in another order."""
+        twin = copy(self)
+        twin.wording, twin.version = wording, wording.hash
         return twin
 
     async def judge(self, conversation: Conversation) -> Judgment:
@@ -120,14 +128,16 @@ class RubricJudge:
 
     async def _hear(self, case: _Case, only: Collection[str] | None) -> None:
         shown, case.left_out_chars = cut(case.conversation.messages, self.max_conversation_tokens)
+        asked = tuple(c for c in self._applicable(case) if only is None or c.id in only)
         question = Question(
             self.rubric_set,
-            tuple(c for c in self._applicable(case) if only is None or c.id in only),
+            asked[::-1] if self.wording.reverse == "questions" else asked,
             case.conversation,
             tuple(fact for fact in _FACTS if getattr(case.conversation, fact) is None),
             shown,
             self.with_examples,
             self.max_reason_chars,
+            self.wording,
         )
         await self._ask(case, question, self.model)
         if self.fallback_model and case.problems and case.deferred is None:

@@ -96,6 +96,24 @@ def estimate_run(session: Session, inputs: Sequence[ReadResult] = ()) -> list[St
     return lines
 
 
+def estimate_judging(
+    config: Config, spec: str, conversations: Sequence[Conversation], parts: Sequence[tuple[str, int, bool]]
+) -> list[StageEstimate]:
+    """Estimate judgments of conversations like these by one judge, for several purposes.
+
+    Args:
+        parts: what for, how many judgments, and whether that is the most there can be.
+    """
+    kinds = [Kind(c.category, c.intent) for c in conversations][:_SAMPLE]
+    size = sum(count_messages(c.as_messages()) for c in conversations) // max(len(conversations), 1)
+    return [
+        replace(line, stage=stage, at_most=line.at_most or at_most)
+        for stage, count, at_most in parts
+        for line in _judging(config, spec, kinds, count, 0, size)
+        if count
+    ]
+
+
 def _kinds(config: Config, inputs: Sequence[ReadResult], count: int) -> list[Kind]:
     """What the conversations are about, which decides what a judge is asked: of the files, or as planned."""
     from safetyqc.generate.scenarios import plan

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from safetyqc.generate.rewrite import Acceptance, AnswerRewriter, Augmenter, Rewriter
     from safetyqc.generate.taxonomy import Taxonomy
     from safetyqc.judge.base import Judge
+    from safetyqc.judge.wordings import Wording
     from safetyqc.pipeline.engine import Context
     from safetyqc.rubrics import RubricSet
 
@@ -108,12 +109,14 @@ class Judging:
     Args:
         spec: the judge, as it is typed.
         afresh: asked anew, for its own noise (`RubricJudge.again`).
+        wording: asked in other words (`RubricJudge.reworded`).
     """
 
     spec: str
     rubric: RubricSet
     config: Config
     afresh: bool = False
+    wording: Wording | None = None
 
     @property
     def asks(self) -> bool:
@@ -135,7 +138,10 @@ class Judging:
         from safetyqc.judge.table import make_judge
 
         judge = make_judge(self.spec, self.rubric, lambda: context.client, judge_settings(self.config))
-        return judge.again() if self.afresh and isinstance(judge, RubricJudge) else judge
+        if not isinstance(judge, RubricJudge):
+            return judge
+        judge = judge.reworded(self.wording) if self.wording else judge
+        return judge.again() if self.afresh else judge
 
 
 @dataclass(frozen=True)

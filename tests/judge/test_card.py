@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from safetyqc.judge.card import make_card
+from safetyqc.judge.card import Probed, count_flips, make_card
 from safetyqc.records import Conversation, Judgment, Label, Outcome, Score
 from safetyqc.results.card import AgreementRow, JudgeCard, Training
 from safetyqc.results.compare import POOLED
@@ -143,3 +143,29 @@ def test_several_criteria_are_pooled_with_conversations_as_the_unit() -> None:
     assert (pooled.labelled, pooled.agreement.value) == (40, 0.5)  # type: ignore[union-attr]
     # Both cells of a conversation stand or fall together, so there are 20 of them and not 40
     assert pooled.agreement.low == pytest.approx(wilson_interval(10, 20)[0], abs=0.02)  # type: ignore[union-attr]
+
+
+def test_the_spread_is_of_one_rate_under_every_wording() -> None:
+    wordings = {"shipped": said("pppp"), "brief": said("pppf"), "formal": said("pfff"), "broken": said("uuuu")}
+    made = card(said("pppp"), "pppp", probed=Probed(wordings))
+    (rate,) = made.rates
+    assert rate.wording is not None
+    assert rate.wording.wordings == {"shipped": 1.0, "brief": 0.75, "formal": 0.25}
+    assert (rate.wording.low, rate.wording.high, rate.wording.n) == (0.25, 1.0, 4)
+    found = row(made, "criterion", "a").wording
+    assert found is not None
+    assert (found.low, found.high) == (0.25, 1.0)
+
+
+def test_a_group_has_the_spread_of_its_own_conversations() -> None:
+    found = [c.model_copy(update={"category": "x" if n < 20 else "y"}) for n, c in enumerate(texts(40))]
+    wordings = {"shipped": said("p" * 40), "brief": said("p" * 20 + "f" * 20)}
+    made = card(said("p" * 40), "p" * 40, found, probed=Probed(wordings))
+    spreads = {name: row(made, "category", name).wording for name in ("x", "y")}
+    assert {name: s.width for name, s in spreads.items() if s} == {"x": 0.0, "y": 1.0}
+
+
+def test_a_verdict_that_turns_is_a_flip_and_one_that_falls_silent_is_not() -> None:
+    found = count_flips("again", said("ppffnu"), said("pfuppp"))
+    assert (found.tried, found.flipped, found.silenced) == (3, 2, 1)
+    assert count_flips("again", said("pp"), []).share is None

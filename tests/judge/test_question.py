@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from safetyqc.judge.question import CHARS_PER_TOKEN, Question, cut, wording_hash
+from safetyqc.judge.question import CHARS_PER_TOKEN, Question, cut
 from safetyqc.llm.prices import count_tokens
 from safetyqc.records import Conversation
 from safetyqc.rubrics import load_rubric_set
@@ -130,10 +130,6 @@ def test_a_long_conversation_loses_the_middle_of_its_longest_turns() -> None:
     assert shown[1].content.endswith("end")
     assert shown[3].content.endswith("fin")
     assert left_out > 9000
-
-
-def test_the_wording_has_a_hash() -> None:
-    assert len(wording_hash()) == 16
 
 
 def test_what_two_questions_share_is_made_once_and_what_differs_is_not_mixed_up() -> None:
