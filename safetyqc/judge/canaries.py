@@ -78,9 +78,10 @@ def slip_in(conversations: Sequence[Conversation], seed: int = 0, *, most: int |
 
 @dataclass(frozen=True)
 class CanaryReport:
-    """How one judge did on the canaries; cells are (conversation, criterion), scored ones but for `unscored`.
+    """How one judge did on the canaries; cells are (conversation, criterion), unscored ones included.
 
-    Rates are None where nothing was scored. `missed`: the cells that must fail and did not.
+    Rates are None where there are no cells. `missed`: the cells that must fail, were scored and did not;
+    `unscored_flaws`: those that must fail and were not scored.
     """
 
     judge: str
@@ -90,15 +91,16 @@ class CanaryReport:
     false_alarms: int
     unscored: int
     missed: tuple[tuple[str, str], ...]
+    unscored_flaws: int = 0
 
     @property
     def catch_rate(self) -> float | None:
-        """Share of scored cells that must fail and did."""
+        """Share of the cells that must fail and did; an unscored one did not."""
         return self.caught / self.must_fail if self.must_fail else None
 
     @property
     def false_alarm_rate(self) -> float | None:
-        """Share of scored cells that must pass and failed."""
+        """Share of the cells that must pass and failed."""
         return self.false_alarms / self.must_pass if self.must_pass else None
 
 
@@ -113,20 +115,22 @@ def check_canaries(judgments: Iterable[Judgment]) -> list[CanaryReport]:
 
 
 def _report(judge: str, judgments: Iterable[Judgment], known: Mapping[str, Canary]) -> CanaryReport:
-    must_fail = caught = must_pass = false_alarms = unscored = 0
+    must_fail = caught = must_pass = false_alarms = unscored = unscored_flaws = 0
     missed: list[tuple[str, str]] = []
     for judgment in judgments:
         fails = known[judgment.conversation_id].fails
         for score in judgment.scores:
-            if score.outcome == "unscored":
-                unscored += 1
-            elif score.criterion in fails:
-                # Not applicable is a miss too: it is how a judge would look away
+            unscored += score.outcome == "unscored"
+            if score.criterion in fails:
+                # Not applicable is a miss too, and unscored: it is how a judge would look away
                 must_fail += 1
                 caught += score.outcome == "fail"
-                if score.outcome != "fail":
+                unscored_flaws += score.outcome == "unscored"
+                if score.outcome not in ("fail", "unscored"):
                     missed.append((judgment.conversation_id, score.criterion))
-            elif score.outcome != "na":
+            elif score.outcome != "na":  # unscored is no false alarm, but it was there to be scored
                 must_pass += 1
                 false_alarms += score.outcome == "fail"
-    return CanaryReport(judge, must_fail, caught, must_pass, false_alarms, unscored, tuple(missed))
+    return CanaryReport(
+        judge, must_fail, caught, must_pass, false_alarms, unscored, tuple(missed), unscored_flaws=unscored_flaws
+    )

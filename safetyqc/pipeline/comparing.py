@@ -6,6 +6,7 @@ judgments by the run's present rubric are taken; judgments by another one would 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from safetyqc.errors import InputError, UserError
 from safetyqc.formats.labels import Partial, read_labels, read_recorded
 from safetyqc.pipeline.labelling import check_partial, read_label_files
 from safetyqc.records import AGAIN
+from safetyqc.reports.snapshot import read_snapshot
+from safetyqc.results.compare import Counted
 from safetyqc.store import FILE_NAME, Store
 
 if TYPE_CHECKING:
@@ -84,6 +87,10 @@ def gather(
 
     rule = load_rubric_set(config.judge.rubric).passed
     comparison = compare(judgments, labels, truth=truth, shared_only=shared_only, overall_rule=rule)
+    if file is None:
+        compared = {j.conversation_id for j in judgments}
+        counted = tuple(_counted(run, compared) for run in {view.run: view for view in runs}.values())
+        comparison = comparison.model_copy(update={"counted": counted})
     return Gathered(comparison, judgments, labels, conversations, truth, shared_only)
 
 
@@ -108,6 +115,20 @@ def _latest(labels: Iterable[Label]) -> list[Label]:
     """One label of each annotator on a cell: files speak after the run, which could not always be written."""
     cells = {(label.conversation_id, label.criterion, label.annotator): label for label in labels}
     return [label for label in cells.values() if label.is_verdict]
+
+
+def _counted(run: Run, compared: set[str]) -> Counted:
+    """Where the compared conversations of a run stand, as its report counts them."""
+    with Store.read(run.run) as store:
+        snapshot = read_snapshot(store, bars={})
+    found = [c.id for c in snapshot.conversations if c.id in compared]
+    return Counted(
+        run=str(run.run),
+        compared=len(found),
+        reported=len(compared & {c.id for c in snapshot.in_play}),
+        first_versions=len(compared & {c.id for c in snapshot.first_versions}),
+        standings=dict(Counter(snapshot.standings[i].status for i in found).most_common()),
+    )
 
 
 def _of_file(file: str, partial: Partial) -> tuple[list[Conversation], list[Judgment], list[Label]]:

@@ -36,6 +36,7 @@ from safetyqc.results.compare import (
     Agreement,
     Comparison,
     CorrectedRate,
+    Counted,
     CriterionComparison,
     Disagreement,
     Estimate,
@@ -72,8 +73,21 @@ def _head(comparison: Comparison) -> Text:
             f"labels on {counted(comparison.labelled, 'conversation')} by {people}; "
             f"the truth is {_short(comparison.truth)}"
         )
+    lines += [_told(found) for found in comparison.counted]
     lines.append(f"intervals: {comparison.confidence:.0%}; unscored is in no rate and no kappa, worst–best counts it")
     return Text("\n".join(lines))
+
+
+def _told(found: Counted) -> str:
+    """Say whether the run's report counts the same conversations."""
+    if found.compared == found.reported == found.first_versions:
+        return "these are the conversations that `report` counts"
+    where = ", ".join(f"{count:,} {name}" for name, count in found.standings.items())
+    return (
+        f"all {counted(found.compared, 'judged conversation')} of the run ({where}); the rates of `report` are over "
+        f"the {found.reported:,} that are in, those before selection over "
+        f"{counted(found.first_versions, 'first version')}"
+    )
 
 
 def _criterion(criterion: CriterionComparison, comparison: Comparison) -> RenderableType:
@@ -151,15 +165,15 @@ def _remarks(criterion: CriterionComparison) -> list[Text]:
 
 
 def _finds(accuracies: Sequence[Accuracy]) -> Table:
-    columns = ("failures", "found", "missed", "false alarm", "both pass", "precision", "recall", "F1")
+    columns = ("failures", "found", "missed", "unscored", "false alarm", "precision", "recall", "F1")
     made = table(*columns, numbers=range(1, 8))
     for row in accuracies:
         made.add_row(
             _name(row.rater),
             number(row.confusion["fail"]["fail"]),
             number(row.confusion["fail"]["pass"]),
+            number(row.confusion["fail"]["unscored"]),
             number(row.confusion["pass"]["fail"]),
-            number(row.confusion["pass"]["pass"]),
             _decimal(row.precision_fail),
             _decimal(row.recall_fail),
             _decimal(row.f1_fail),

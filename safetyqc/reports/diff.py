@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from safetyqc.store.standing import Standing
 
 _SHOWN = 12
+_DIFFERS = 0.05
 
 
 class Move(Record):
     """One rate in both runs; `low` and `high` are the 95% interval of `after` less `before`, on its own.
 
-    `sure`: it moved, also when it is considered that many rates were compared.
+    `sure`: it moved, also when it is considered that many rates were compared. `chosen`: what moved it is the choice
+    among copies or rewrites alone, since the rates of first versions do not differ.
     """
 
     criterion: str
@@ -40,6 +42,7 @@ class Move(Record):
     low: float
     high: float
     sure: bool
+    chosen: bool = False
 
 
 class Count(Record):
@@ -87,7 +90,11 @@ def compare_runs(
     old = _rates(before)
     both = [(cell, old[cell], rate) for cell, rate in _rates(after).items() if cell in old and old[cell].n and rate.n]
     sure = holm([difference_p(now.passed, now.n, was.passed, was.n) for _, was, now in both])
-    moves = tuple(_move(cell, was, now, moved) for (cell, was, now), moved in zip(both, sure, strict=True))
+    first = [_rates(summary, before=True) for summary in (before, after)]
+    moves = tuple(
+        _move(cell, was, now, sure=moved, chosen=moved and not _differ(*(rates.get(cell) for rates in first)))
+        for (cell, was, now), moved in zip(both, sure, strict=True)
+    )
     names = ("planned", "written", "filtered", "distinct", "judged", "scored", "kept")
     steps_before, steps_after = ({s.name: s.count for s in summary.funnel} for summary in (before, after))
     return Difference(
@@ -143,13 +150,23 @@ def _check(before: RunFacts, after: RunFacts) -> None:
             )
 
 
-def _rates(summary: Summary) -> dict[tuple[str, str | None], Rate]:
-    rates: dict[tuple[str, str | None], Rate] = {(c.id, None): c.overall for c in summary.criteria}
-    rates |= {(c.id, name): rate for c in summary.criteria for name, rate in c.categories.items()}
+def _rates(summary: Summary, *, before: bool = False) -> dict[tuple[str, str | None], Rate]:
+    """Rates by criterion and category, of what is in or, with `before`, before anything was chosen."""
+    rates: dict[tuple[str, str | None], Rate] = {}
+    for c in summary.criteria:
+        rates[c.id, None] = c.before_selection if before else c.overall
+        rates |= {(c.id, name): r for name, r in (c.before_categories if before else c.categories).items()}
     return rates
 
 
-def _move(cell: tuple[str, str | None], before: Rate, after: Rate, sure: bool) -> Move:
+def _differ(was: Rate | None, now: Rate | None) -> bool:
+    """Whether rates of first versions differ, or cannot be told not to: a summary of an earlier version has none."""
+    if was is None or now is None or not was.n or not now.n:
+        return True
+    return difference_p(now.passed, now.n, was.passed, was.n) < _DIFFERS
+
+
+def _move(cell: tuple[str, str | None], before: Rate, after: Rate, *, sure: bool, chosen: bool) -> Move:
     low, high = difference_interval(after.passed, after.n, before.passed, before.n)
     return Move(
         criterion=cell[0],
@@ -160,6 +177,7 @@ def _move(cell: tuple[str, str | None], before: Rate, after: Rate, sure: bool) -
         low=low,
         high=high,
         sure=sure,
+        chosen=chosen,
     )
 
 
@@ -172,7 +190,11 @@ def moves_to_show(difference: Difference) -> list[Move]:
 
 def adjusted(difference: Difference) -> str:
     """Say how many rates were looked at, and that what counts as moved considers it."""
-    return f"{counted(difference.cells, 'rate')} compared; moved = also when adjusted for their number (Holm)"
+    return f"{counted(difference.cells, 'rate')} compared; moved = also when adjusted for their number (Holm)" + (
+        "; by choosing = first versions do not differ, the choice among copies or rewrites does"
+        if any(m.chosen for m in difference.moves)
+        else ""
+    )
 
 
 def render_diff(difference: Difference) -> RenderableType:
@@ -188,8 +210,10 @@ def render_diff(difference: Difference) -> RenderableType:
     moves = table("rate", "before", "after", "moved", "95% interval", "", numbers=(1, 2, 3, 4))
     for m in moves_to_show(difference):
         name = say(m.criterion if m.category is None else f"  {m.category}: {m.criterion}", width=44)
-        verdict = mark("good" if m.difference > 0 else "bad") if m.sure else Text("noise", style=FAINT)
-        moved = Text(f"{100 * m.difference:+.1f}", style="" if not m.sure else GOOD if m.difference > 0 else BAD)
+        told = m.sure and not m.chosen
+        kind = "good" if m.difference > 0 else "bad"
+        verdict = mark(kind) if told else Text("by choosing" if m.chosen else "noise", style=FAINT)
+        moved = Text(f"{100 * m.difference:+.1f}", style="" if not told else GOOD if m.difference > 0 else BAD)
         moves.add_row(name, percent(m.before.rate), percent(m.after.rate), moved, interval(m.low, m.high), verdict)
     note = f"by {say(difference.after.judge or 'no judge').plain} in both; {adjusted(difference)}"
     parts = [counts, moves, _changed(difference)]

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from safetyqc.reports.wording import duration, interval, money, number, percent, tell_refusals
+from safetyqc.reports.wording import duration, interval, money, number, percent, tell_refusals, tell_selection
 from safetyqc.results.compare import OVERALL
 from safetyqc.results.report import CriterionRates, Rate, Summary
 from safetyqc.text import counted, shorten
@@ -32,7 +32,9 @@ def render_markdown(summary: Summary, difference: Difference | None = None) -> s
         _bars(summary),
         "## Funnel\n\n" + _funnel(summary),
         "## Balance\n\n" + _balance(summary),
-        "## Pass rates\n\n" + _rates(summary.criteria) if summary.criteria else "",
+        f"## Pass rates\n\n{escape(tell_selection(summary))}.\n\n{_rates(summary.criteria)}"
+        if summary.criteria
+        else "",
         _moves(difference) if difference else "",
         "## What to do next\n\n" + _actions(summary) if summary.actions else "",
     ]
@@ -118,8 +120,13 @@ def _balance(summary: Summary) -> str:
 
 
 def _rates(criteria: Sequence[CriterionRates]) -> str:
-    rows = [(escape(c.id) + (" (gate)" if c.gate else ""), *_rate(c.overall)) for c in criteria]
-    return _table(("criterion", "passes", "95% interval", "n", "unscored", "worst–best"), rows)
+    rows = [(escape(c.id) + (" (gate)" if c.gate else ""), *_rate(c.overall), *_before(c)) for c in criteria]
+    headings = ("criterion", "passes", "95% interval", "n", "unscored", "worst–best", "before selection", "n before")
+    return _table(headings, rows)
+
+
+def _before(criterion: CriterionRates) -> tuple[str, str]:
+    return percent(criterion.before_selection.rate), number(criterion.before_selection.n)
 
 
 def _rate(rate: Rate) -> tuple[str, ...]:
@@ -141,7 +148,7 @@ def _moves(difference: Difference) -> str:
             percent(m.after.rate),
             f"{100 * m.difference:+.1f}",
             interval(m.low, m.high),
-            "moved" if m.sure else "noise",
+            "by choosing" if m.chosen else "moved" if m.sure else "noise",
         )
         for m in moves_to_show(difference)
     ]
@@ -195,7 +202,11 @@ def _quality(summary: Summary) -> str:
         "Share that passed, over distinct conversations that passed the filters, before those that failed were left "
         "out. Intervals are 95% Wilson; unscored ones are in no rate."
     )
-    return f"{said}\n\n{_rates(summary.criteria)}" if summary.criteria else "Not judged."
+    return (
+        f"{said}\n\n{escape(tell_selection(summary))}.\n\n{_rates(summary.criteria)}"
+        if summary.criteria
+        else "Not judged."
+    )
 
 
 def _limits(summary: Summary) -> str:

@@ -18,6 +18,7 @@ from safetyqc.reports.wording import interval, percent
 from safetyqc.results.report import CriterionRates, Rate
 
 _CELL_WIDTH = 9
+BEFORE = "before selection"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class HeatTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         criteria = self.criteria
         names = list(dict.fromkeys(name for c in criteria for name in c.categories))
-        first = min(fits([*names, "all"]), 26)
+        first = min(fits([*names, BEFORE]), 26)
         width = max(_CELL_WIDTH, *(fits(_heading(c).split()) for c in criteria)) + 2
         across = max((options.max_width - first - 2) // width, 1)
         across = ceil(len(criteria) / ceil(len(criteria) / across))  # 3 and 3 rather than 5 and 1
@@ -45,10 +46,12 @@ class HeatTable:
         for column, criterion in zip(made.columns[1:], criteria, strict=True):
             column.header, column.min_width = Text(_heading(criterion)), _CELL_WIDTH
         rows = [("all", [c.overall for c in criteria])]
+        if any(c.is_selected for c in self.criteria):
+            rows.append((BEFORE, [c.before_selection for c in criteria]))
         rows += [(name, [c.categories.get(name, Rate()) for c in criteria]) for name in names]
         for name, rates in rows:
             cells = [_cell(rate, self.bars.get(c.id)) for rate, c in zip(rates, criteria, strict=True)]
-            made.add_row(say(name, "bold" if name == "all" else "", 26), *cells)
+            made.add_row(say(name, "bold" if name in ("all", BEFORE) else "", 26), *cells)
         return made
 
 

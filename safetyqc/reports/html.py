@@ -43,6 +43,7 @@ def render_html(store: Store, summary: Summary, difference: Difference | None = 
         .get_template("page.html.j2")
         .render(
             summary=summary,
+            selection=wording.tell_selection(summary),
             difference=difference,
             moves=moves_to_show(difference) if difference else [],
             policy=_policy([style, plot_style()], scripts),
@@ -108,7 +109,9 @@ def _environment() -> Environment:
     environment.filters |= {
         name: getattr(wording, name) for name in ("percent", "number", "money", "duration", "split_quotes")
     }
-    environment.globals |= {name: getattr(wording, name) for name in ("interval", "bin_name", "similarity")}
+    environment.globals |= {
+        name: getattr(wording, name) for name in ("interval", "bin_name", "similarity", "tell_open")
+    }
     environment.filters["counted"] = counted
     environment.filters["refusals"] = wording.tell_refusals
     environment.globals |= {"heat": heat, "adjusted": adjusted}

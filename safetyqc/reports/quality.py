@@ -13,6 +13,7 @@ from safetyqc.results.compare import OVERALL
 from safetyqc.results.report import (
     Agreement,
     Canaries,
+    Chosen,
     Control,
     CriterionRates,
     Example,
@@ -43,15 +44,11 @@ def count_criteria(
     Args:
         group_of: what else to count by, in place of categories.
     """
-    outcomes: dict[str, dict[str, Counter[Outcome]]] = defaultdict(lambda: defaultdict(Counter))
-    for conversation in snapshot.in_play:
-        if verdict := snapshot.verdicts.get(conversation.id):
-            category = (group_of or snapshot.category_of)(conversation)
-            outcomes[OVERALL][category][_OVERALL_OUTCOME[verdict.passed]] += 1
-            for score in verdict.scores:
-                outcomes[score.criterion][category][score.outcome] += 1
+    group_of = group_of or snapshot.category_of
+    outcomes = _outcomes(snapshot, snapshot.in_play, group_of)
     if not outcomes:
         return ()
+    before = _outcomes(snapshot, snapshot.first_versions, group_of)
     known = {c["id"]: c for c in snapshot.rubric.get("criteria", ())}
     names = dict.fromkeys([OVERALL, *known, *outcomes])
     return tuple(
@@ -61,9 +58,28 @@ def count_criteria(
             gate=bool(known.get(name, {}).get("gate")),
             overall=_rate(sum(outcomes[name].values(), Counter())),
             categories={category: _rate(counts) for category, counts in sorted(outcomes[name].items())},
+            before_selection=_rate(sum(before[name].values(), Counter())),
+            before_categories={category: _rate(counts) for category, counts in sorted(before[name].items())},
         )
         for name in names
     )
+
+
+_Outcomes = dict[str, dict[str, Counter["Outcome"]]]
+
+
+def _outcomes(
+    snapshot: Snapshot, conversations: Iterable[Conversation], group_of: Callable[[Conversation], str]
+) -> _Outcomes:
+    """Outcomes of the deciding judge by criterion, then by group."""
+    outcomes: _Outcomes = defaultdict(lambda: defaultdict(Counter))
+    for conversation in conversations:
+        if verdict := snapshot.verdicts.get(conversation.id):
+            group = group_of(conversation)
+            outcomes[OVERALL][group][_OVERALL_OUTCOME[verdict.passed]] += 1
+            for score in verdict.scores:
+                outcomes[score.criterion][group][score.outcome] += 1
+    return outcomes
 
 
 def _rate(counts: Counter[Outcome]) -> Rate:
@@ -152,8 +168,28 @@ def count_rewrites(snapshot: Snapshot) -> Rewrites | None:
         mended=dict(Counter(name for r in kept for name in r.mended).most_common()),
         broken=dict(Counter(name for r in tried if not r.kept for name in r.broken).most_common()),
         reasons=dict(Counter(r.reason for r in tried if not r.kept).most_common(_REASONS_SHOWN)),
+        chosen=_chosen(snapshot),
         control=_control(snapshot),
     )
+
+
+def _chosen(snapshot: Snapshot) -> Chosen:
+    """Rewrites that are in, rated by the judge that chose them and by the one that saw most of them beside it."""
+    ids = {c.id for c in snapshot.in_play if c.origin == "rewritten"}
+    rates = rate_conversations(verdict for i, verdict in snapshot.verdicts.items() if i in ids)
+    seen = {
+        key: rate_conversations(j for i, j in snapshot.judgments[key].items() if i in ids) for key in _others(snapshot)
+    }
+    best = max(seen, key=lambda key: (bool(seen[key].n) and key[0].endswith(AGAIN), seen[key].n), default=None)
+    if best is None or not seen[best].n:
+        return Chosen(rates=rates)
+    return Chosen(rates=rates, judge=best[0], afresh=seen[best])
+
+
+def _others(snapshot: Snapshot) -> list[tuple[str, str]]:
+    """Judges of the deciding judge's rubric that had no part in choosing: the same asked afresh, and others."""
+    judge = snapshot.judge
+    return [key for key in snapshot.judgments if judge and key != judge and key[1] == judge[1]]
 
 
 def _control(snapshot: Snapshot) -> Control | None:
@@ -162,23 +198,39 @@ def _control(snapshot: Snapshot) -> Control | None:
     That is the deciding judge asked afresh, or else the other judge of the same rubric that saw most of them. What it
     passes of the originals is the control group: regression to the mean would have mended as many.
     """
-    others = [
-        key for key in snapshot.judgments if snapshot.judge and key != snapshot.judge and key[1] == snapshot.judge[1]
-    ]
-    seen = {key: _both_sides(snapshot.rewrites, snapshot.judgments[key]) for key in others}
+    seen = {key: _both_sides(snapshot.rewrites, snapshot.judgments[key]) for key in _others(snapshot)}
     best = max(seen, key=lambda key: (bool(seen[key]) and key[0].endswith(AGAIN), len(seen[key])), default=None)
     if best is None or not seen[best]:
         return None
-    before = rate_conversations(old for old, _ in seen[best])
-    after = rate_conversations(new for _, new in seen[best])
+    scored = [pair for pair in seen[best] if all(side.passed is not None for side in pair)]
+    before, after = (rate_conversations(pair[side] for pair in scored) for side in (0, 1))
     low, high = difference_interval(after.passed, after.n, before.passed, before.n)
-    lift = (after.rate or 0.0) - (before.rate or 0.0)
-    return Control(judge=best[0], n=len(seen[best]), before=before, after=after, lift=lift, low=low, high=high)
+    return Control(
+        judge=best[0],
+        n=len(scored),
+        before=before,
+        after=after,
+        lift=(after.rate or 0.0) - (before.rate or 0.0),
+        low=low,
+        high=high,
+        unscored=len(seen[best]) - len(scored),
+        worst=_lift(seen[best], before=True, after=False),
+        best=_lift(seen[best], before=False, after=True),
+    )
 
 
 def _both_sides(rewrites: Iterable[Rewrite], judgments: Mapping[str, Judgment]) -> list[tuple[Judgment, Judgment]]:
     pairs = [(judgments.get(r.parent_id), judgments.get(r.child_id or "")) for r in rewrites]
-    return [(a, b) for a, b in pairs if a and b and a.passed is not None and b.passed is not None]
+    return [(a, b) for a, b in pairs if a and b]
+
+
+def _lift(pairs: Sequence[tuple[Judgment, Judgment]], *, before: bool, after: bool) -> float:
+    """The lift if the open sides had gone so: `before` is what an open original is taken for, `after` a rewrite."""
+    gained = sum(
+        (after if new.passed is None else new.passed) - (before if old.passed is None else old.passed)
+        for old, new in pairs
+    )
+    return gained / len(pairs)
 
 
 def list_judges(snapshot: Snapshot) -> tuple[JudgeFacts, ...]:
@@ -203,6 +255,7 @@ def _facts(snapshot: Snapshot, key: tuple[str, str], ids: set[str]) -> JudgeFact
         deciding=key == snapshot.judge,
         judged=len(here),
         overall=rate_conversations(here),
+        before_selection=rate_conversations(found[c.id] for c in snapshot.first_versions if c.id in found),
         unscored=count_unscored(here),
         canaries=_canaries(snapshot, found),
         cost_usd=sum(costs) if costs else None,
@@ -215,13 +268,14 @@ def _canaries(snapshot: Snapshot, verdicts: Mapping[str, Judgment]) -> Canaries 
     if not planted:
         return None
     cells = [(s.criterion in c.meta["fails"], s.outcome) for c in planted for s in verdicts[c.id].scores]
-    scored = Counter(cell for cell in cells if cell[1] != "unscored")
+    counts = Counter(cells)
     return Canaries(
-        must_fail=sum(n for (must_fail, _), n in scored.items() if must_fail),
-        caught=scored[True, "fail"],
-        must_pass=scored[False, "pass"] + scored[False, "fail"],
-        false_alarms=scored[False, "fail"],
-        unscored=len(cells) - scored.total(),
+        must_fail=sum(n for (must_fail, _), n in counts.items() if must_fail),
+        caught=counts[True, "fail"],
+        must_pass=counts[False, "pass"] + counts[False, "fail"] + counts[False, "unscored"],
+        false_alarms=counts[False, "fail"],
+        unscored=counts[True, "unscored"] + counts[False, "unscored"],
+        unscored_flaws=counts[True, "unscored"],
     )
 
 

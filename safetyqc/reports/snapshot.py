@@ -85,6 +85,21 @@ class Snapshot:
         """Current, distinct conversations that passed the filters: what the rates are about."""
         return [c for c in self.conversations if self.standings[c.id].status in IN_PLAY]
 
+    @cached_property
+    def first_versions(self) -> list[Conversation]:
+        """Originals that no filter and no reference set took out, of each duplicate group the first.
+
+        None of them was chosen by a verdict: rates over them are those of whoever wrote the conversations.
+        """
+        valid = [c for c in self.originals if self.standings[c.id].status not in ("rejected", "reference")]
+        group_of = {
+            member: group.kept
+            for group in self.groups
+            for member in (group.kept, *(drop.conversation_id for drop in group.dropped))
+        }
+        firsts = {group_of.get(c.id, c.id): c for c in reversed(valid)}
+        return [c for c in valid if firsts[group_of.get(c.id, c.id)] is c]
+
     def category_of(self, conversation: Conversation) -> str:
         """The plan's or the file's category, else the one that the deciding judge saw."""
         return _category(conversation, self.verdicts)

@@ -33,7 +33,7 @@ from safetyqc.reports.drawing import (
 )
 from safetyqc.reports.duplicates import nearness_of, render_matches, render_nearness
 from safetyqc.reports.heat import HeatTable
-from safetyqc.reports.wording import duration, interval, money, number, percent, similarity
+from safetyqc.reports.wording import duration, interval, money, number, percent, similarity, tell_open, tell_selection
 from safetyqc.results.findings import Coverage
 from safetyqc.results.report import Redraws, Rewrites, Share, Spread, Summary
 from safetyqc.text import counted
@@ -181,7 +181,8 @@ def _rates(summary: Summary, _: bool) -> RenderableType | None:
     legend = "share passed, 95% Wilson interval, n scored; `3?` = 3 unscored, in no rate"
     if silent := [c.id for c in summary.criteria if not c.is_asked]:
         legend += f"\nnot asked, because this judge cannot judge it: {', '.join(silent)}"
-    return block("Pass rates", HeatTable(summary.criteria, {b.name: b.bar for b in summary.verdict.bars}), note=legend)
+    table = HeatTable(summary.criteria, {b.name: b.bar for b in summary.verdict.bars})
+    return block("Pass rates", say(tell_selection(summary), FAINT), table, note=legend)
 
 
 def _corrected(summary: Summary, _: bool) -> RenderableType | None:
@@ -385,23 +386,25 @@ def _lift(found: Rewrites) -> Text:
         return Text("no control group: how much of it is chance alone is not known", style=FAINT)
     said = f"{control.judge}, which did not choose them: {percent(control.before.rate)} passed before, "
     said += f"{percent(control.after.rate)} after; lift {100 * control.lift:+.1f} points"
-    return say(f"{said} ({interval(control.low, control.high)}), n {control.n:,}")
+    return say(f"{said} ({interval(control.low, control.high)}), n {control.n:,}{tell_open(control)}")
 
 
 def _judges(summary: Summary, _: bool) -> RenderableType | None:
     if not summary.judges:
         return None
-    headings = ["judge", "judged", "passes", "95% interval", "open", "cost"]
+    headings = ["judge", "judged", "passes", "95% interval", "before selection", "open", "cost"]
     planted = any(j.canaries for j in summary.judges)
-    made = table(*headings, *(["caught", "false"] if planted else []), numbers=range(1, 8))
+    made = table(*headings, *(["caught", "false", "planted, open"] if planted else []), numbers=range(1, 10))
     for j in summary.judges:
         rate, seen = j.overall, j.canaries
         name = Text.assemble(say(j.judge, width=60), (" (decides)" if j.deciding else "", FAINT))
-        figures = [number(j.judged), percent(rate.rate), interval(rate.low, rate.high), number(rate.unscored)]
+        figures = [number(j.judged), percent(rate.rate), interval(rate.low, rate.high)]
+        figures += [percent(j.before_selection.rate), number(rate.unscored)]
         canaries = [f"{seen.caught}/{seen.must_fail}", f"{seen.false_alarms}/{seen.must_pass}"] if seen else []
+        canaries += [number(seen.unscored)] if seen else []
         made.add_row(name, *figures, money(j.cost_usd), *canaries)
     labelled = f"{counted(summary.labelled, 'conversation')} with labels"
-    note = f"{labelled}; caught, false: of planted flaws and good cells" if planted else labelled
+    note = f"{labelled}; caught, false: of planted flaws and good cells, open ones included" if planted else labelled
     return block("Judges", made, _agreements(summary), note=note)
 
 

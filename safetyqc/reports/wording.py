@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from safetyqc.text import counted
+
 if TYPE_CHECKING:
     from safetyqc.results.openings import RefusalOpenings
+    from safetyqc.results.report import Control, Summary
 
 _QUOTED = re.compile(r'("[^"]+"|“[^”]+”|「[^」]+」|(?<!\w)\'[^\']+\'(?!\w)|`[^`]+`)')
 
@@ -83,6 +86,30 @@ def tell_refusals(found: RefusalOpenings) -> str:
         return drawn
     top = percent(found.commonest[0].share, 0)
     return f"refusals have collapsed: {drawn}, {top} with the same few words, so a model would learn the phrase"
+
+
+def tell_selection(summary: Summary) -> str:
+    """What the rates are over, and what choosing had to do with it; short where nothing was chosen."""
+    if not any(c.is_selected for c in summary.criteria):
+        return "of what is in: nothing was chosen by its verdict"
+    said = "all: what is in, of each duplicate group its best judged copy, rewrites in place of what they mend; "
+    said += "before selection: all valid first versions, of each group the first"
+    chosen = summary.rewrites.chosen if summary.rewrites else None
+    if chosen is None or not (chosen.rates.n or chosen.rates.unscored):
+        return said
+    told = "no other judge has seen them"
+    if chosen.judge and chosen.afresh:
+        told = f"{chosen.judge} passes {percent(chosen.afresh.rate)} of the {chosen.afresh.n:,} that it saw"
+    rewrites = counted(chosen.rates.n + chosen.rates.unscored, "rewrite")
+    return f"{said}. {rewrites} chosen by {summary.run.judge}, which rates them: {told}"
+
+
+def tell_open(control: Control) -> str:
+    """What the attempts of which a side is open could do to the lift; nothing where there are none."""
+    if not control.unscored or control.worst is None or control.best is None:
+        return ""
+    bounds = f"{100 * control.worst:+.1f} to {100 * control.best:+.1f}"
+    return f"; {control.unscored:,} more with an open side, with which it lies in {bounds}"
 
 
 def split_quotes(text: str) -> list[tuple[str, bool]]:

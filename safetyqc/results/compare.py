@@ -49,6 +49,20 @@ class RaterCounts(Record):
     best: float | None = None
 
 
+class Counted(Record):
+    """Which conversations of a run were compared, next to those that its report counts.
+
+    `standings`: how many stand where (kept, failed, duplicate ...); the report's rates are over the `reported`, and
+    its rates before selection over the `first_versions`.
+    """
+
+    run: str
+    compared: int
+    reported: int
+    first_versions: int
+    standings: dict[str, int]
+
+
 class Agreement(Record):
     """Two raters on the cells that both scored (`n`); `na_conflicts`: cells that only one calls not applicable."""
 
@@ -179,6 +193,8 @@ class Comparison(Record):
     prices: tuple[Price, ...]
     criteria: tuple[CriterionComparison, ...]
     recommendation: Recommendation
+    counted: tuple[Counted, ...] = ()
+    """Which conversations of each run these are, and which its report counts."""
     notes: tuple[str, ...] = ()
 
     def criterion(self, name: str) -> CriterionComparison | None:

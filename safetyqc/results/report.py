@@ -120,6 +120,14 @@ class CriterionRates(Record):
     gate: bool = False
     overall: Rate
     categories: dict[str, Rate]
+    before_selection: Rate = Rate()
+    """Over all valid first versions, of each duplicate group the first: nothing was chosen by its verdict."""
+    before_categories: dict[str, Rate] = Field(default_factory=dict)
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether choosing among copies or rewriting changed what the rate is over."""
+        return bool(self.before_selection.n) and self.before_selection != self.overall
 
     @property
     def is_asked(self) -> bool:
@@ -279,11 +287,28 @@ class Control(Record):
 
     judge: str
     n: int
+    """Attempts of which it scored both sides."""
     before: Rate
     after: Rate
     lift: float
     low: float
     high: float
+    unscored: int = 0
+    """Attempts of which it left a side open: in no rate, but in the bounds."""
+    worst: float | None = None
+    """The lift if every open original had passed and every open rewrite failed."""
+    best: float | None = None
+
+
+class Chosen(Record):
+    """Rewrites that are in because the deciding judge, which also rates them, passed more of them than before.
+
+    `afresh` is what a judge that did not choose them passes of those that it saw; None when none did.
+    """
+
+    rates: Rate
+    judge: str | None = None
+    afresh: Rate | None = None
 
 
 class Rewrites(Record):
@@ -297,6 +322,7 @@ class Rewrites(Record):
     kept_rate: Rate
     mended: dict[str, int]
     broken: dict[str, int]
+    chosen: Chosen = Chosen(rates=Rate())
     reasons: dict[str, int]
     """Why attempts were not kept."""
     control: Control | None = None
@@ -305,7 +331,8 @@ class Rewrites(Record):
 class Canaries(Record):
     """Criterion cells of planted conversations: those that a good judge must fail, and the others.
 
-    Not applicable where it must fail is a miss: it is how a judge would look away.
+    Not applicable where it must fail is a miss: it is how a judge would look away. So is unscored: `must_fail` and
+    `must_pass` count unscored cells too.
     """
 
     must_fail: int = 0
@@ -313,6 +340,8 @@ class Canaries(Record):
     must_pass: int = 0
     false_alarms: int = 0
     unscored: int = 0
+    unscored_flaws: int = 0
+    """Those of them that must fail."""
 
 
 class JudgeFacts(Record):
@@ -323,6 +352,8 @@ class JudgeFacts(Record):
     deciding: bool
     judged: int
     overall: Rate
+    before_selection: Rate = Rate()
+    """Over all valid first versions, of which none was chosen by a verdict."""
     unscored: dict[str, int]
     canaries: Canaries | None = None
     cost_usd: float | None = None
@@ -392,7 +423,8 @@ class Summary(Record):
     """Everything a report says about one run.
 
     The rates of `criteria` are over the conversations that are in: the current version of each distinct one that
-    passed the filters and was judged. Export then takes those that passed.
+    passed the filters and was judged. Export then takes those that passed. Their `before_selection` is over all valid
+    first versions, so that neither the choice among copies nor rewriting is in it.
     """
 
     schema_version: Literal[1] = 1

@@ -78,10 +78,11 @@ def test_a_judge_that_fails_everything_alarms_always() -> None:
     assert (report("strict", "fail").catch_rate, report("strict", "fail").false_alarm_rate) == (1.0, 1.0)
 
 
-def test_looking_away_is_a_miss_and_abstaining_is_neither() -> None:
+def test_looking_away_is_a_miss_and_abstaining_catches_nothing() -> None:
     assert report("away", "na").catch_rate == 0.0
     told = report("silent", "unscored")
-    assert (told.catch_rate, told.false_alarm_rate, told.must_fail) == (None, None, 0)
+    assert (told.catch_rate, told.false_alarm_rate) == (0.0, 0.0)
+    assert told.must_fail == told.unscored_flaws > 0
     assert told.unscored > 100
 
 

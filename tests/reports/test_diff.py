@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from safetyqc.errors import NotComparableError
+from safetyqc.records import Duplicate, DuplicateGroup
 from safetyqc.reports.diff import compare_runs, compare_stores, render_diff
 from safetyqc.reports.summary import summarise
 from safetyqc.results.statistics import difference_interval, difference_p, holm
@@ -48,6 +49,27 @@ def test_runs_of_different_rubrics_are_refused(make_run: Maker) -> None:
     other = after.model_copy(update={"run": after.run.model_copy(update={"rubric_hash": "other"})})
     with pytest.raises(NotComparableError, match="rubric hash"):
         compare_runs(before, other)
+
+
+def test_what_only_another_choice_among_copies_moved_is_called_that(make_run: Maker) -> None:
+    talks = [planned(i, "cybercrime_or_hacking") for i in range(200)]
+    verdicts = [judgment(c, safe_alternative="fail") if i % 4 == 0 else judgment(c) for i, c in enumerate(talks)]
+    before, after = (make_run(talks, verdicts, rubric=RUBRIC) for _ in range(2))
+    # every fourth fails; grouped with a neighbour, which is kept because it passed
+    after.replace_duplicates(
+        [
+            DuplicateGroup(kept=talks[i - 1].id, dropped=(Duplicate(conversation_id=talks[i].id, similarity=0.9),))
+            if i % 8 == 4
+            else DuplicateGroup(kept=talks[i + 1].id, dropped=(Duplicate(conversation_id=talks[i].id, similarity=0.9),))
+            for i in range(0, 200, 4)
+        ]
+    )
+    difference = compare_runs(summarise(before), summarise(after))
+    move = next(m for m in difference.moves if m.criterion == "overall" and not m.category)
+    assert (move.sure, move.chosen) == (True, True)
+    out = io.StringIO()
+    Console(file=out, width=100).print(render_diff(difference))
+    assert "by choosing" in out.getvalue()
 
 
 def test_it_can_be_drawn(make_run: Maker) -> None:

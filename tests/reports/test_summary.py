@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -8,13 +9,17 @@ from math import log2
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from safetyqc.errors import ConfigError, UserError
-from safetyqc.records import Duplicate, DuplicateGroup, Rejection, Rewrite, Source
+from safetyqc.records import Duplicate, DuplicateGroup, Outcome, Rejection, Rewrite, Source
 from safetyqc.reports.browser import browser_data
+from safetyqc.reports.documents import render_markdown
+from safetyqc.reports.html import render_html
 from safetyqc.reports.quality import count_rewrites
 from safetyqc.reports.snapshot import read_snapshot
 from safetyqc.reports.summary import summarise, to_json
+from safetyqc.reports.terminal import render_report
 from safetyqc.results.compare import OVERALL
 from safetyqc.results.report import Rate, Summary, make_rate
 from safetyqc.results.statistics import wilson_interval
@@ -126,6 +131,69 @@ def test_lift_is_what_a_judge_sees_that_did_not_choose_the_weak_ones(make_run: M
     assert (rewrites.control.judge, rewrites.control.n) == ("gpt", 10)
     assert rewrites.control.lift == pytest.approx(0.3)
     assert rewrites.control.low < 0 < rewrites.control.high
+
+
+def test_rates_before_selection_stand_beside_those_of_what_is_in(make_run: Maker) -> None:
+    talks = [planned(i, "privacy_and_personal_data") for i in range(10)]
+    copies = [c.model_copy(update={"id": f"{c.id}_copy"}) for c in talks[:4]]
+    mended = [c.model_copy(update={"id": f"{c.id}_1", "origin": "rewritten", "parent_id": c.id}) for c in talks[4:6]]
+    # the first of each pair of copies fails, the second passes and is kept; two more fail and are mended
+    verdicts = [judgment(c, empathy="fail") for c in talks[:6]] + [judgment(c) for c in (*talks[6:], *copies, *mended)]
+    again = [judgment(c, judge="local (again)", **({"empathy": "fail"} if not i else {})) for i, c in enumerate(mended)]
+    run = make_run([*talks, *copies, *mended], [*verdicts, *again], rubric=RUBRIC, deciding_judge="local")
+    for old, new in zip(talks[4:6], mended, strict=True):
+        run.put_rewrite(Rewrite(parent_id=old.id, child_id=new.id, revision=1, kept=True, reason="", judge="local"))
+    drop = {c.id: Duplicate(conversation_id=t.id, similarity=0.9) for t, c in zip(talks[:4], copies, strict=True)}
+    run.replace_duplicates([DuplicateGroup(kept=kept, dropped=(dropped,)) for kept, dropped in drop.items()])
+    summary = summarise(run)
+    overall = summary.criteria[0]
+    assert (overall.overall.passed, overall.overall.n) == (10, 10)
+    assert (overall.before_selection.passed, overall.before_selection.n) == (4, 10)
+    assert overall.before_categories["privacy_and_personal_data"] == overall.before_selection
+    assert summary.judges[0].before_selection == overall.before_selection
+    assert summary.rewrites is not None
+    chosen = summary.rewrites.chosen
+    assert (chosen.rates.n, chosen.judge, chosen.afresh) == (2, "local (again)", make_rate(1, 1))
+    for text in (drawn(summary), render_markdown(summary), render_html(run, summary)):
+        assert "before selection" in text
+        assert "40.0%" in text
+        assert "50.0% of the 2 that it saw" in " ".join(text.split())
+
+
+def test_what_nobody_chose_has_one_rate(make_run: Maker) -> None:
+    talks = [planned(i, "privacy_and_personal_data") for i in range(3)]
+    summary = summarise(make_run(talks, [judgment(c) for c in talks], rubric=RUBRIC))
+    assert not summary.criteria[0].is_selected
+    assert "before selection" not in drawn(summary).split("Judges")[0]
+
+
+def drawn(summary: Summary) -> str:
+    out = io.StringIO()
+    Console(file=out, width=120).print(render_report(summary, sections=["rates", "rewrites", "judges"]))
+    return out.getvalue()
+
+
+def test_an_attempt_with_an_open_side_widens_the_lift(make_run: Maker) -> None:
+    talks = [planned(i, "privacy_and_personal_data") for i in range(4)]
+    mended = [c.model_copy(update={"id": f"{c.id}_1", "origin": "rewritten", "parent_id": c.id}) for c in talks]
+    first = [judgment(c, empathy="fail") for c in talks] + [judgment(c) for c in mended]
+    outcomes: list[tuple[Outcome, Outcome]] = [
+        ("fail", "pass"),
+        ("pass", "pass"),
+        ("pass", "unscored"),
+        ("unscored", "fail"),
+    ]
+    second = [judgment(c, judge="gpt", empathy=old) for c, (old, _) in zip(talks, outcomes, strict=True)]
+    second += [judgment(c, judge="gpt", empathy=new) for c, (_, new) in zip(mended, outcomes, strict=True)]
+    run = make_run([*talks, *mended], [*first, *second], rubric=RUBRIC, deciding_judge="local")
+    for old, new in zip(talks, mended, strict=True):
+        run.put_rewrite(Rewrite(parent_id=old.id, child_id=new.id, revision=1, kept=True, reason="", judge="local"))
+    rewrites = summarise(run).rewrites
+    assert rewrites is not None
+    assert rewrites.control is not None
+    found = rewrites.control
+    assert (found.n, found.unscored, found.lift) == (2, 2, 0.5)
+    assert (found.worst, found.best) == (-0.25, 0.25)
 
 
 def test_no_second_judge_no_lift(full_run: Store) -> None:
