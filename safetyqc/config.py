@@ -209,6 +209,16 @@ class Config(Record):
 
     _named: Path | None = PrivateAttr(default=None)
     _base_is_from_file: bool = PrivateAttr(default=False)
+    _places: Mapping[str, str | None] = PrivateAttr(default_factory=dict)
+
+    @property
+    def places(self) -> Mapping[str, str | None]:
+        """Base URLs that a run remembers, of the roles that this command does not name; None: the provider's own."""
+        return self._places
+
+    def base_of_role(self, role: str) -> str | None:
+        """The base URL meant for who plays a role: the run's, else the one that stands in a flag or a file."""
+        return self._places.get(role, self.models.api_base)
 
     @property
     def base_is_from_file(self) -> bool:
@@ -248,6 +258,7 @@ def load_config(path: Path | Config | None = None, flags: Mapping[str, Any] | No
     resolved._named = named
     of_file = path._base_is_from_file if isinstance(path, Config) else config.models.api_base is not None
     resolved._base_is_from_file = of_file and "models.api_base" not in given
+    resolved._places = config._places
     return resolved
 
 

@@ -102,6 +102,9 @@ Confidence = Annotated[
 
 
 WHOSE_CARD = "Whose card: {names}, or a model (default: the run's first judge)."
+Decide = Annotated[
+    bool, typer.Option("--decide", help="The first judge named here decides what the run keeps from now on.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -119,6 +122,7 @@ def judge(
     asked: o.Asking,
     file: Judged = None,
     models: JudgeModels = None,
+    decide: Decide = False,
     rubric: o.Rubric = None,
     jsonl: Verdicts = None,
     votes: Votes = None,
@@ -156,7 +160,13 @@ def judge(
     refuse_overwriting({"--jsonl": jsonl}, file, asked.config_file, config=config)
     with called(config):
         verdicts = api.judge(
-            file, run=config.run, skip_bad=skip_bad_lines, batch=batch, quiet=asked.quiet, config=config
+            file,
+            run=config.run,
+            decide=decide,
+            skip_bad=skip_bad_lines,
+            batch=batch,
+            quiet=asked.quiet,
+            config=config,
         )
     if verdicts.waiting:
         next_after_batch(config)

@@ -53,7 +53,9 @@ class TableOption(OptionInfo):
         return [name for name in self._names() if name.startswith(incomplete)]
 
 
-WHO_JUDGES = "Who judges: {names}, or a model (local needs no key); repeat it for several. The first decides."
+WHO_JUDGES = (
+    "Who judges: {names}, or a model (local needs no key); repeat it for several. The first judge of a run decides."
+)
 
 
 def _engine_names() -> Iterable[str]:

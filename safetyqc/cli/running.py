@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
+from safetyqc.cli.judging import Decide
 from safetyqc.cli.output import in_run, next_step, note, refuse_overwriting, say, show
 from safetyqc.cli.session import in_session, read_files
 from safetyqc.cli.writing import Count, Mode
-from safetyqc.config import choose_model
+from safetyqc.config import choose_model, load_config
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
@@ -55,6 +56,7 @@ def run(
     count: Count = None,
     model: o.Model = None,
     judge: o.Judges = None,
+    decide: Decide = False,
     rewriter: Rewriter = None,
     mode: Mode = None,
     language: o.Languages = None,
@@ -89,10 +91,12 @@ def run(
         "export.format": format_name,
         "export.val_share": val_share,
     }
-    config = asked.config(flags)
+    from safetyqc.pipeline.roles import recall
+
+    config = recall(asked.config(flags), "author", writes=not files, follows=not files)
     if not files and config.generate.model is None:
-        config = asked.config(flags | {"generate.model": choose_model(None)})
-    do_all(config, files or [], dry_run=dry_run, skip_bad_lines=skip_bad_lines, quiet=asked.quiet)
+        config = load_config(config, {"generate.model": choose_model(None)})
+    do_all(config, files or [], decide=decide, dry_run=dry_run, skip_bad_lines=skip_bad_lines, quiet=asked.quiet)
 
 
 def do_all(
@@ -100,6 +104,7 @@ def do_all(
     files: list[str],
     *,
     write: bool | None = None,
+    decide: bool = False,
     dry_run: bool = False,
     skip_bad_lines: bool = False,
     quiet: bool = False,
@@ -119,7 +124,7 @@ def do_all(
         note(render_estimate(estimate_run(session, [result for _, result in inputs])))
         if dry_run:
             return
-        exported = await run_all(session, inputs, say, write=write)
+        exported = await run_all(session, inputs, say, write=write, decide=decide)
         _report(session, exported)
         note(exported.told if exported else "nothing passed, so nothing was exported")
         for path in exported.files if exported else ():

@@ -144,7 +144,9 @@ def augment(
 
     Example: safetyqc augment --more self_harm_support=20 --more privacy_and_personal_data=20 -m openai/gpt-4o
     """
+    from safetyqc.pipeline.choices import author_model, rewriter_model
     from safetyqc.pipeline.order import augment as augment_stage
+    from safetyqc.pipeline.roles import recall, toy_notes
 
     flags: dict[str, Any] = {
         "rewrite.model": model,
@@ -153,6 +155,9 @@ def augment(
     }
     config = asked.config(flags)
     counts = parse_counts(wanted, "--more")
+    config = recall(config, "rewriter", rewrites=True)
+    for line in toy_notes(rewriter_model(config) or author_model(config)):
+        note(line)
 
     async def work(session: Session) -> None:
         say(await augment_stage(session, counts))

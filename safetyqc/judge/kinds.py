@@ -105,6 +105,7 @@ class JudgeKind:
         asks: the models that it asks, those of its members included; none needs no price, no key and no client.
         not_asked: ids of the rubric's criteria that it has no opinion on, which then are not asked (never `na`).
         name: what its judgments call it; None: as the judge that `make` gives is called.
+        is_recorded: its verdicts were given elsewhere, so that they decide nothing unless that is asked for.
     """
 
     form: str
@@ -113,3 +114,4 @@ class JudgeKind:
     asks: Callable[[str, JudgeSettings], Sequence[AskedModel]] = _asks_none
     not_asked: Callable[[str, RubricSet], frozenset[str]] = _asks_all_criteria
     name: Callable[[str, RubricSet, JudgeSettings], str] | None = None
+    is_recorded: bool = False

@@ -21,7 +21,7 @@ from safetyqc.judge.question import Fact, Question, cut
 from safetyqc.judge.votes import merge_votes, sum_usage, total
 from safetyqc.judge.wordings import SHIPPED, Wording
 from safetyqc.llm import Request
-from safetyqc.llm.hosts import base_of, display_name
+from safetyqc.llm.hosts import base_of, display_name, own_base
 from safetyqc.llm.structured import Unusable, ask_json
 from safetyqc.records import AGAIN, Judgment, Score
 
@@ -181,7 +181,7 @@ class RubricJudge:
             seed=case.vote if self.votes > 1 or self.first_vote else None,
             schema=question.schema,
             format="json_schema",
-            api_base=self.api_base if model == self.model else None,
+            api_base=self.api_base if model == self.model else own_base(model, self.api_base),
             repeat=case.vote,
             stage="judge",
         )

@@ -17,7 +17,7 @@ from safetyqc.errors import UserError, choose_from
 from safetyqc.judge.base import Preparing
 from safetyqc.judge.guards.kind import GUARD
 from safetyqc.judge.kinds import AskedModel, JudgeKind, JudgeSettings, Making
-from safetyqc.llm.hosts import EMBEDDED, is_in_process
+from safetyqc.llm.hosts import EMBEDDED, is_in_process, own_base
 
 if TYPE_CHECKING:
     from safetyqc.judge.base import Judge
@@ -89,6 +89,11 @@ def judge_name(spec: str, rubric_set: RubricSet, settings: JudgeSettings) -> str
     if kind.name is not None:
         return kind.name(argument, rubric_set, settings)
     return kind.make(argument, Making(rubric_set, lambda: cast("Client", None), settings)).name
+
+
+def is_recorded(spec: str) -> bool:
+    """Whether a judge only repeats verdicts that were given elsewhere."""
+    return _kind(spec)[0].is_recorded
 
 
 def not_asked(spec: str, rubric_set: RubricSet) -> frozenset[str]:
@@ -163,7 +168,7 @@ def _make_rubric(model: str, making: Making) -> Judge:
         votes=settings.votes,
         temperature=settings.temperature,
         max_tokens=settings.max_tokens,
-        api_base=settings.api_base,
+        api_base=own_base(model, settings.api_base),
         max_conversation_tokens=_LOCAL_CONVERSATION_TOKENS if is_in_process(model) else CONVERSATION_TOKENS,
         # A model on the CPU reads some 60 tokens a second: the examples would double the time of every judgment
         with_examples=not is_in_process(model),
@@ -239,7 +244,10 @@ JUDGES: dict[str, JudgeKind] = {
     ),
     "trained": JudgeKind("trained:FILE", "the embedded judge with weights of `safetyqc train-judge`", _make_trained),
     "recorded": JudgeKind(
-        "recorded:FILE", "verdicts from a file: own lines, or a .yaml map of another judge's", _make_recorded
+        "recorded:FILE",
+        "verdicts from a file: own lines, or a .yaml map of another judge's",
+        _make_recorded,
+        is_recorded=True,
     ),
     "guard": GUARD,
     "panel": _panel("majority", "panel:A,B", "what most of several judges say"),

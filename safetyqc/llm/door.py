@@ -47,6 +47,8 @@ class DoorSettings:
 
     Args:
         api_base: base URL for every model that is not local and has none of its own.
+        fills_in: whether requests without a base URL go to `api_base`; not where each already says where it goes.
+        unvouched: base URLs that a run's folder names, and that get a key only if a flag or the environment names them.
         shows_key: whether `api_base` is shown the provider's key; not where it came with a file that may be anybody's.
         api_key: overrides the provider's environment variable; never shown.
         timeout_s: for one attempt; deadline_s: for one request with all its retries and pauses.
@@ -60,6 +62,8 @@ class DoorSettings:
     """
 
     api_base: str | None = None
+    fills_in: bool = True
+    unvouched: frozenset[str] = frozenset()
     shows_key: bool = True
     api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 120.0
@@ -167,10 +171,17 @@ class Door:
 
     def place(self, request: Request) -> Request:
         """The request with the base URL that it will be sent to."""
-        if self.settings.api_base is None or request.api_base is not None:
+        if request.api_base is not None:
+            return request if self._is_vouched(request) else replace(request, with_key=False)
+        if self.settings.api_base is None or not self.settings.fills_in:
             return request
         base = own_base(request.model, self.settings.api_base)
         return request if base is None else replace(request, api_base=base, with_key=self.settings.shows_key)
+
+    def _is_vouched(self, request: Request) -> bool:
+        if request.api_base in self.settings.unvouched:
+            return self.may_show_key(request.model, request.api_base)
+        return self.settings.shows_key or request.api_base != self.settings.api_base
 
     def _recall(self, request: Request) -> Reply | None:
         if self._store is None or self.settings.fresh:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetyqc.errors import UserError
 from safetyqc.pipeline.intake import Data
+from safetyqc.pipeline.roles import toy_notes
 from safetyqc.pipeline.site import (
     RunLike,
     Settings,
@@ -35,6 +36,7 @@ async def ajudge(
     rubric: str | os.PathLike[str] | None = None,
     run: RunLike | None = None,
     *,
+    decide: bool = False,
     skip_bad: bool = False,
     batch: bool = False,
     client: Client | None = None,
@@ -47,10 +49,11 @@ async def ajudge(
     Args:
         data: a path; a list with one conversation an item (its messages, or an object that holds them); a DataFrame or
             a Dataset with such rows; a result of another call; None for what the run holds. Equal rows stay apart.
-        model: who judges: `local` (the default, no key needed), or a model as litellm names it; several are all asked,
-            and the first one's verdicts decide.
+        model: who judges: a model as litellm names it, or `local`; several are all asked, and the result shows the
+            first one's verdicts. None: who decides in the run, else `local`, which needs no key.
         rubric: a bundled set or criterion (default: `safety`), or a file of your own.
         run: a folder that keeps everything; None for a temporary one, which goes with the result.
+        decide: the first judge decides what the run keeps from now on; else its first judge goes on to.
         skip_bad: leave out rows that are no conversation, and list them in `.skipped`.
         batch: submit the requests as a batch, at half the price; the same call again uses the answers.
         client: asked in place of every model; for tests. It is not closed.
@@ -64,22 +67,24 @@ async def ajudge(
         FatalModelError, BudgetReached, Interrupted: the call ended early; all that was answered is saved.
     """
     from safetyqc.pipeline.choices import check_settings
-    from safetyqc.pipeline.order import family_warnings, judge_all
+    from safetyqc.pipeline.order import family_warnings, judge_all, named_judge
 
     named = {"judge.models": names_of(model), "judge.rubric": None if rubric is None else str(rubric)}
     site = site_of(data, run, configure(config, ("judge", "models"), named, settings), client=client, quiet=quiet)
+    site = site.recalling("decider")
     refuse_fresh_batch(site.config, batch=batch)
     check_settings(site.config, judges=True)
     read = site.read(skip_bad=skip_bad)
     for warning in family_warnings(site.config):
         site.listener.note(f"warning: {warning}")
 
-    async def work(session: Session) -> tuple[list[str] | None, list[Tally]]:
+    async def work(session: Session) -> tuple[list[str] | None, list[Tally], str | None]:
         ids = site.bring_in(session, read)
-        return ids, await staged(session, "judge", lambda: judge_all(session, ids), site, batch=batch)
+        tallies = await staged(session, "judge", lambda: judge_all(session, ids, decide=decide), site, batch=batch)
+        return ids, tallies, await named_judge(session)
 
-    (ids, tallies), cost_usd = await in_run(site, work)
-    return Verdicts(site.folder, site.call(tallies, cost_usd, read), ids)
+    (ids, tallies, judge), cost_usd = await in_run(site, work)
+    return Verdicts(site.folder, site.call(tallies, cost_usd, read), ids, judge)
 
 
 async def agenerate(
@@ -106,16 +111,18 @@ async def agenerate(
 
     The others, and the errors, are those of `judge`.
     """
-    from safetyqc.pipeline.choices import author_mode, check_settings
+    from safetyqc.pipeline.choices import author_mode, author_model, check_settings
     from safetyqc.pipeline.order import generate as generate_stage
 
     named = {"generate.count": count, "generate.model": model, "generate.languages": names_of(languages)}
     configured = configure(config, ("generate", "models"), named, settings)
-    site = site_of(None, run, configured, client=client, quiet=quiet, writes=True)
+    site = site_of(None, run, configured, client=client, quiet=quiet, writes=True).recalling("author", writes=True)
     refuse_fresh_batch(site.config, batch=batch)
     if batch and author_mode(site.config) != "oneshot":
         raise UserError("a dialogue cannot go in batches: each turn waits for the one before", fix="--mode oneshot")
     check_settings(site.config, writes=True, wanted=top_up)
+    for line in toy_notes(author_model(site.config), site.config.generate.assistant):
+        site.listener.note(line)
 
     async def work(session: Session) -> tuple[list[str], Tally]:
         tally = await staged(session, "generate", lambda: generate_stage(session, top_up), site, batch=batch)
@@ -151,6 +158,7 @@ async def arewrite(
 
     The others, and the errors, are those of `judge`.
     """
+    from safetyqc.pipeline.choices import author_model, rewriter_model
     from safetyqc.pipeline.order import judge_all, mend
 
     named = {
@@ -160,7 +168,9 @@ async def arewrite(
         "judge.rubric": None if rubric is None else str(rubric),
     }
     configured = configure(config, ("rewrite", "judge", "models"), named, settings)
-    site = site_of(data, run, configured, client=client, quiet=quiet)
+    site = site_of(data, run, configured, client=client, quiet=quiet).recalling("rewriter", rewrites=True)
+    for line in toy_notes(rewriter_model(site.config) or author_model(site.config)):
+        site.listener.note(line)
     read = site.read(skip_bad=skip_bad)
 
     async def work(session: Session) -> tuple[list[str] | None, Tally]:

@@ -43,8 +43,12 @@ def rewriter_model(config: Config) -> str | None:
     return config.rewrite.model or config.generate.model
 
 
-def judge_settings(config: Config) -> JudgeSettings:
-    """How the configured judges are made, for every kind of them."""
+def judge_settings(config: Config, base: str | None = None) -> JudgeSettings:
+    """How the configured judges are made, for every kind of them.
+
+    Args:
+        base: where their models are asked; None: where nothing says otherwise.
+    """
     from safetyqc.judge.kinds import JudgeSettings
 
     section = config.judge
@@ -53,7 +57,8 @@ def judge_settings(config: Config) -> JudgeSettings:
         votes=section.votes,
         fallback_model=section.fallback,
         max_tokens=section.max_tokens,
-        base_for=lambda model: base_of(model, own_base(model, config.models.api_base)),
+        api_base=base,
+        base_for=lambda model: base_of(model, own_base(model, base if config.places else config.models.api_base)),
         read_labels=(lambda: _cascade_labels(section)) if section.labels else None,
     )
 

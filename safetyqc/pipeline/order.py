@@ -26,9 +26,10 @@ from safetyqc.pipeline.importing import import_conversations
 from safetyqc.pipeline.known import Known
 from safetyqc.pipeline.outputs import Exported, export_run
 from safetyqc.pipeline.plan import close_top_ups, settle_plan
+from safetyqc.pipeline.roles import author_roles, decider_role, place_of, read_cast, rewriter_roles
 from safetyqc.pipeline.stages import Tally
 from safetyqc.pipeline.tasks import Filtering, Judging, Mending, Varying, Writing, afresh
-from safetyqc.store.standing import read_standings
+from safetyqc.store.standing import deciding_judge, read_standings
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from safetyqc.judge.attack import AttackRow
     from safetyqc.pipeline.session import Session
     from safetyqc.rubrics import RubricSet, Trial
+    from safetyqc.store import Store
 
 Tell = Callable[[Tally], None]
 _EXPORTED_TO = "exported_to"
@@ -53,6 +55,7 @@ async def generate(session: Session, wanted: Mapping[str, int] | None = None) ->
     config, store = session.config, session.store
     taxonomy = load_taxonomy(config.generate.taxonomy)
     scenarios = settle_plan(store, taxonomy, config.generate, wanted)
+    store.set_roles(author_roles(config))
     known = Known(config, store.conversations())
     tally = await stages.write_conversations(store, session.mapper, scenarios, Writing(config, taxonomy), known)
     if not tally.missing and not tally.waiting:
@@ -77,38 +80,93 @@ def settle_rubric(session: Session) -> RubricSet:
     return rubric
 
 
-async def make_judges(session: Session, rubric: RubricSet, names: Sequence[str]) -> list[Judging]:
+async def make_judges(
+    session: Session, rubric: RubricSet, names: Sequence[str], base: str | None = None
+) -> list[Judging]:
     """Make judges by name with the configured settings; a cascade judges its labelled conversations first.
+
+    Args:
+        base: where their models are asked; None for where nothing says otherwise.
 
     Raises:
         UserError: a judge that cannot be made, such as a cascade without labels.
     """
     from safetyqc.judge.table import prepare
 
-    tasks = [Judging(name, rubric, session.config) for name in names]
+    tasks = [Judging(name, rubric, session.config, base) for name in names]
     await prepare(task.judge(session.mapper.context) for task in tasks)
     return tasks
 
 
-async def judge_all(session: Session, only: Sequence[str] | None = None) -> list[Tally]:
-    """Have every configured judge score the run; the first one's verdicts decide from now on.
+async def judge_all(
+    session: Session, only: Sequence[str] | None = None, *, decide: bool = False, with_decider: bool = False
+) -> list[Tally]:
+    """Have every configured judge score the run. The run's first judge decides, and goes on to, until told otherwise.
 
     Args:
         only: ids to restrict it to; None for all that no filter rejected.
+        decide: the first configured judge decides from now on.
+        with_decider: the judge that goes on deciding is asked too, where it is none of those configured.
     """
     from safetyqc.judge.table import not_asked
 
     rubric, store, mapper = settle_rubric(session), session.store, session.mapper
-    judges = await make_judges(session, rubric, judge_models(session.config))
-    store.set_meta("deciding_judge", judges[0].judge(mapper.context).name)
-    store.set_meta("deciding_spec", judge_models(session.config)[0])
+    base = session.config.base_of_role("decider")
+    judges = await make_judges(session, rubric, judge_models(session.config), base)
+    if with_decider and not decide and (deciding := await _own_decider(session, rubric)):
+        known = {judge.judge(mapper.context).name for judge in judges}
+        judges = judges if deciding.judge(mapper.context).name in known else [deciding, *judges]
+    before = deciding_judge(store)
+    settle_decider(session, judges, decide=decide)
     planted = _plant_canaries(session) if session.config.judge.canaries else []
     only = [*only, *planted] if only is not None else None
-    silent = [not_asked(spec, rubric) for spec in judge_models(session.config)]
+    silent = [not_asked(judge.spec, rubric) for judge in judges]
     fresh = session.config.models.fresh
     tallies = [await stages.judge_run(store, mapper, judge, only=only, fresh=fresh) for judge in judges]
     names = [judge.judge(mapper.context).name for judge in judges]
+    if told := _who_decides(store, before[0] if before else None, names):
+        tallies[0] = replace(tallies[0], told=(*tallies[0].told, told))
     return [_with_not_asked(t, n, s, rubric) for t, n, s in zip(tallies, names, silent, strict=True)]
+
+
+async def named_judge(session: Session) -> str | None:
+    """The first configured judge, as its verdicts name it; None where it has given none."""
+    rubric, base = settle_rubric(session), session.config.base_of_role("decider")
+    [first] = await make_judges(session, rubric, judge_models(session.config)[:1], base)
+    name = first.judge(session.mapper.context).name
+    return name if any(used == name for used, _, _ in session.store.judges()) else None
+
+
+def settle_decider(session: Session, judges: Sequence[Judging], *, decide: bool = False) -> None:
+    """Remember who decides: with `decide` the first of these, else the first that gives verdicts of its own, where
+    nobody decides yet. Verdicts that were recorded elsewhere decide only where that is asked for."""
+    store = session.store
+    own = [judge for judge in judges if decide or not judge.is_recorded]
+    if own and (decide or store.meta("deciding_judge") is None):
+        store.set_meta("deciding_judge", own[0].judge(session.mapper.context).name)
+        store.set_meta("deciding_spec", own[0].spec)
+        store.set_roles(decider_role(own[0].spec, own[0].base))
+
+
+def _who_decides(store: Store, before: str | None, names: Sequence[str]) -> str | None:
+    """Say what a change of the deciding judge changed, or what another judge would keep; None when neither is so."""
+    now = deciding_judge(store)
+    if before is None or now is None:
+        return None
+    if now[0] != before:
+        total = sum(place.origin != "canary" for place in store.placed())
+        kept, was_kept = _kept(store, now[0]), _kept(store, before)
+        return f"{now[0]} decides now: {kept:,} of {total:,} are kept; by {before}, before: {was_kept:,}"
+    if now[0] in names:
+        return None
+    judged = {name for name, _, _ in store.judges()}
+    rival = next((name for name in names if name in judged), None)
+    would = f"; by {rival}: {_kept(store, rival):,} (--decide has {names[0]} decide)" if rival else ""
+    return f"{now[0]} still decides: {_kept(store, now[0]):,} are kept{would}"
+
+
+def _kept(store: Store, judge: str) -> int:
+    return sum(standing.status == "kept" for standing in read_standings(store, judge).values())
 
 
 def _with_not_asked(tally: Tally, judge: str, silent: Collection[str], rubric: RubricSet) -> Tally:
@@ -134,7 +192,9 @@ async def mend(session: Session) -> Tally:
     config = session.config
     deciding, second = await _referees(session)
     model = rewriter_model(config) or author_model(config)
-    task = Mending(model, deciding, Filtering(config), second, afresh(deciding))
+    session.store.set_roles(rewriter_roles(config))
+    base = config.base_of_role("rewriter")
+    task = Mending(model, deciding, Filtering(config), base, second, afresh(deciding))
     return await mending.rewrite_run(session.store, session.mapper, task, config.rewrite)
 
 
@@ -145,22 +205,36 @@ async def augment(session: Session, wanted: Mapping[str, int]) -> Tally:
         wanted: how many more to keep, by category.
     """
     config, store = session.config, session.store
-    task = Varying(rewriter_model(config) or author_model(config), Filtering(config))
+    store.set_roles(rewriter_roles(config))
+    base = config.base_of_role("rewriter")
+    task = Varying(rewriter_model(config) or author_model(config), Filtering(config), base)
     deciding, _ = await _referees(session)
     known = Known(config, store.conversations())
     return await mending.augment_run(store, session.mapper, task, deciding, wanted, known)
 
 
+async def _own_decider(session: Session, rubric: RubricSet) -> Judging | None:
+    """The judge that decides in this run, asked where it was; None while there is none.
+
+    A judge's name does not tell how to make it: `trained:PATH` is named by the file's stem, a panel by its members.
+    """
+    known = read_cast(session.store).roles.get("decider")
+    if known is None:
+        return None
+    [made] = await make_judges(session, rubric, [known.model], place_of(known, session.config))
+    return made
+
+
 async def _referees(session: Session) -> tuple[Judging, Judging | None]:
     """The deciding judge, and another one to confirm it where the deciding judge is the rewriter itself."""
-    config, store = session.config, session.store
-    # A judge's name does not tell how to make it: `trained:PATH` is named by the file's stem, a panel by its members
-    names = [store.meta("deciding_spec") or store.meta("deciding_judge") or judge_models(config)[0]]
-    if is_rewriter(config, names[0]) and (second := second_judge(config)):
-        names.append(second)
-    judges = await make_judges(session, settle_rubric(session), names)
-    store.set_meta("deciding_judge", judges[0].judge(session.mapper.context).name)
-    return judges[0], judges[1] if len(judges) > 1 else None
+    config, rubric = session.config, settle_rubric(session)
+    deciding = await _own_decider(session, rubric)
+    if deciding is None:
+        [deciding] = await make_judges(session, rubric, judge_models(config)[:1], config.base_of_role("decider"))
+    settle_decider(session, [deciding])
+    if is_rewriter(config, deciding.spec) and (second := second_judge(config)):
+        return deciding, (await make_judges(session, rubric, [second], config.models.api_base))[0]
+    return deciding, None
 
 
 async def attack_judges(session: Session, attacks: Sequence[str] | None = None) -> list[AttackRow]:
@@ -169,7 +243,7 @@ async def attack_judges(session: Session, attacks: Sequence[str] | None = None) 
     from safetyqc.rubrics import load_rubric_set
 
     rubric = load_rubric_set(session.config.judge.rubric)
-    judges = await make_judges(session, rubric, judge_models(session.config))
+    judges = await make_judges(session, rubric, judge_models(session.config), session.config.models.api_base)
     made = [task.judge(session.mapper.context) for task in judges]
     return [row for judge in made for row in await attack_judge(judge, rubric, attacks=attacks)]
 
@@ -190,12 +264,17 @@ async def try_rubric(session: Session) -> list[Trial]:
     from safetyqc.rubrics import load_rubric_set, test_rubric
 
     rubric = load_rubric_set(session.config.judge.rubric)
-    judges = await make_judges(session, rubric, judge_models(session.config)[:1])
+    judges = await make_judges(session, rubric, judge_models(session.config)[:1], session.config.models.api_base)
     return await test_rubric(judges[0].judge(session.mapper.context), rubric.criteria)
 
 
 async def run_all(
-    session: Session, inputs: Sequence[tuple[str, ReadResult]], tell: Tell, *, write: bool | None = None
+    session: Session,
+    inputs: Sequence[tuple[str, ReadResult]],
+    tell: Tell,
+    *,
+    write: bool | None = None,
+    decide: bool = False,
 ) -> Exported | None:
     """Do everything in order; what earlier calls have done is not done again.
 
@@ -203,6 +282,7 @@ async def run_all(
         inputs: files (name, content) to quality-control.
         tell: called with what each stage did.
         write: also generate by the plan; None for only when there are no inputs.
+        decide: see `judge_all`.
 
     Returns:
         What was exported; None when nothing is kept.
@@ -219,7 +299,7 @@ async def run_all(
     if write or (write is None and not inputs):
         tell(await generate(session))
     tell(await filter_conversations(session))
-    for tally in await judge_all(session):
+    for tally in await judge_all(session, decide=decide, with_decider=True):
         tell(tally)
     counted_before = has_frozen_count(session)
     tell(dedup_run(session).tally)

@@ -9,7 +9,7 @@ import functools
 import inspect
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -18,6 +18,7 @@ from safetyqc.errors import BudgetReached, ConfigError, Interrupted, ModelError,
 from safetyqc.pipeline.intake import Data, bring_in, read_data
 from safetyqc.pipeline.labelling import with_labels
 from safetyqc.pipeline.loop import Listener, Opening, in_session, listener, run_here
+from safetyqc.pipeline.roles import Role, recall
 from safetyqc.reports.notebook import Folder
 from safetyqc.reports.views import Call, Run
 
@@ -63,6 +64,11 @@ class Site:
     """What an earlier call handed back, where the call is about that."""
     listener: Listener
     opening: Opening
+
+    def recalling(self, main: Role, *, writes: bool = False, rewrites: bool = False) -> Site:
+        """The same place, with who wrote and who decides in its run as defaults (see `roles.recall`)."""
+        config = recall(self.config, main, writes=writes, rewrites=rewrites)
+        return replace(self, config=config, opening=replace(self.opening, config=config))
 
     def read(self, *, skip_bad: bool) -> ReadResult | None:
         """The data; None for the run's own conversations."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetyqc import __version__
-from safetyqc.llm.hosts import EMBEDDED
+from safetyqc.llm.hosts import EMBEDDED, own_base
 from safetyqc.pipeline.choices import author_mode, author_model, filter_settings, judge_settings
 from safetyqc.records import Conversation, Judgment, Rejection, Scenario, content_hash
 
@@ -54,12 +54,12 @@ class Writing:
         assistant = self.config.generate.assistant
         return Author(
             self.taxonomy,
-            self._voice(author_model(self.config), context),
-            assistant=self._voice(assistant, context) if assistant else None,
+            self._voice(author_model(self.config), "author", context),
+            assistant=self._voice(assistant, "assistant", context) if assistant else None,
             mode=author_mode(self.config),
         )
 
-    def _voice(self, model: str, context: Context) -> Voice:
+    def _voice(self, model: str, role: str, context: Context) -> Voice:
         from safetyqc.generate.author import Voice
 
         settings = self.config.generate
@@ -68,6 +68,7 @@ class Writing:
             model,
             temperature=settings.temperature,
             max_tokens=settings.max_tokens,
+            api_base=own_base(model, self.config.base_of_role(role)),
             small=model == EMBEDDED,
         )
 
@@ -108,6 +109,7 @@ class Judging:
 
     Args:
         spec: the judge, as it is typed.
+        base: where its models are asked, those of hosted providers apart; None: at their providers' own.
         afresh: asked anew, for its own noise (`RubricJudge.again`).
         wording: asked in other words (`RubricJudge.reworded`).
     """
@@ -115,6 +117,7 @@ class Judging:
     spec: str
     rubric: RubricSet
     config: Config
+    base: str | None = None
     afresh: bool = False
     wording: Wording | None = None
 
@@ -124,6 +127,13 @@ class Judging:
         from safetyqc.judge.table import asked_by
 
         return bool(asked_by(self.spec, judge_settings(self.config)))
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether its verdicts were given elsewhere."""
+        from safetyqc.judge.table import is_recorded
+
+        return is_recorded(self.spec)
 
     async def do(self, item: Conversation, context: Context) -> Judgment:
         """See Task; costs what the judge costs."""
@@ -137,7 +147,7 @@ class Judging:
         from safetyqc.judge.rubric import RubricJudge
         from safetyqc.judge.table import make_judge
 
-        judge = make_judge(self.spec, self.rubric, lambda: context.client, judge_settings(self.config))
+        judge = make_judge(self.spec, self.rubric, lambda: context.client, judge_settings(self.config, self.base))
         if not isinstance(judge, RubricJudge):
             return judge
         judge = judge.reworded(self.wording) if self.wording else judge
@@ -169,6 +179,7 @@ class Mending:
 
     Args:
         deciding: judges every rewrite.
+        base: where the rewriter is asked.
         second: has to agree, where the deciding judge is the rewriter itself: a model likes its own text.
         again: the deciding judge asked afresh about a sample of originals and their rewrites. The originals that it
             then passes are the control group: chance alone would have "mended" as many.
@@ -177,6 +188,7 @@ class Mending:
     model: str
     deciding: Judging
     filtering: Filtering
+    base: str | None = None
     second: Judging | None = None
     again: Judging | None = None
 
@@ -203,7 +215,9 @@ class Mending:
     def _rewriter(self, context: Context) -> Rewriter | AnswerRewriter:
         from safetyqc.generate.rewrite import AnswerRewriter, Rewriter
 
-        return (AnswerRewriter if self.model == EMBEDDED else Rewriter)(context.client, self.model)
+        if self.model == EMBEDDED:
+            return AnswerRewriter(context.client, self.model)
+        return Rewriter(context.client, self.model, api_base=own_base(self.model, self.base))
 
     async def _both(
         self, judging: Judging, parent: Conversation, child: Conversation, context: Context
@@ -237,6 +251,7 @@ class Varying:
 
     model: str
     filtering: Filtering
+    base: str | None = None
 
     asks = True
 
@@ -248,7 +263,7 @@ class Varying:
     def _augmenter(self, context: Context) -> Augmenter:
         from safetyqc.generate.rewrite import Augmenter
 
-        return Augmenter(context.client, self.model)
+        return Augmenter(context.client, self.model, api_base=own_base(self.model, self.base))
 
 
 def afresh(judging: Judging) -> Judging | None:

@@ -67,6 +67,7 @@ class Run(Rows):
         folder: of the run.
         call: what was done.
         ids: of the conversations to look at, in input order; None for all but canaries, in that of the run.
+        judge: whose verdicts; None for those of the judge that decides.
     """
 
     sections: ClassVar[tuple[str, ...] | None] = None
@@ -74,8 +75,10 @@ class Run(Rows):
     stage: ClassVar[str | None] = None
     """Whose failures `failures` names; None for every stage's."""
 
-    def __init__(self, folder: Folder, call: Call | None = None, ids: Sequence[str] | None = None) -> None:
-        self.folder, self.ids = folder, ids
+    def __init__(
+        self, folder: Folder, call: Call | None = None, ids: Sequence[str] | None = None, judge: str | None = None
+    ) -> None:
+        self.folder, self.ids, self.judge = folder, ids, judge
         self.call = call or Call()
 
     @property
@@ -141,14 +144,14 @@ class Run(Rows):
         from safetyqc.reports.snapshot import read_snapshot
 
         with self._open() as store:
-            return count_rates(read_snapshot(store, only=self.ids, bars={}), by)
+            return count_rates(read_snapshot(store, self.judge, only=self.ids, bars={}), by)
 
     def summary(self) -> Summary:
         """Everything that a report says of these conversations, as typed records."""
         from safetyqc.reports.summary import summarise
 
         with self._open() as store:
-            return summarise(store, only=self.ids)
+            return summarise(store, self.judge, only=self.ids)
 
     def judgments(self) -> list[Judgment]:
         """All judgments of the run, by every judge, canaries' among them."""
@@ -201,7 +204,7 @@ class Run(Rows):
     def _judged(self, store: Store) -> list[tuple[Conversation, Judgment | None]]:
         from safetyqc.store.standing import deciding_judgments
 
-        verdicts = {j.conversation_id: j for j in deciding_judgments(store)}
+        verdicts = {j.conversation_id: j for j in deciding_judgments(store, self.judge)}
         return [(c, verdicts.get(c.id)) for c in self._conversations(store)]
 
     def _verdicts(self) -> Iterator[tuple[int, Conversation, Judgment | None]]:
@@ -216,7 +219,7 @@ class Run(Rows):
 
 
 class Verdicts(Run):
-    """What the deciding judge says of each conversation, in input order."""
+    """What the judge that was asked says of each conversation, in input order."""
 
     sections = ("headline", "rates", "reasons")
     stage = "judge"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from safetyqc.errors import UserError, choose_from
 from safetyqc.judge.kinds import AskedModel, CallsEach, JudgeKind, JudgeSettings, Making
+from safetyqc.llm.hosts import own_base
 
 if TYPE_CHECKING:
     from safetyqc.judge.base import Judge
@@ -61,7 +62,7 @@ def _make(argument: str, making: Making) -> Judge:
         typed.model,
         making.rubric_set,
         mode=typed.mode,
-        api_base=making.settings.api_base,
+        api_base=own_base(typed.model, making.settings.api_base),
         asked_as=making.settings.name_of(typed.model),
     )
 

@@ -1,0 +1,148 @@
+"""Who writes, mends and decides in a run, and where each is asked: remembered with it, later commands' default.
+
+What a command names goes before what the run remembers. The embedded model is never the default for a run that another
+model or a file made. Runs of earlier versions remember no roles; who wrote and who decides is read from what they hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from safetyqc.config import load_config
+from safetyqc.errors import UserError
+from safetyqc.judge.kinds import JudgeSettings
+from safetyqc.judge.table import asked_by
+from safetyqc.llm.hosts import EMBEDDED, base_of, own_base
+from safetyqc.llm.llama import TRY_OUT_NOTE
+from safetyqc.pipeline.choices import author_mode, author_model, rewriter_model
+from safetyqc.records import RoleModel
+from safetyqc.store import FILE_NAME, Store
+
+if TYPE_CHECKING:
+    from safetyqc.config import Config
+
+Role = Literal["author", "assistant", "rewriter", "decider"]
+_SETTINGS: dict[str, str] = {"author": "generate.model", "assistant": "generate.assistant", "rewriter": "rewrite.model"}
+
+
+@dataclass(frozen=True)
+class Cast:
+    """What a run knows of its roles.
+
+    Args:
+        others: what in the run the embedded model did not write, in words; None when there is nothing.
+    """
+
+    roles: dict[str, RoleModel]
+    others: str | None = None
+
+
+def recall(config: Config, main: Role, *, writes: bool = False, rewrites: bool = False, follows: bool = True) -> Config:
+    """Settings with the run's own author, assistant, rewriter and judge where this command names none.
+
+    Args:
+        main: the role that the command is about: `--api-base` is meant for it, and not for the others.
+        follows: the run's author counts; not where other people's data is brought in, which nobody asked it to mend.
+        writes: the command has new conversations written; rewrites: it has those of the run mended or varied.
+
+    Raises:
+        UserError: nobody was named, and the embedded model would be let into a run that it did not make.
+        RunError: the run cannot be read.
+    """
+    if not (config.run / FILE_NAME).exists():
+        return config
+    with Store.read(config.run) as store:
+        cast = read_cast(store)
+    named = {"author": config.generate.model, "assistant": config.generate.assistant, "rewriter": config.rewrite.model}
+    named["decider"] = config.judge.models[0] if len(config.judge.models) == 1 else ",".join(config.judge.models)
+    typed = config.models.api_base is not None and not config.base_is_from_file
+    flags: dict[str, object] = {}
+    places: dict[str, str | None] = {}
+    roles = cast.roles if follows else {role: who for role, who in cast.roles.items() if role != "author"}
+    for role, who in roles.items():
+        if named.get(role) not in (None, "", who.model):
+            continue
+        if not named.get(role):
+            flags[_SETTINGS.get(role, "judge.models")] = (who.model,) if role == "decider" else who.model
+        if not typed or (role != main and not named.get(role)):
+            places[role] = place_of(who, config)
+    if main == "decider" and not config.judge.models and "decider" not in cast.roles:
+        flags["judge.models"] = (config.generate.model or EMBEDDED,)  # who wrote is not asked to judge unless told to
+    mends = not named["rewriter"] and "rewriter" not in roles and not (typed and main == "rewriter")
+    if mends and "author" in places:
+        places["rewriter"] = places["author"]
+    recalled = load_config(config, flags)
+    recalled._places = places
+    if writes and not named["author"] and recalled.generate.model in (None, EMBEDDED):
+        _refuse_toy(cast)
+    if rewrites and not (named["rewriter"] or named["author"]) and rewriter_model(recalled) in (None, EMBEDDED):
+        _refuse_toy(cast)
+    return recalled
+
+
+def read_cast(store: Store) -> Cast:
+    """The roles of a run, and what in it is not the embedded model's."""
+    origins = {place.origin: place.id for place in store.placed() if place.origin != "canary"}
+    roles = store.roles()
+    if "author" not in roles and "generated" in origins:
+        [written] = store.conversations({origins["generated"]})
+        if written.author:
+            roles["author"] = RoleModel(model=written.author)
+    spec = store.meta("deciding_spec") or store.meta("deciding_judge")
+    if "decider" not in roles and spec:
+        roles["decider"] = RoleModel(model=spec)
+    writers = [roles[role].model for role in ("author", "assistant", "rewriter") if role in roles]
+    foreign = next((model for model in writers if model != EMBEDDED), None)
+    if foreign:
+        return Cast(roles, f"conversations by {foreign}")
+    return Cast(roles, "conversations from a file" if "imported" in origins else None)
+
+
+def author_roles(config: Config) -> dict[str, RoleModel]:
+    """Who writes by these settings, to be remembered."""
+    roles = {"author": _role(author_model(config), config, "author")}
+    if config.generate.assistant and author_mode(config) == "dialogue":
+        roles["assistant"] = _role(config.generate.assistant, config, "assistant")
+    return roles
+
+
+def rewriter_roles(config: Config) -> dict[str, RoleModel]:
+    """Who mends, to be remembered where it is somebody of its own: else it is the author, whoever that is then."""
+    return {"rewriter": _role(config.rewrite.model, config, "rewriter")} if config.rewrite.model else {}
+
+
+def decider_role(spec: str, base: str | None) -> dict[str, RoleModel]:
+    """Who decides, to be remembered: as it is typed, since a judge's name does not tell how to make it."""
+    asked = [model.model for model in asked_by(spec, JudgeSettings())]
+    places = [place for model in asked if (place := base_of(model, own_base(model, base)))]
+    return {"decider": RoleModel(model=spec, api_base=places[0] if places else None)}
+
+
+def toy_notes(*models: str | None) -> list[str]:
+    """What has to be said when one of these models writes."""
+    return [TRY_OUT_NOTE] if EMBEDDED in models else []
+
+
+def _role(model: str, config: Config, role: str) -> RoleModel:
+    return RoleModel(model=model, api_base=base_of(model, own_base(model, config.base_of_role(role))))
+
+
+def place_of(who: RoleModel, config: Config) -> str | None:
+    """The remembered URL, as it is typed now where that is the same; None where the environment says so too.
+
+    So the same question stays the same request, which the ledger answers.
+    """
+    typed = config.models.api_base
+    if typed is not None and base_of(who.model, own_base(who.model, typed)) == who.api_base:
+        return typed
+    return None if who.api_base is None or base_of(who.model, None) == who.api_base else who.api_base
+
+
+def _refuse_toy(cast: Cast) -> None:
+    if cast.others:
+        raise UserError(
+            f"no model was named, and the run holds {cast.others}: the embedded 135M model is for trying only",
+            where="-m/--model",
+            fix="name the model that writes with -m, or give -m local to have the embedded one write all the same",
+        )
