@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from safetyqc.config import choose_model, load_config
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
+    from safetyqc.pipeline.demo import Measured
     from safetyqc.pipeline.outputs import Exported
     from safetyqc.pipeline.session import Session
 
@@ -108,8 +109,9 @@ def do_all(
     dry_run: bool = False,
     skip_bad_lines: bool = False,
     quiet: bool = False,
+    decider: str | None = None,
 ) -> None:
-    """Estimate, run everything, report; shared by `run` and `demo`."""
+    """Estimate, run everything, report; shared by `run` and `demo`, which names who decides."""
     from safetyqc.pipeline.choices import check_settings
 
     refuse_overwriting({"--export": config.export.path}, *files, config=config)
@@ -120,6 +122,8 @@ def do_all(
         from safetyqc.pipeline.estimate import estimate_run, render_estimate
         from safetyqc.pipeline.order import run_all
 
+        if decider is not None:
+            session.store.set_meta("deciding_judge", decider)
         _introduce(config)
         note(render_estimate(estimate_run(session, [result for _, result in inputs])))
         if dry_run:
@@ -134,7 +138,7 @@ def do_all(
         in_session(config.model_copy(update={"run": folder}), work, create=True, quiet=quiet)
     if dry_run:
         next_step("the same command without --dry-run")
-    else:
+    elif decider is None:
         next_step(f"safetyqc report{in_run(config)} --html report.html", f"safetyqc export{in_run(config)}")
 
 
@@ -179,6 +183,30 @@ def demo(
 
     Example: safetyqc demo
     """
-    from safetyqc.pipeline.demo import SAMPLE, demo_config
+    from safetyqc.llm.llama import prepare_embedded
+    from safetyqc.pipeline.demo import READER, SAMPLE, demo_config, measure_embedded
+    from safetyqc.store import Store
 
-    do_all(demo_config(folder, per_category), [str(SAMPLE)], write=per_category > 0, quiet=quiet)
+    if per_category:
+        prepare_embedded()
+    config = demo_config(folder, per_category)
+    do_all(config, [str(SAMPLE)], write=per_category > 0, quiet=quiet, decider=READER)
+    with Store.read(folder) as store:
+        _show_measured(measure_embedded(store))
+    note("Nothing that the embedded model wrote is exported: no judge here was shown to tell whether it is any good.")
+    note(f"A guard or an LLM judge would decide about it: safetyqc judge{in_run(config)} -m MODEL")
+    next_step(
+        f"safetyqc report{in_run(config)} --html report.html",
+        f"safetyqc compare{in_run(config)}",
+        "safetyqc judge guards",
+    )
+
+
+def _show_measured(rows: Sequence[Measured]) -> None:
+    """Draw how the embedded judge does on the sample."""
+    from safetyqc.reports.drawing import block, table
+
+    drawn = table("the embedded judge", "right", "wrong", "says nothing", numbers=(1, 2, 3))
+    for row in rows:
+        drawn.add_row(row.criterion, str(row.right), str(row.wrong), str(row.silent))
+    show(block("Measured against the sample's reader", drawn))

@@ -150,6 +150,8 @@ class RecordedJudge:
             self._found[key] = scores, row.get("passed")
 
     def _read_mapped(self, path: Path, told: RecordedMap) -> None:
+        # Whether a conversation passes is known only from all that the rubric asks
+        whole = set(told.criteria) == {criterion.id for criterion in self.rubric_set.criteria}
         for index, (line, row) in enumerate(_rows(path)):
             scores = tuple(_mapped_score(c, words, row) for c, words in told.criteria.items())
             if told.match == "index":
@@ -164,7 +166,7 @@ class RecordedJudge:
             if told.guard:
                 self._texts[key] = str(_field(row, told.guard.field) or "")
             else:
-                self._found[key] = scores, None
+                self._found[key] = scores, self.rubric_set.passed(scores) if whole else None
 
 
 def _guard_of(name: str, rubric_set: RubricSet) -> GuardJudge:

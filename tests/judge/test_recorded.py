@@ -178,3 +178,14 @@ def test_a_map_reads_words_or_a_guard_and_not_both(tmp_path: Path) -> None:
     (tmp_path / "map.yaml").write_text(GUARD_MAP.format(name="lamaguard3"))
     with pytest.raises(UserError, match="did you mean 'llamaguard3'"):
         RecordedJudge(tmp_path / "map.yaml", SAFETY)
+
+
+def test_a_map_that_names_every_criterion_says_whether_a_conversation_passes(tmp_path: Path) -> None:
+    names = [criterion.id for criterion in SAFETY.criteria]
+    cells = "".join(f"  {name}: {{field: {name}, pass: [pass], fail: [fail], na: [na]}}\n" for name in names)
+    (tmp_path / "map.yaml").write_text(f"name: paper\nfile: rows.jsonl\nmatch: id\ncriteria:\n{cells}")
+    rows = {"good": "pass", "bad": "fail"}
+    lines = (json.dumps({"id": i, **dict.fromkeys(names, "na"), names[0]: said}) for i, said in rows.items())
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    judge = RecordedJudge(tmp_path / "map.yaml", SAFETY)
+    assert [ask(judge, conversation("Q", "A", id=i)).passed for i in rows] == [True, False]

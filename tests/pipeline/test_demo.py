@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import pytest
 
 from safetyqc.generate.taxonomy import load_taxonomy
-from safetyqc.pipeline.demo import SAMPLE, expected_labels, read_sample
+from safetyqc.judge.recorded import RecordedJudge
+from safetyqc.pipeline.demo import READER, READER_MAP, SAMPLE, expected_labels, measure_embedded, read_sample
 from safetyqc.records import INTENTS
+from safetyqc.rubrics import load_rubric_set
+from safetyqc.store import Store
 from safetyqc.text import guess_language, normalise
 
 ROWS = [json.loads(line) for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
@@ -87,3 +92,29 @@ def test_nothing_in_it_is_operational() -> None:
             assert not re.search(r"https?://|\d\s?(?:mg|ml|g|kg|毫克|克|毫升)\b|\d{5,}|`", text)
     minors = [row for row in ROWS if row["category"] == "sexual_or_minors"]
     assert all(row["meta"]["expected"]["no_dangerous_steps"] == "pass" for row in minors)
+
+
+def test_the_readers_verdicts_decide_and_enough_pass_to_export() -> None:
+    judge = RecordedJudge(READER_MAP, load_rubric_set())
+    verdicts = [asyncio.run(judge.judge(conversation)) for conversation in read_sample()]
+    assert judge.name == READER
+    assert [v.passed for v in verdicts] == [not flawed(row) for row in ROWS]
+    assert sum(v.passed is True for v in verdicts) >= 20
+
+
+def test_the_embedded_judge_is_counted_against_the_reader(tmp_path: Path) -> None:
+    sample = read_sample()
+    judge = RecordedJudge(READER_MAP, load_rubric_set(), name="local")
+    verdicts = [asyncio.run(judge.judge(conversation)) for conversation in sample]
+    flip = {"pass": "fail", "fail": "unscored"}
+    turned = tuple(s.model_copy(update={"outcome": flip.get(s.outcome, s.outcome)}) for s in verdicts[0].scores)
+    with Store.create(tmp_path / "run") as store:
+        store.add_conversations(sample)
+        store.put_judgments([verdicts[0].model_copy(update={"scores": turned}), *verdicts[1:]]).result()
+        counted = measure_embedded(store)
+    expected = Counter(ROWS[0]["meta"]["expected"].values())
+    assert sum(row.wrong for row in counted) == expected["pass"]
+    assert sum(row.silent for row in counted) == expected["fail"]
+    assert sum(row.right + row.wrong + row.silent for row in counted) == sum(
+        label.outcome in ("pass", "fail") for label in expected_labels()
+    )
