@@ -202,7 +202,8 @@ async def _ask(judge: Judge, conversation: Conversation, still_open: Collection[
 async def choose_promises(judges: Sequence[Judge], given: CascadeLabels, rubric_set: RubricSet) -> tuple[Stage, ...]:
     """Judge labelled conversations and choose every stage's thresholds; later judges are asked only what is escalated.
 
-    Costs as many calls on the labelled conversations as the cascade itself would make.
+    Costs as many calls on the labelled conversations as the cascade itself would make. A criterion's promise is that of
+    the whole cascade: what it may err is split evenly over the stages, each of which could break it.
 
     Raises:
         UserError: no label fits a labelled conversation.
@@ -216,6 +217,7 @@ async def choose_promises(judges: Sequence[Judge], given: CascadeLabels, rubric_
     if not any(still_open.values()):
         fix = "give labels of these conversations and this rubric's criteria"
         raise UserError("no label fits a labelled conversation", fix=fix)
+    confidence = 1 - (1 - given.confidence) / len(judges)
     stages: list[Stage] = []
     for judge in judges:
         said = [(c, await _ask(judge, c, still_open[c.id])) for c in conversations if still_open[c.id]]
@@ -224,7 +226,7 @@ async def choose_promises(judges: Sequence[Judge], given: CascadeLabels, rubric_
                 criterion.id,
                 _cells(criterion.id, said, still_open, truth),
                 min_agreement=given.min_agreement,
-                confidence=given.confidence,
+                confidence=confidence,
             )
             for criterion in rubric_set.criteria
         }

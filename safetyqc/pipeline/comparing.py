@@ -18,6 +18,7 @@ from safetyqc.pipeline.labelling import check_partial, read_label_files
 from safetyqc.records import AGAIN
 from safetyqc.reports.snapshot import read_snapshot
 from safetyqc.results.compare import Counted
+from safetyqc.results.labelled import doubts
 from safetyqc.store import FILE_NAME, Store
 
 if TYPE_CHECKING:
@@ -87,9 +88,12 @@ def gather(
 
     rule = load_rubric_set(config.judge.rubric).passed
     comparison = compare(judgments, labels, truth=truth, shared_only=shared_only, overall_rule=rule)
+    shared = {j.conversation_id for j in judgments}
+    notes = doubts([c for c in conversations if c.id in shared], labels)
+    said = tuple(f"{why}: recall and corrected rates may not hold for the rest" for why in notes)
+    comparison = comparison.model_copy(update={"notes": (*comparison.notes, *said)})
     if file is None:
-        compared = {j.conversation_id for j in judgments}
-        counted = tuple(_counted(run, compared) for run in {view.run: view for view in runs}.values())
+        counted = tuple(_counted(run, shared) for run in {view.run: view for view in runs}.values())
         comparison = comparison.model_copy(update={"counted": counted})
     return Gathered(comparison, judgments, labels, conversations, truth, shared_only)
 

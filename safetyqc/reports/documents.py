@@ -219,6 +219,7 @@ def _limits(summary: Summary) -> str:
             if c.rate
         ]
         lines.append(_table(("criterion", "judge says", "corrected by labels", "95% interval"), rows) + "\n")
+        lines += [f"- {escape(why)}: the corrected rates may not hold" for why in summary.label_doubts]
     elif judge:
         lines.append(f"- no labels: how often `{_code(judge)}` is wrong on this data is not known")
     overall = next((c.overall for c in summary.criteria if c.id == OVERALL), None)

@@ -20,6 +20,7 @@ from safetyqc.reports import quality, texts
 from safetyqc.reports.actions import list_actions
 from safetyqc.reports.snapshot import Snapshot, read_snapshot
 from safetyqc.results.compare import OVERALL
+from safetyqc.results.labelled import doubts
 from safetyqc.results.report import (
     Balance,
     Bar,
@@ -108,6 +109,7 @@ def summarise_snapshot(
         agreements=quality.list_agreements(snapshot),
         labelled=len({label.conversation_id for label in snapshot.labels}),
         corrected=tuple(corrected),
+        label_doubts=doubts(snapshot.in_play, snapshot.labels) if corrected else (),
         spent=_spent(snapshot),
         actions=(),
     )

@@ -200,7 +200,8 @@ def _corrected(summary: Summary, _: bool) -> RenderableType | None:
             number(c.labels),
             say(why, FAINT),
         )
-    return block("Corrected pass rates", made, note="corrected for the judge's own errors by labels")
+    doubt = [say(f"{why}: the corrected rates may not hold", WARN) for why in summary.label_doubts]
+    return block("Corrected pass rates", made, *doubt, note="corrected for the judge's own errors by labels")
 
 
 def _missing(summary: Summary, _: bool) -> RenderableType | None:

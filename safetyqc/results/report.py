@@ -453,5 +453,7 @@ class Summary(Record):
     labelled: int
     corrected: tuple[CorrectedRate, ...] = ()
     """Pass rates corrected for the judge's own errors by labels, over the same conversations."""
+    label_doubts: tuple[str, ...] = ()
+    """Why the labels may not stand for the rest: they do not look drawn by chance."""
     spent: Spent
     actions: tuple[Action, ...]
