@@ -27,10 +27,9 @@ from safetyqc.results.card import (
     PassRate,
     Probes,
     RiskPoint,
-    Spread,
     Training,
 )
-from safetyqc.results.compare import OVERALL, POOLED, Calibration, Estimate
+from safetyqc.results.compare import OVERALL, POOLED, Calibration, Estimate, Spread
 from safetyqc.results.statistics import normal_quantile, share, wilson_interval
 from safetyqc.text import guess_language
 
@@ -140,14 +139,15 @@ def _stacked(ratings: Ratings, rater: str, criteria: Sequence[str]) -> Codes:
 
 
 def _rates(table: _Table, probed: Probed) -> Iterable[PassRate]:
-    for criterion in table.criteria:
-        said = table.said([criterion])
+    alone = [(c, [c]) for c in table.criteria]
+    for criterion, criteria in [*alone, *([(POOLED, table.criteria)] if len(alone) > 1 else [])]:
+        said = table.said(criteria)
         scored = (said <= PASS).sum(axis=1)
         yield PassRate(
             criterion=criterion,
             scored=int(scored.sum()),
             rate=agreement.pass_rate((said == PASS).sum(axis=1), scored, table.confidence),
-            wording=pass_spread(probed.wordings, criterion),
+            wording=_pass_spread(probed.wordings, criteria),
         )
 
 
@@ -210,12 +210,10 @@ def _row(
 # ---- what another wording of the question does ----------------------------------------------------------------------
 
 
-def pass_spread(wordings: Mapping[str, Sequence[Judgment]], criterion: str) -> Spread | None:
-    """Where a criterion's pass rate lies under each wording; None with fewer than two that scored anything."""
-
+def _pass_spread(wordings: Mapping[str, Sequence[Judgment]], criteria: Sequence[str]) -> Spread | None:
     def outcomes(judgment: Judgment) -> Iterable[bool]:
-        score = judgment.score(criterion)
-        return [score.outcome == "pass"] if score and score.outcome in ("pass", "fail") else []
+        scores = [judgment.score(criterion) for criterion in criteria]
+        return [s.outcome == "pass" for s in scores if s and s.outcome in ("pass", "fail")]
 
     return _spread(wordings, outcomes)
 

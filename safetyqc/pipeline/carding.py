@@ -16,6 +16,7 @@ from safetyqc.formats.labels import read_labels
 from safetyqc.formats.readers import iter_with_values
 from safetyqc.judge.attack import ATTACKS
 from safetyqc.judge.wordings import ORDERS, SHIPPED, paraphrases
+from safetyqc.pipeline.cards import keep_card
 from safetyqc.pipeline.choices import judge_models
 from safetyqc.pipeline.estimate import StageEstimate, estimate_judging, render_estimate
 from safetyqc.pipeline.importing import distinct
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from safetyqc.records import Judgment, Label
     from safetyqc.results.card import JudgeCard, Training
 
-CARDS = "judge_cards"
-"""Under which name a run keeps its cards, by judge."""
 TARGETS = 9
 """Known-bad conversations that attacks are tried on."""
 
@@ -111,7 +110,7 @@ async def card_of(
         judgments, found.conversations.values(), found.labels, training=training_of(judge), probed=probed, truth=truth
     )
     card = card.model_copy(update={"notes": (*card.notes, *notes, *_versions(judge, judgments))})
-    keep(session, card)
+    keep_card(session.store, card)
     return card
 
 
@@ -236,9 +235,3 @@ def training_of(judge: Judge) -> Training:
         sources = dict(judge.weights.trained_on)
         return Training(told="conversations by source, as its weights say", sources=sources)
     return Training(told="unknown: its maker does not say; any public set, labels included, may have been in it")
-
-
-def keep(session: Session, card: JudgeCard) -> None:
-    """Remember a card with the run, for reports and comparisons."""
-    cards = session.store.meta(CARDS) or {}
-    session.store.set_meta(CARDS, cards | {card.judge: card.model_dump(mode="json")})

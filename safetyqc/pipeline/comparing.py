@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from safetyqc.errors import InputError, UserError
 from safetyqc.formats.labels import Partial, read_labels, read_recorded
+from safetyqc.pipeline.cards import read_cards
 from safetyqc.pipeline.labelling import check_partial, read_label_files
 from safetyqc.records import AGAIN
 from safetyqc.reports.snapshot import read_snapshot
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from safetyqc.config import Config
     from safetyqc.records import Conversation, Judgment, Label
     from safetyqc.reports.views import Run
+    from safetyqc.results.card import JudgeCard
     from safetyqc.results.compare import Comparison, Disagreement
 
 
@@ -84,6 +86,7 @@ def gather(
         told = read_label_files(label_files, conversations, config, partial=way)
         labels = _latest([*labels, *(label for found in told for label in found.labels)])
     from safetyqc.judge.compare import compare
+    from safetyqc.judge.spread import with_differences
     from safetyqc.rubrics import load_rubric_set
 
     rule = load_rubric_set(config.judge.rubric).passed
@@ -95,6 +98,7 @@ def gather(
     if file is None:
         counted = tuple(_counted(run, shared) for run in {view.run: view for view in runs}.values())
         comparison = comparison.model_copy(update={"counted": counted})
+    comparison = with_differences(comparison, _cards(runs))
     return Gathered(comparison, judgments, labels, conversations, truth, shared_only)
 
 
@@ -113,6 +117,16 @@ def _add_run(
         fix = "compare runs of different judges; what moved between two runs says report(run, against=other)"
         raise UserError(f"two runs hold judgments of {sorted(twice)[0]!r}", where=str(run.run), fix=fix)
     judgments += found
+
+
+def _cards(runs: Sequence[Run]) -> dict[str, JudgeCard]:
+    """The cards that these runs keep, the first run's first."""
+    found: dict[str, JudgeCard] = {}
+    for run in runs:
+        if (run.run / FILE_NAME).exists():
+            with Store.read(run.run) as store:
+                found = {**read_cards(store), **found}
+    return found
 
 
 def _latest(labels: Iterable[Label]) -> list[Label]:

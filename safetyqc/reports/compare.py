@@ -42,6 +42,7 @@ from safetyqc.results.compare import (
     Estimate,
     RaterCounts,
     Side,
+    WordingDifference,
 )
 from safetyqc.text import counted, printable, shorten
 
@@ -55,6 +56,7 @@ def render_comparison(comparison: Comparison) -> RenderableType:
     return Group(
         _head(comparison),
         *(_criterion(criterion, comparison) for criterion in comparison.criteria),
+        *([_differences(comparison.differences)] if comparison.differences else []),
         _prices(comparison),
         *(say(f"note: {note}", WARN) for note in comparison.notes),
         _recommendation(comparison),
@@ -221,6 +223,25 @@ def _corrected(rates: Sequence[CorrectedRate]) -> Table:
             say(rate.refused, WARN) if rate.refused else Text(_in_percent(rate.rate)),
         )
     return made
+
+
+_LARGER = {None: "unknown: one has no card", True: "larger", False: "not larger"}
+
+
+def _differences(differences: Sequence[WordingDifference]) -> RenderableType:
+    made = table("differ in points", "pass rate", "", "labels", "", numbers=(1, 3))
+    pairs: dict[tuple[str, str, str], dict[str, WordingDifference]] = {}
+    for found in differences:
+        pairs.setdefault((found.criterion, found.first, found.second), {})[found.measure] = found
+    for (criterion, first, second), measured in pairs.items():
+        cells: list[str] = []
+        for measure in ("pass rate", "agreement with labels"):
+            gap = measured.get(measure)
+            wording = "" if gap is None or gap.wording is None else f" than {100 * gap.wording:.1f}"
+            cells += [f"{100 * gap.difference:+.1f}", _LARGER[gap.is_larger] + wording] if gap else ["–", ""]
+        made.add_row(say(f"{criterion}: {_short(first)} / {_short(second)}", width=120), *cells)
+    told = "how far other wordings of the question alone could close the gap, by the judges' cards"
+    return block("larger than what wording alone moves?", made, note=told)
 
 
 def _prices(comparison: Comparison) -> RenderableType:

@@ -15,8 +15,8 @@ from rich.text import Text
 from safetyqc.reports.documents import escape
 from safetyqc.reports.drawing import FAINT, block, say, table
 from safetyqc.reports.wording import interval, money, number, percent
-from safetyqc.results.card import AgreementRow, Flips, JudgeCard, RiskPoint, Spread
-from safetyqc.results.compare import POOLED, Estimate
+from safetyqc.results.card import AgreementRow, Flips, JudgeCard, RiskPoint
+from safetyqc.results.compare import POOLED, Estimate, Spread
 from safetyqc.text import counted, shorten
 
 

@@ -10,27 +10,9 @@ from typing import Literal
 from pydantic import Field
 
 from safetyqc.records import Record
-from safetyqc.results.compare import Calibration, Estimate, Price
+from safetyqc.results.compare import Calibration, Estimate, Price, Spread
 
 By = Literal["criterion", "category", "language", "length"]
-
-
-class Spread(Record):
-    """Where a rate lies under each wording of the question: its smallest and its largest.
-
-    `wordings` holds the rate under each; all are rates of the same conversations. The shipped wording is one of them.
-    """
-
-    n: int
-    """Cells under the shipped wording that are in the rate."""
-    low: float
-    high: float
-    wordings: dict[str, float]
-
-    @property
-    def width(self) -> float:
-        """How far the wording alone moves the rate."""
-        return self.high - self.low
 
 
 class AgreementRow(Record):

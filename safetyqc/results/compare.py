@@ -7,6 +7,8 @@ whole conversation) and `POOLED` (the cells of all criteria together) stand in t
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from safetyqc.records import Conversation, Outcome, Record
@@ -153,6 +155,42 @@ class CriterionComparison(Record):
     corrected: tuple[CorrectedRate, ...] = ()
 
 
+class Spread(Record):
+    """Where a rate lies under each wording of the question: its smallest and its largest.
+
+    `wordings` holds the rate under each; all are rates of the same conversations. The shipped wording is one of them.
+    """
+
+    n: int
+    """Cells under the shipped wording that are in the rate."""
+    low: float
+    high: float
+    wordings: dict[str, float]
+
+    @property
+    def width(self) -> float:
+        """How far the wording alone moves the rate."""
+        return self.high - self.low
+
+
+Measure = Literal["pass rate", "agreement with labels"]
+
+
+class WordingDifference(Record):
+    """Whether two judges differ by more than other wordings of their questions would move them.
+
+    `wording` is how far these could close the gap, as the judges' cards measured it; None where one has no card.
+    """
+
+    criterion: str
+    measure: Measure
+    first: str
+    second: str
+    difference: float
+    wording: float | None = None
+    is_larger: bool | None = None
+
+
 class Price(Record):
     """What a judge takes per 1,000 conversations: money, and seconds of waiting if asked one after another.
 
@@ -196,6 +234,8 @@ class Comparison(Record):
     counted: tuple[Counted, ...] = ()
     """Which conversations of each run these are, and which its report counts."""
     notes: tuple[str, ...] = ()
+    differences: tuple[WordingDifference, ...] = ()
+    """Of judges one of whom has a card (`safetyqc judge card`)."""
 
     def criterion(self, name: str) -> CriterionComparison | None:
         """The comparison on one criterion, `OVERALL` or `POOLED`; None when there is none."""

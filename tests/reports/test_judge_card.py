@@ -5,8 +5,8 @@ from io import StringIO
 from rich.console import Console
 
 from safetyqc.reports.judge_card import card_markdown, render_card
-from safetyqc.results.card import AgreementRow, Flips, JudgeCard, PassRate, Probes, RiskPoint, Spread, Training
-from safetyqc.results.compare import Estimate, Price
+from safetyqc.results.card import AgreementRow, Flips, JudgeCard, PassRate, Probes, RiskPoint, Training
+from safetyqc.results.compare import Estimate, Price, Spread
 
 HOSTILE = "<img src=x>|[a](http://b) \x1b[31m@all"
 
