@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +59,8 @@ class Manifest(Record):
     val_share: float
     seed: int
     oversample: dict[str, float]
+    categories_guessed: int = 0
+    """Conversations whose category, as it is counted and repeated here, is a judge's guess and in no line."""
     left_out_by_reason: dict[str, int]
     left_out: tuple[LeftOut, ...]
 
@@ -99,6 +101,7 @@ def export_conversations(
     *,
     groups: Iterable[Collection[str]] = (),
     left_out: Mapping[str, str] | None = None,
+    guessed: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Write the files of a plan; all of them, or none when anything goes wrong.
 
@@ -106,6 +109,8 @@ def export_conversations(
         conversations: those to export, in order. One of bad structure is left out and named in the manifest.
         groups: ids that must stay on one side of the split, such as duplicate groups.
         left_out: id -> reason of what the caller kept back, for the manifest.
+        guessed: id -> category of those that neither plan nor file gave one: they are split, repeated and counted by
+            it, but it is written into no line.
 
     Raises:
         UserError: unknown format, a share or factor out of range, an unknown category, nothing to export.
@@ -115,24 +120,52 @@ def export_conversations(
     good, bad = _by_structure(conversations)
     if not good:
         raise UserError("nothing to export: no conversation is kept", fix="see `safetyqc report` for what was dropped")
-    split = split_by_group(good, groups, val_share=plan.val_share, seed=plan.seed)
-    _check_factors(plan.oversample, good)
-    parts = {"train": oversample(split.train, plan.oversample)} | ({"val": split.val} if split.val else {})
+    category_of = _Categories(guessed or {})
+    split = split_by_group(good, groups, plan.val_share, plan.seed, category_of)
+    _check_factors(plan.oversample, good, category_of)
+    parts = {"train": oversample(split.train, plan.oversample, category_of)} | ({"val": split.val} if split.val else {})
     paths = _paths(plan.path or exporter.default_path(), parts)
     if not plan.force:
         _refuse_existing(paths.values())
     with ExitStack() as unfinished:  # all files take their place together, after the last byte of each is written
         files = {name: unfinished.enter_context(replacing(path)) for name, path in paths.items()}
         written = [_write(files[name], paths[name], name, part, exporter) for name, part in parts.items()]
-        manifest = _manifest(plan, written, dict(left_out or {}) | bad)
+        counted = [f.model_copy(update={"by_category": category_of.count(parts[f.split])}) for f in written]
+        manifest = _manifest(plan, counted, dict(left_out or {}) | bad, guessed=sum(map(category_of.is_guess, good)))
         if "manifest" in files:
             files["manifest"].write(manifest.model_dump_json(indent=2).encode() + b"\n")
             _drop_old_validation(paths)
     return manifest
 
 
+class _Categories:
+    """The category of a conversation: its own, else the one that a judge guessed, else none."""
+
+    def __init__(self, guessed: Mapping[str, str]) -> None:
+        self._guessed = guessed
+
+    def __call__(self, conversation: Conversation) -> str:
+        return conversation.category or self._guessed.get(conversation.id, "")
+
+    def is_guess(self, conversation: Conversation) -> bool:
+        """Whether it is not its own."""
+        return not conversation.category and conversation.id in self._guessed
+
+    def count(self, conversations: Iterable[Conversation]) -> dict[str, int]:
+        """Lines by category, the commonest first."""
+        return dict(Counter(map(self, conversations)).most_common())
+
+
+CategoryOf = Callable[[Conversation], str]
+_OWN = _Categories({})
+
+
 def split_by_group(
-    conversations: Sequence[Conversation], groups: Iterable[Collection[str]], val_share: float, seed: int
+    conversations: Sequence[Conversation],
+    groups: Iterable[Collection[str]],
+    val_share: float,
+    seed: int,
+    category_of: CategoryOf = _OWN,
 ) -> Split:
     """Hold out a share of the conversations, whole groups at a time, evenly over categories.
 
@@ -148,7 +181,7 @@ def split_by_group(
         return Split(list(conversations), [])
     target = max(round(val_share * len(conversations)), 1)
     held: set[str] = set()
-    for members in _in_drawing_order(_kinship(conversations, groups), seed):
+    for members in _in_drawing_order(_kinship(conversations, groups), seed, category_of):
         if len(held) + len(members) <= target and len(held) + len(members) < len(conversations):
             held |= {c.id for c in members}
     if not held:
@@ -159,7 +192,9 @@ def split_by_group(
     return Split([c for c in conversations if c.id not in held], [c for c in conversations if c.id in held])
 
 
-def oversample(conversations: Sequence[Conversation], factors: Mapping[str, float]) -> list[Conversation]:
+def oversample(
+    conversations: Sequence[Conversation], factors: Mapping[str, float], category_of: CategoryOf = _OWN
+) -> list[Conversation]:
     """Repeat conversations of a category: all once in their order, then the repeats, so that copies stand far apart.
 
     A factor of 2.5 gives each twice and every second one a third time.
@@ -168,9 +203,10 @@ def oversample(conversations: Sequence[Conversation], factors: Mapping[str, floa
     seen: Counter[str] = Counter()
     extra: list[list[Conversation]] = []
     for conversation in conversations:
-        more = factors.get(conversation.category or "", 1.0) - 1
-        place = seen[conversation.category or ""]
-        seen[conversation.category or ""] += 1
+        category = category_of(conversation)
+        more = factors.get(category, 1.0) - 1
+        place = seen[category]
+        seen[category] += 1
         # Rounded running totals, so that a category of n gets factor * n, whatever n is
         times = math.floor((place + 1) * more + 1e-9) - math.floor(place * more + 1e-9)
         for repeat in range(times):
@@ -178,6 +214,19 @@ def oversample(conversations: Sequence[Conversation], factors: Mapping[str, floa
                 extra.append([])
             extra[repeat].append(conversation)
     return result + [c for repeats in extra for c in repeats]
+
+
+def tell_repeats(manifest: Manifest) -> list[str]:
+    """A sentence for each category that was repeated and for what was guessed: what a reader of the file must know."""
+    train = next(f for f in manifest.files if f.split == "train")
+    lines = [
+        f"{name} repeated {factor:g} times: {train.by_category.get(name, 0):,} of {train.lines:,} lines"
+        for name, factor in manifest.oversample.items()
+        if factor > 1
+    ]
+    if manifest.categories_guessed and (manifest.oversample or manifest.val_share):
+        lines.append(f"{manifest.categories_guessed:,} categories are the judge's guess")
+    return lines
 
 
 def validate_nanochat_file(path: str | Path) -> int:
@@ -225,8 +274,10 @@ def _by_structure(conversations: Iterable[Conversation]) -> tuple[list[Conversat
     return good, bad
 
 
-def _check_factors(factors: Mapping[str, float], conversations: Sequence[Conversation]) -> None:
-    present = {c.category for c in conversations if c.category}
+def _check_factors(
+    factors: Mapping[str, float], conversations: Sequence[Conversation], category_of: CategoryOf
+) -> None:
+    present = {category for c in conversations if (category := category_of(c))}
     for category, factor in factors.items():
         if not 1 <= factor <= MAX_FACTOR:
             raise UserError(f"oversample {category}={factor} is not in 1..{MAX_FACTOR}", fix="give a factor such as 2")
@@ -259,7 +310,9 @@ def _kinship(conversations: Sequence[Conversation], groups: Iterable[Collection[
     return list(found.values())
 
 
-def _in_drawing_order(groups: Sequence[list[Conversation]], seed: int) -> list[list[Conversation]]:
+def _in_drawing_order(
+    groups: Sequence[list[Conversation]], seed: int, category_of: CategoryOf
+) -> list[list[Conversation]]:
     """Order groups so that any first part of the list holds the same share of every category.
 
     Systematic sampling: the groups of a category stand at even distances from a start drawn for it, so that a small
@@ -268,7 +321,7 @@ def _in_drawing_order(groups: Sequence[list[Conversation]], seed: int) -> list[l
     drawn = {id(g): content_hash([seed, min(c.id for c in g)]) for g in groups}
     by_category: dict[str, list[list[Conversation]]] = {}
     for group in sorted(groups, key=lambda g: drawn[id(g)]):
-        by_category.setdefault(group[0].category or "", []).append(group)
+        by_category.setdefault(category_of(group[0]), []).append(group)
     placed = [
         ((place + _start(seed, category)) / len(members), drawn[id(group)], group)
         for category, members in by_category.items()
@@ -324,13 +377,13 @@ def _write(
         split=split,
         lines=len(conversations),
         conversations=len({c.id for c in conversations}),
-        by_category=dict(Counter(c.category or "" for c in conversations).most_common()),
+        by_category=_OWN.count(conversations),
         sha256=digest.hexdigest(),
         bytes=size,
     )
 
 
-def _manifest(plan: ExportPlan, files: Sequence[ExportedFile], out: Mapping[str, str]) -> Manifest:
+def _manifest(plan: ExportPlan, files: Sequence[ExportedFile], out: Mapping[str, str], guessed: int) -> Manifest:
     return Manifest(
         format=plan.format,
         source=dict(plan.source),
@@ -338,6 +391,7 @@ def _manifest(plan: ExportPlan, files: Sequence[ExportedFile], out: Mapping[str,
         val_share=plan.val_share,
         seed=plan.seed,
         oversample=dict(plan.oversample),
+        categories_guessed=guessed,
         left_out_by_reason=dict(Counter(out.values()).most_common()),
         left_out=tuple(LeftOut(conversation_id=i, reason=reason) for i, reason in out.items()),
     )

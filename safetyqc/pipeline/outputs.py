@@ -58,7 +58,7 @@ def export_run(
         UserError: nothing is kept, or an unknown judge, format or category.
         OutputError: a file is there already, or cannot be written.
     """
-    from safetyqc.formats.export import ExportPlan, export_conversations
+    from safetyqc.formats.export import ExportPlan, export_conversations, tell_repeats
     from safetyqc.formats.exporters import exporter_of
     from safetyqc.reports.documents import dataset_card
     from safetyqc.reports.snapshot import read_snapshot
@@ -80,9 +80,10 @@ def export_run(
     kept = [c for c in conversations if standings[c.id].status == "kept"]
     left_out = {c.id: standings[c.id].status for c in conversations if standings[c.id].status != "kept"}
     groups = _links(conversations, snapshot.groups)
-    manifest = export_conversations(kept, plan, groups=groups, left_out=left_out)
+    manifest = export_conversations(kept, plan, groups=groups, left_out=left_out, guessed=snapshot.guessed_categories)
     card = Path(manifest.files[0].path).with_suffix(".card.md")
-    write_text(card, dataset_card(summary, files={Path(f.path).name: f.conversations for f in manifest.files}))
+    files, lines = ({Path(f.path).name: getattr(f, of) for f in manifest.files} for of in ("conversations", "lines"))
+    write_text(card, dataset_card(summary, files=files, lines=lines, repeats=tell_repeats(manifest)))
     return _told(manifest, card, summary)
 
 
@@ -105,9 +106,12 @@ def in_plan_order(conversations: Iterable[Conversation]) -> list[Conversation]:
 
 
 def _told(manifest: Manifest, card: Path, summary: Summary) -> Exported:
+    from safetyqc.formats.export import tell_repeats
+
     count = sum(f.conversations for f in manifest.files)
     left = ", ".join(f"{reason} {n:,}" for reason, n in manifest.left_out_by_reason.items())
     told = f"exported {counted(count, 'conversation')} as {manifest.format}" + (f"; left out: {left}" if left else "")
+    told += "".join(f"; {line}" for line in tell_repeats(manifest))
     return Exported((*(Path(f.path) for f in manifest.files), card), count, told, summary)
 
 

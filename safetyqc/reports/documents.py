@@ -12,7 +12,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from safetyqc.reports.wording import duration, interval, money, number, percent, tell_refusals, tell_selection
+from safetyqc.reports.wording import (
+    duration,
+    interval,
+    money,
+    number,
+    percent,
+    tell_guesses,
+    tell_refusals,
+    tell_selection,
+)
 from safetyqc.results.compare import OVERALL
 from safetyqc.results.report import CriterionRates, Rate, Summary
 from safetyqc.text import counted, shorten
@@ -41,11 +50,20 @@ def render_markdown(summary: Summary, difference: Difference | None = None) -> s
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def dataset_card(summary: Summary, *, files: Mapping[str, int], licence: str = "other") -> str:
+def dataset_card(
+    summary: Summary,
+    *,
+    files: Mapping[str, int],
+    lines: Mapping[str, int] | None = None,
+    repeats: Sequence[str] = (),
+    licence: str = "other",
+) -> str:
     """Render a dataset card with Hugging Face front matter, to be written beside an export.
 
     Args:
         files: name and number of conversations of every file that was written.
+        lines: how many lines each has, where some were repeated.
+        repeats: what was repeated, and by whose categories.
         licence: an identifier of the Hub; `other` says nothing about it.
     """
     parts = [
@@ -53,13 +71,25 @@ def dataset_card(summary: Summary, *, files: Mapping[str, int], licence: str = "
         "# Safety conversations",
         "Multi-turn safety conversations for supervised fine-tuning, made and checked with safetyqc "
         f"{escape(summary.run.safetyqc)}. The requests may be harmful by nature; the answers were judged.",
-        _table(("file", "conversations"), [(escape(name), number(count)) for name, count in files.items()]),
+        _files(files, lines or files),
         "## Provenance\n\n" + _provenance(summary),
-        "## Composition\n\n" + _balance(summary),
+        "## Composition\n\n" + _composition(summary, repeats),
         "## Quality before export\n\n" + _quality(summary),
         "## Limits\n\n" + _limits(summary),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _files(files: Mapping[str, int], lines: Mapping[str, int]) -> str:
+    rows = [(escape(name), number(count), number(lines[name])) for name, count in files.items()]
+    return _table(("file", "conversations", "lines"), rows)
+
+
+def _composition(summary: Summary, repeats: Sequence[str]) -> str:
+    """The run has this balance; what export then repeated is said after it."""
+    before = "Conversations that were kept, each counted once." if repeats else ""
+    said = "\n".join(f"- {escape(line)}" for line in repeats)
+    return "\n\n".join(part for part in (before, _balance(summary), said) if part)
 
 
 def escape(text: object) -> str:
@@ -110,12 +140,19 @@ def _funnel(summary: Summary) -> str:
 
 def _balance(summary: Summary) -> str:
     tables = []
-    for title, shares in (("category", summary.balance.categories), ("intent", summary.balance.intents)):
+    balance = summary.balance
+    for title, shares in (
+        ("category", balance.categories),
+        ("intent", balance.intents),
+        ("language", balance.languages),
+    ):
         rows = [
             (escape(s.name), number(s.planned), number(s.written), number(s.kept), percent(s.kept_share))
             for s in shares
         ]
-        tables.append(_table((title, "planned", "written", "kept", "share of kept"), rows) if rows else "")
+        guessed = tell_guesses(shares)
+        heading = f"{title} ({guessed})" if guessed else title
+        tables.append(_table((heading, "planned", "written", "kept", "share of kept"), rows) if rows else "")
     return "\n\n".join(t for t in tables if t)
 
 

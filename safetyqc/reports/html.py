@@ -110,7 +110,7 @@ def _environment() -> Environment:
         name: getattr(wording, name) for name in ("percent", "number", "money", "duration", "split_quotes")
     }
     environment.globals |= {
-        name: getattr(wording, name) for name in ("interval", "bin_name", "similarity", "tell_open")
+        name: getattr(wording, name) for name in ("interval", "bin_name", "similarity", "tell_open", "tell_guesses")
     }
     environment.filters["counted"] = counted
     environment.filters["refusals"] = wording.tell_refusals

@@ -104,6 +104,12 @@ class Snapshot:
         """The plan's or the file's category, else the one that the deciding judge saw."""
         return _category(conversation, self.verdicts)
 
+    @cached_property
+    def guessed_categories(self) -> dict[str, str]:
+        """The deciding judge's category of each conversation, by id, that neither plan nor file gave one."""
+        named = {c.id: self.category_of(c) for c in self.conversations if not c.category}
+        return {i: name for i, name in named.items() if name != UNCATEGORISED}
+
     def intent_of(self, conversation: Conversation) -> str:
         """The plan's or the file's intent, else the one that the deciding judge saw."""
         verdict = self.verdicts.get(conversation.id)

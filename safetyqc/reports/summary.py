@@ -18,10 +18,11 @@ from safetyqc import __version__
 from safetyqc.errors import ConfigError, choose_from
 from safetyqc.reports import quality, texts
 from safetyqc.reports.actions import list_actions
-from safetyqc.reports.snapshot import Snapshot, read_snapshot
+from safetyqc.reports.snapshot import Snapshot, read_snapshot, told_language
 from safetyqc.results.compare import OVERALL
 from safetyqc.results.labelled import doubts
 from safetyqc.results.report import (
+    UNCATEGORISED,
     Balance,
     Bar,
     CriterionRates,
@@ -54,6 +55,10 @@ _LOST_AT: dict[StepName, tuple[Status, ...]] = {
     "kept": ("failed", "discarded", "superseded"),  # the last two only where a ledger is damaged
 }
 """Which fates leave the funnel at which step; every fate but kept leaves it at one."""
+
+
+_UNNAMED = (UNCATEGORISED, "unknown")
+"""What stands where nobody, not even a judge, said anything."""
 
 
 def summarise(
@@ -203,9 +208,16 @@ def _mended(snapshot: Snapshot) -> str:
 
 def _balance(snapshot: Snapshot) -> Balance:
     return Balance(
-        categories=_shares(snapshot, snapshot.category_of, _only(snapshot, snapshot.plan.get("per_category"))),
-        intents=_shares(snapshot, snapshot.intent_of, None if snapshot.category else snapshot.plan.get("per_intent")),
-        languages=_shares(snapshot, lambda c: snapshot.languages[c.id], None),
+        categories=_shares(
+            snapshot, snapshot.category_of, _only(snapshot, snapshot.plan.get("per_category")), lambda c: c.category
+        ),
+        intents=_shares(
+            snapshot,
+            snapshot.intent_of,
+            None if snapshot.category else snapshot.plan.get("per_intent"),
+            lambda c: c.intent,
+        ),
+        languages=_shares(snapshot, lambda c: snapshot.languages[c.id], None, told_language),
     )
 
 
@@ -216,10 +228,14 @@ def _only(snapshot: Snapshot, planned: Mapping[str, int] | None) -> Mapping[str,
 
 
 def _shares(
-    snapshot: Snapshot, name_of: Callable[[Conversation], str], planned: Mapping[str, int] | None
+    snapshot: Snapshot,
+    name_of: Callable[[Conversation], str],
+    planned: Mapping[str, int] | None,
+    told: Callable[[Conversation], str | None],
 ) -> tuple[Share, ...]:
     names = {c.id: name_of(c) for c in snapshot.originals}
     written = Counter(names.values())
+    guessed = Counter(names[c.id] for c in snapshot.originals if told(c) is None and names[c.id] not in _UNNAMED)
     tried = {r.parent_id for r in snapshot.rewrites}
     kept: Counter[str] = Counter()
     still_open: Counter[str] = Counter()
@@ -240,6 +256,7 @@ def _shares(
             kept_share=kept[name] / everything if everything else None,
             open=still_open[name],
             missing=max(planned.get(name, 0) - filled[name], 0) if planned is not None else None,
+            guessed=guessed[name],
         )
         for name in order
     )

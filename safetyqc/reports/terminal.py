@@ -33,7 +33,17 @@ from safetyqc.reports.drawing import (
 )
 from safetyqc.reports.duplicates import nearness_of, render_matches, render_nearness
 from safetyqc.reports.heat import HeatTable
-from safetyqc.reports.wording import duration, interval, money, number, percent, similarity, tell_open, tell_selection
+from safetyqc.reports.wording import (
+    duration,
+    interval,
+    money,
+    number,
+    percent,
+    similarity,
+    tell_guesses,
+    tell_open,
+    tell_selection,
+)
 from safetyqc.results.findings import Coverage
 from safetyqc.results.report import Redraws, Rewrites, Share, Spread, Summary
 from safetyqc.text import counted
@@ -161,7 +171,8 @@ def _balance(summary: Summary, _: bool) -> RenderableType | None:
     planned = any(s.planned is not None for shares in shown.values() for s in shares)
     made = table("", "", *(["planned"] if planned else []), "written", "kept", "share", numbers=range(2, 6), wide=1)
     for title, shares in shown.items():
-        made.add_row(Text(title, style=FAINT))
+        guessed = tell_guesses(shares)
+        made.add_row(say(f"{title}, {guessed}" if guessed else title, FAINT))
         for row in _share_rows(shares, planned):
             made.add_row(*row)
     return block("Balance", made, note="heavy: kept; dashed: may still be kept")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from safetyqc.text import counted
 
 if TYPE_CHECKING:
     from safetyqc.results.openings import RefusalOpenings
-    from safetyqc.results.report import Control, Summary
+    from safetyqc.results.report import Control, Share, Summary
 
 _QUOTED = re.compile(r'("[^"]+"|“[^”]+”|「[^」]+」|(?<!\w)\'[^\']+\'(?!\w)|`[^`]+`)')
 
@@ -102,6 +103,13 @@ def tell_selection(summary: Summary) -> str:
         told = f"{chosen.judge} passes {percent(chosen.afresh.rate)} of the {chosen.afresh.n:,} that it saw"
     rewrites = counted(chosen.rates.n + chosen.rates.unscored, "rewrite")
     return f"{said}. {rewrites} chosen by {summary.run.judge}, which rates them: {told}"
+
+
+def tell_guesses(shares: Iterable[Share]) -> str:
+    """How many of these names are guesses; nothing where none is."""
+    found = list(shares)
+    guessed, written = sum(s.guessed for s in found), sum(s.written for s in found)
+    return f"{guessed:,} of {written:,} guessed" if guessed else ""
 
 
 def tell_open(control: Control) -> str:

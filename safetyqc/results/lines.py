@@ -29,7 +29,16 @@ def verdict_line(index: int, conversation: Conversation, judgment: Judgment | No
         for score in (judgment.scores if judgment else ())
     }
     passed = judgment.passed if judgment else None
-    return {"index": index, "id": conversation.id, "criteria": criteria, "passed": passed}
+    line = {"index": index, "id": conversation.id, "criteria": criteria, "passed": passed}
+    return line | {"classified": _classified(conversation, judgment)}
+
+
+def _classified(conversation: Conversation, judgment: Judgment | None) -> dict[str, str]:
+    """Category and intent that the judge guessed since neither plan nor file told them; empty where it guessed none."""
+    if judgment is None:
+        return {}
+    guesses = {name: getattr(judgment, name) for name in ("category", "intent") if not getattr(conversation, name)}
+    return {name: guess for name, guess in guesses.items() if guess}
 
 
 def duplicate_lines(

@@ -102,6 +102,8 @@ class Share(Record):
     """Not kept yet, but may still be: not judged, not decided, or failed and never rewritten."""
     missing: int | None
     """Places of the plan that are neither kept nor open, so lost for good; None without a plan."""
+    guessed: int = 0
+    """Of the written ones, those that bear this name by a guess: of the deciding judge, or a language's of its text."""
 
 
 class Balance(Record):

@@ -22,6 +22,7 @@ from safetyqc.formats.export import (
     export_conversations,
     oversample,
     split_by_group,
+    tell_repeats,
     validate_nanochat_file,
 )
 from safetyqc.formats.exporters import EXPORTERS
@@ -388,3 +389,28 @@ def test_nothing_to_export_is_told(tmp_path: Path) -> None:
 def test_a_folder_as_path_is_told_with_a_file_in_it(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"is a folder\n  fix: give a file: .*safety_conversations\.jsonl"):
         export_conversations([kept(1)], ExportPlan(path=tmp_path))
+
+
+def test_what_a_judge_guessed_is_split_repeated_and_counted_but_not_written(tmp_path: Path) -> None:
+    told = [conversation(f"question {n}", "answer", id=f"t{n}", category="fraud") for n in range(20)]
+    untold = [conversation(f"request {n}", "answer", id=f"u{n}") for n in range(40)]
+    guessed = {c.id: "fraud" if n % 2 else "violence" for n, c in enumerate(untold)} | {"t0": "violence"}
+    path = tmp_path / "data.jsonl"
+    plan = ExportPlan(format="openai", path=path, val_share=0.2, oversample={"violence": 2})
+    manifest = export_conversations([*told, *untold], plan, guessed=guessed)
+    train, val = manifest.files
+    assert val.by_category == {"fraud": 8, "violence": 4}
+    assert train.by_category == {"fraud": 32, "violence": 32}
+    assert (train.conversations, train.lines, manifest.categories_guessed) == (48, 64, 40)
+    assert tell_repeats(manifest) == [
+        "violence repeated 2 times: 32 of 64 lines",
+        "40 categories are the judge's guess",
+    ]
+    assert "violence" not in path.read_text(encoding="utf-8")
+
+
+def test_a_guess_says_which_categories_can_be_repeated(tmp_path: Path) -> None:
+    plan = ExportPlan(format="openai", path=tmp_path / "data.jsonl", oversample={"violense": 2})
+    with pytest.raises(UserError, match="violense") as raised:
+        export_conversations([conversation("q", "a", id="u")], plan, guessed={"u": "violence"})
+    assert "violence" in (raised.value.fix or "")

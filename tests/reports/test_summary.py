@@ -160,6 +160,23 @@ def test_rates_before_selection_stand_beside_those_of_what_is_in(make_run: Maker
         assert "50.0% of the 2 that it saw" in " ".join(text.split())
 
 
+def test_guessed_names_are_counted_as_guessed_wherever_balance_is_shown(make_run: Maker) -> None:
+    told = [
+        conversation(f"q {i}", "a", id=f"t{i}", category="fraud", intent="harmful", language="en") for i in range(2)
+    ]
+    untold = [conversation(f"r {i}", "a", id=f"u{i}") for i in range(3)]
+    verdicts = [judgment(c).model_copy(update={"category": "fraud", "intent": "benign"}) for c in (*told, *untold)]
+    run = make_run([*told, *untold], verdicts, rubric=RUBRIC)
+    balance = summarise(run).balance
+    assert [(s.name, s.written, s.guessed) for s in balance.categories] == [("fraud", 5, 3)]
+    assert {s.name: s.guessed for s in balance.intents} == {"harmful": 0, "benign": 3}
+    assert {s.name: s.guessed for s in balance.languages} == {"en": 3}
+    summary, out = summarise(run), io.StringIO()
+    Console(file=out, width=80).print(render_report(summary, sections=["balance"]))
+    for text in (out.getvalue(), render_markdown(summary), render_html(run, summary)):
+        assert text.count("3 of 5 guessed") >= 2
+
+
 def test_what_nobody_chose_has_one_rate(make_run: Maker) -> None:
     talks = [planned(i, "privacy_and_personal_data") for i in range(3)]
     summary = summarise(make_run(talks, [judgment(c) for c in talks], rubric=RUBRIC))

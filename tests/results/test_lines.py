@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from safetyqc.records import Duplicate, DuplicateGroup, ReferenceMatch, Source
 from safetyqc.results.lines import duplicate_lines, places, verdict_line
 from safetyqc.testing import conversation
@@ -17,7 +21,8 @@ def test_a_place_is_that_of_the_data_or_of_the_run() -> None:
 
 
 def test_without_a_verdict_nothing_is_passed_or_failed() -> None:
-    assert verdict_line(3, FIRST, None) == {"index": 3, "id": FIRST.id, "criteria": {}, "passed": None}
+    bare = {"index": 3, "id": FIRST.id, "criteria": {}, "passed": None, "classified": {}}
+    assert verdict_line(3, FIRST, None) == bare
     line = verdict_line(3, FIRST, judgment(FIRST))
     assert set(line["criteria"]) == {score.criterion for score in judgment(FIRST).scores}
 
@@ -30,3 +35,19 @@ def test_groups_come_before_matches_and_both_name_places() -> None:
         {"kept": 3, "dropped": [{"index": 7, "similarity": 0.93}]},
         {"index": 7, "near": {"path": "x.csv", "line": 12, "text": "t"}, "similarity": 0.71, "removed": True},
     ]
+
+
+@pytest.mark.parametrize(
+    ("told", "classified"),
+    [
+        ({}, {"category": "violence", "intent": "harmful"}),
+        ({"category": "fraud"}, {"intent": "harmful"}),
+        ({"category": "fraud", "intent": "benign"}, {}),
+    ],
+)
+def test_what_the_judge_guessed_is_told_and_what_the_file_told_is_no_guess(
+    told: dict[str, Any], classified: dict[str, str]
+) -> None:
+    talk = conversation("q", "a", id="x", **told)
+    verdict = judgment(talk).model_copy(update={"category": "violence", "intent": "harmful"})
+    assert verdict_line(0, talk, verdict)["classified"] == classified
