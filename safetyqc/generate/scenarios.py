@@ -24,13 +24,21 @@ OPENERS_PER_SCENARIO = 3
 
 
 def plan(
-    taxonomy: Taxonomy, count: int, seed: int, *, languages: Sequence[str] = ("en",), turns: int | None = None
+    taxonomy: Taxonomy,
+    count: int,
+    seed: int,
+    *,
+    languages: Sequence[str] = ("en",),
+    turns: int | None = None,
+    even_openers: bool = True,
 ) -> list[Scenario]:
     """Draw the first `count` scenarios; a longer plan of the same seed begins with a shorter one.
 
     Args:
         languages: dealt evenly within each category.
         turns: the same number of exchanges for all; None to draw it by the taxonomy's weights.
+        even_openers: every opener leads equally often among the scenarios that share a category, intent and language;
+            False for a plan that was begun by an earlier version, which went by the place in the category.
 
     Raises:
         ConfigError: an unknown language, one without openers, or a count or turns below 1.
@@ -38,7 +46,10 @@ def plan(
     _check(taxonomy, languages, turns)
     if count < 1:
         raise ConfigError(f"{count} conversations cannot be planned", where="count", fix="ask for 1 or more")
-    return [draw_scenario(taxonomy, seed, index, languages, turns=turns) for index in range(count)]
+    return [
+        draw_scenario(taxonomy, seed, index, languages, turns=turns, even_openers=even_openers)
+        for index in range(count)
+    ]
 
 
 def draw_scenario(
@@ -49,13 +60,14 @@ def draw_scenario(
     *,
     turns: int | None = None,
     draw: int = 0,
+    even_openers: bool = True,
 ) -> Scenario:
     """Draw one scenario of the plan, without drawing those before it.
 
     `draw` above 0 is that many times a `redraw`. Checks nothing: `plan` does, once.
     """
     name, nth = _place(tuple((c.name, c.weight) for c in taxonomy.categories), index)
-    scenario = _draw(taxonomy, seed, index, taxonomy.category(name), nth, languages, turns)
+    scenario = _draw(taxonomy, seed, index, taxonomy.category(name), nth, languages, turns, even_openers)
     for _ in range(draw):
         scenario = redraw(taxonomy, seed, scenario)
     return scenario
@@ -84,6 +96,7 @@ def top_up(
     *,
     languages: Sequence[str] = ("en",),
     turns: int | None = None,
+    even_openers: bool = True,
 ) -> list[Scenario]:
     """Draw more scenarios of chosen categories, going on where a plan ends.
 
@@ -102,7 +115,9 @@ def top_up(
     for name, count in wanted.items():
         for _ in range(count):
             index += 1
-            added.append(_draw(taxonomy, seed, index, taxonomy.category(name), nth[name], languages, turns))
+            added.append(
+                _draw(taxonomy, seed, index, taxonomy.category(name), nth[name], languages, turns, even_openers)
+            )
             nth[name] += 1
     return added
 
@@ -133,13 +148,14 @@ def _draw(
     nth: int,
     languages: Sequence[str],
     turns: int | None,
+    even_openers: bool,
 ) -> Scenario:
     """Draw the scenario at `index`, which is the `nth` (0-based) of its category."""
     rng = random.Random(f"{seed}/{index}/0")
-    intent: Intent = _dealt(f"{seed}/intent/{category.name}", tuple(category.intents.items()), nth)
     # The category's place turns the shared decks, so that one round over all categories is already mixed
     place = taxonomy.categories.index(category)
-    language = _dealt(f"{seed}/language", tuple((name, 1) for name in languages), nth, place)
+    cells = _cells(seed, category.name, tuple(category.intents.items()), tuple(languages), place)
+    intent, language, among_alike = cells.at(nth)
     lengths = tuple((entry.turns, entry.weight) for entry in taxonomy.turns)
     style, persona = _style_and_persona(rng, taxonomy, category, intent)
     return Scenario(
@@ -150,12 +166,41 @@ def _draw(
         turns=turns if turns is not None else _dealt(f"{seed}/turns", lengths, nth, place),
         style=style.name,
         persona=persona.text,
-        openers=_openers(rng, f"{seed}/openers/{category.name}/{intent}", category.openers[language][intent], nth),
+        openers=_openers(
+            rng,
+            f"{seed}/openers/{category.name}/{intent}",
+            category.openers[language][intent],
+            among_alike if even_openers else nth,
+        ),
     )
 
 
+class _Cells:
+    """Intent and language of every place of one category, and how many places before it have the same two."""
+
+    def __init__(
+        self, seed: int, name: str, intents: tuple[tuple[Intent, int], ...], languages: Sequence[str], turned: int
+    ):
+        self._seed, self._name, self._intents, self._turned = seed, name, intents, turned
+        self._languages = tuple((language, 1) for language in languages)
+        self._seen: Counter[tuple[Intent, str]] = Counter()
+        self._dealt: list[tuple[Intent, str, int]] = []
+
+    def at(self, nth: int) -> tuple[Intent, str, int]:
+        """What is at the nth place (0-based); what lies before it is dealt once and remembered."""
+        for place in range(len(self._dealt), nth + 1):
+            intent = _dealt(f"{self._seed}/intent/{self._name}", self._intents, place)
+            language = _dealt(f"{self._seed}/language", self._languages, place, self._turned)
+            self._dealt.append((intent, language, self._seen[intent, language]))
+            self._seen[intent, language] += 1
+        return self._dealt[nth]
+
+
+_cells = lru_cache(maxsize=256)(_Cells)
+
+
 def _openers(rng: random.Random, deck_seed: str, pool: Sequence[str], nth: int) -> tuple[str, ...]:
-    """Choose the leading opener from a shuffled deck, so that neighbours of a category differ, and others at random."""
+    """Choose the leading opener from a shuffled deck, where `nth` stands, and others at random."""
     deck = list(pool)
     random.Random(deck_seed).shuffle(deck)
     first = deck[nth % len(deck)]

@@ -19,6 +19,7 @@ from safetyqc.records import Scenario, content_hash
 from safetyqc.store import Store
 
 PLAN = "plan"
+_EVEN = "even_openers"
 _OPEN = "open_top_ups"
 """Top-ups of which something is still to be written."""
 
@@ -49,12 +50,18 @@ def settle_plan(
     if wanted and dict(wanted) not in still_open:
         top_ups.append(dict(wanted))
         still_open.append(dict(wanted))
-    scenarios = plan(taxonomy, base, settings.seed, languages=settings.languages, turns=settings.turns) if base else []
+    # A plan that was begun by an earlier version goes on as it was dealt
+    how: dict[str, Any] = {
+        "languages": settings.languages,
+        "turns": settings.turns,
+        _EVEN: before.get(_EVEN, False) if before else True,
+    }
+    scenarios = plan(taxonomy, base, settings.seed, **how) if base else []
     for each in top_ups:
-        scenarios += top_up(
-            taxonomy, each, scenarios, settings.seed, languages=settings.languages, turns=settings.turns
-        )
-    store.set_meta(PLAN, fixed | {"base": base, "top_ups": top_ups, _OPEN: still_open} | _counts(scenarios))
+        scenarios += top_up(taxonomy, each, scenarios, settings.seed, **how)
+    store.set_meta(
+        PLAN, fixed | {_EVEN: how[_EVEN], "base": base, "top_ups": top_ups, _OPEN: still_open} | _counts(scenarios)
+    )
     return scenarios
 
 

@@ -9,6 +9,7 @@ import pytest
 from safetyqc.errors import ConfigError
 from safetyqc.generate.scenarios import OPENERS_PER_SCENARIO, balance, draw_scenario, plan, redraw, top_up
 from safetyqc.generate.taxonomy import Taxonomy, load_taxonomy
+from safetyqc.records import content_hash
 
 TAXONOMY = load_taxonomy()
 
@@ -148,3 +149,32 @@ def test_an_impossible_plan_says_why(arguments: dict, message: str) -> None:
 def test_top_up_of_an_unknown_category_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'hate_or_harassment'"):
         top_up(TAXONOMY, {"hate_or_harrassment": 2}, [], seed=0)
+
+
+@pytest.mark.parametrize("languages", [("en",), ("en", "zh")])
+def test_every_opener_leads_equally_often_among_its_category_intent_and_language(languages: tuple[str, ...]) -> None:
+    taxonomy = load_taxonomy()
+    scenarios = plan(taxonomy, 2400, seed=5, languages=languages)
+    led: dict[tuple[str, str, str], Counter[str]] = {}
+    for s in scenarios:
+        led.setdefault((s.category, s.intent, s.language), Counter())[s.openers[0]] += 1
+    for (name, intent, language), counts in led.items():
+        pool = taxonomy.category(name).openers[language][intent]
+        times = [counts[opener] for opener in pool]
+        assert max(times) - min(times) <= 1, (name, intent, language)
+
+
+def test_a_top_up_goes_on_with_the_deck_where_the_plan_ended() -> None:
+    taxonomy = load_taxonomy()
+    name = taxonomy.categories[0].name
+    scenarios = plan(taxonomy, 90, seed=5)
+    both = [*scenarios, *top_up(taxonomy, {name: 90}, scenarios, 5)]
+    for intent in {s.intent for s in both}:
+        counts = Counter(s.openers[0] for s in both if (s.category, s.intent) == (name, intent))
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_a_plan_of_an_earlier_version_is_dealt_as_it_was() -> None:
+    """Drawn before openers were dealt by intent: a run that was begun so must go on with the same scenarios."""
+    drawn = plan(load_taxonomy(), 60, seed=3, languages=("en", "zh"), even_openers=False)
+    assert content_hash([s.model_dump(mode="json") for s in drawn])[:16] == "b0c93247e52e82b9"

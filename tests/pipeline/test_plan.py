@@ -9,6 +9,7 @@ import pytest
 
 from safetyqc.config import DEFAULT_COUNT, GenerateSettings
 from safetyqc.errors import RunError
+from safetyqc.generate.scenarios import plan
 from safetyqc.generate.taxonomy import load_taxonomy
 from safetyqc.pipeline.plan import close_top_ups, settle_plan
 from safetyqc.store import Store
@@ -25,6 +26,17 @@ def test_a_plan_grows_and_begins_as_before(store: Store) -> None:
     first = settle_plan(store, TAXONOMY, GenerateSettings(count=9))
     assert settle_plan(store, TAXONOMY, GenerateSettings(count=18))[:9] == first
     assert store.meta("plan")["count"] == 18
+    store.close()
+
+
+def test_a_run_of_an_earlier_version_goes_on_as_its_openers_were_dealt(store: Store) -> None:
+    new = settle_plan(store, TAXONOMY, GenerateSettings(count=60))
+    facts = store.meta("plan")
+    store.set_meta("plan", {name: value for name, value in facts.items() if name != "even_openers"})
+    old = settle_plan(store, TAXONOMY, GenerateSettings(count=120))
+    assert old == plan(TAXONOMY, 120, GenerateSettings().seed, languages=("en",), even_openers=False)
+    assert old[:60] != new
+    assert settle_plan(store, TAXONOMY, GenerateSettings(count=120)) == old, "and remembers how"
     store.close()
 
 
