@@ -328,6 +328,7 @@ def report(
         UserError: no such run, judge or category; or no bars, where they are needed.
         OutputError: a page cannot be written.
     """
+    from safetyqc.pipeline.frozen import check_frozen
     from safetyqc.pipeline.outputs import difference_since, summarise_run, write_report_files
 
     site = site_of(None, run, configure(config, (), {}, {}))
@@ -335,7 +336,9 @@ def report(
     paths = {name: None if path is None else path_of(path, name) for name, path in pages.items()}
     with Store.read(site.config.run) as store:
         summary = summarise_run(store, site.config, judge=judge, category=category, diversity=diversity)
-        if need_bars and not summary.verdict.bars:
+        if need_bars:
+            summary = summary.model_copy(update={"frozen": check_frozen(store, site.config.frozen)})
+        if need_bars and not (summary.verdict.bars or summary.frozen):
             fix = "set some in safetyqc.yaml, such as `bars: {no_dangerous_steps: 0.99}`"
             raise UserError("there are no bars to check", where="--check", fix=fix)
         before = against.run if isinstance(against, Run) else None if against is None else path_of(against, "against")

@@ -193,6 +193,14 @@ class ExportSettings(Record):
     force: bool = False
 
 
+class FrozenSection(Record):
+    """A labelled set that never changes; the deciding judge judges it along with the run."""
+
+    file: Path | None = None
+    bars: dict[str, Share] = Field(default_factory=dict)
+    """Smallest agreement with its labels that `report --check` accepts, by criterion: below it the judge changed."""
+
+
 class Config(Record):
     """Everything that a run needs to know."""
 
@@ -204,6 +212,7 @@ class Config(Record):
     dedup: DedupSettings = DedupSettings()
     rewrite: RewriteSettings = RewriteSettings()
     export: ExportSettings = ExportSettings()
+    frozen: FrozenSection = FrozenSection()
     bars: dict[str, Share] = Field(default_factory=dict)
     """Smallest pass rates that `report --check` accepts, by criterion, or `overall`."""
 

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 BARS_MISSED = 4
 """Exit code of `report --check` when a pass rate lies below its bar."""
+JUDGE_CHANGED = 5
+"""Exit code of `report --check` when the judge no longer agrees with the frozen set's labels."""
+_CHECK_HELP = (
+    f"Exit {BARS_MISSED} when a pass rate lies below its bar in safetyqc.yaml, "
+    f"{JUDGE_CHANGED} when the judge misses a bar of the frozen set."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -51,9 +57,7 @@ def report(
     against: Annotated[
         Path | None, typer.Option("--against", metavar="DIR", help="What moved since another run.", show_default=False)
     ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help=f"Exit {BARS_MISSED} when a pass rate lies below its bar in safetyqc.yaml.")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help=_CHECK_HELP)] = False,
     unmask: Annotated[bool, typer.Option("--unmask", help="Show harmful text in examples.")] = False,
     run: o.Run = None,
     config_file: o.ConfigFile = None,
@@ -87,7 +91,10 @@ def report(
         typer.echo(found.to_json())
     else:
         _render(found.summary(), found.difference, section, unmask=unmask)
-    if check and not found.summary().verdict.met:
+    if (frozen := found.summary().frozen) and not frozen.met:
+        note("the judge changed: it misses bars of the frozen set, so the data's rates say nothing for now")
+        raise typer.Exit(JUDGE_CHANGED)
+    if check and found.summary().verdict.met is False:
         raise typer.Exit(BARS_MISSED)
     if not as_json:
         next_step(f"safetyqc export{in_run(config)}", f"safetyqc report{in_run(config)} --html report.html")

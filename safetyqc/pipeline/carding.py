@@ -155,6 +155,8 @@ class Probing:
         from safetyqc.judge.attack import attack_judge, bad_canaries
         from safetyqc.judge.card import Probed, attack_flips, count_flips
 
+        if self.task.is_recorded:
+            return Probed(), [f"{self.judge.name} is a file of verdicts: nothing can be asked of it"]
         chosen = {c.id for c in self.sample}
         before = [j for j in judgments if j.conversation_id in chosen]
         wordings: dict[str, list[Judgment]] = {}

@@ -126,7 +126,22 @@ async def judge_all(
     names = [judge.judge(mapper.context).name for judge in judges]
     if told := _who_decides(store, before[0] if before else None, names):
         tallies[0] = replace(tallies[0], told=(*tallies[0].told, told))
+    tallies = await _with_frozen(session, judges, tallies)
     return [_with_not_asked(t, n, s, rubric) for t, n, s in zip(tallies, names, silent, strict=True)]
+
+
+async def _with_frozen(session: Session, judges: Sequence[Judging], tallies: list[Tally]) -> list[Tally]:
+    """Have the deciding judge judge the frozen set too, where there is one."""
+    from safetyqc.pipeline.frozen import judge_frozen
+
+    decider = deciding_judge(session.store)
+    if session.config.frozen.file is None or decider is None:
+        return tallies
+    context = session.mapper.context
+    return [
+        replace(t, told=(*t.told, await judge_frozen(session, judge))) if judge.judge(context).name == decider[0] else t
+        for t, judge in zip(tallies, judges, strict=True)
+    ]
 
 
 async def named_judge(session: Session) -> str | None:

@@ -157,11 +157,12 @@ def _verdict(snapshot: Snapshot, criteria: tuple[CriterionRates, ...]) -> Verdic
     for name, bar in snapshot.bars.items():
         if name not in known:
             raise ConfigError(f"no criterion {name!r} to hold a bar", where="bars", fix=choose_from(name, known))
-        bars.append(_bar(name, bar, rates.get(name, Rate())))
+        bars.append(hold_bar(name, bar, rates.get(name, Rate())))
     return Verdict(met=all(b.met for b in bars) if bars else None, bars=tuple(bars))
 
 
-def _bar(name: str, bar: float, rate: Rate) -> Bar:
+def hold_bar(name: str, bar: float, rate: Rate) -> Bar:
+    """Hold a rate against a bar; nothing scored misses it."""
     met = rate.rate is not None and rate.rate >= bar
     surely = rate.low is not None and rate.high is not None and (rate.low >= bar if met else rate.high < bar)
     return Bar(name=name, bar=bar, rate=rate, met=met, certain=surely)

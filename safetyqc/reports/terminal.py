@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from safetyqc.errors import UserError, choose_from
+from safetyqc.reports.bars import render_bars
 from safetyqc.reports.drawing import (
     ACCENT,
     BAD,
@@ -99,7 +100,7 @@ def _headline(summary: Summary, _: bool) -> RenderableType:
     if goal:
         lines.append(Bar([(summary.kept / goal, GOOD)], widest=60))
     lines.append(say("  ·  ".join(said), FAINT))
-    return Group(*lines, *([_bars(summary)] if summary.verdict.bars else []))
+    return Group(*lines, *render_bars(summary))
 
 
 def _verdict_line(summary: Summary) -> Text:
@@ -110,18 +111,6 @@ def _verdict_line(summary: Summary) -> Text:
     if met:
         return Text.assemble(mark("good"), (f" all {len(bars)} of your bars are met", f"bold {GOOD}"))
     return Text.assemble(mark("bad"), (f" {missed} of your {len(bars)} bars missed", f"bold {BAD}"))
-
-
-def _bars(summary: Summary) -> Table:
-    made = table("bar", "", "passes", "95% interval", "n", numbers=(2, 3, 4))
-    for bar in summary.verdict.bars:
-        sign = mark("good" if bar.met and bar.certain else "warning" if bar.met else "bad")
-        doubt = "" if bar.certain else " not certain"
-        name = Text.assemble(sign, " ", say(bar.name), (f" ≥ {percent(bar.bar)}", FAINT))
-        made.add_row(
-            name, Text(doubt, FAINT), percent(bar.rate.rate), interval(bar.rate.low, bar.rate.high), number(bar.rate.n)
-        )
-    return made
 
 
 def _funnel(summary: Summary, _: bool) -> RenderableType | None:

@@ -413,6 +413,15 @@ class Verdict(Record):
     bars: tuple[Bar, ...] = ()
 
 
+class Frozen(Record):
+    """Whether the deciding judge still agrees with the labels of the frozen set; a bar's rate is that agreement."""
+
+    file: str
+    judge: str
+    met: bool
+    bars: tuple[Bar, ...]
+
+
 class Action(Record):
     """A problem that somebody can mend, and the command that does; the gravest come first."""
 
@@ -446,6 +455,8 @@ class Summary(Record):
     """None when no reference set was searched."""
     openings: Openings
     diversity: Diversity | None = None
+    frozen: Frozen | None = None
+    """Only where `report --check` was asked and a frozen set is configured."""
     """What the conversations that are in cover; None when it was not measured."""
     shape: Shape
     rewrites: Rewrites | None
