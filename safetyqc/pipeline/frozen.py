@@ -86,7 +86,7 @@ def check_frozen(store: Store, frozen: FrozenSection) -> Frozen | None:
         fix = "set some beside `file`, such as `frozen: {file: frozen.jsonl, bars: {no_dangerous_steps: 0.9}}`"
         raise ConfigError("there are no bars for the frozen set", where="frozen.bars", fix=fix)
     bars = tuple(_bar(name, bar, labels, kept) for name, bar in frozen.bars.items())
-    return Frozen(file=str(path), judge=kept.judge, met=all(b.met for b in bars), bars=bars)
+    return Frozen(judge=kept.judge, met=all(b.met for b in bars), bars=bars)
 
 
 def _bar(name: str, bar: float, labels: list[Label], kept: _Kept) -> Bar:

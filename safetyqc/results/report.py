@@ -414,9 +414,8 @@ class Verdict(Record):
 
 
 class Frozen(Record):
-    """Whether the deciding judge still agrees with the labels of the frozen set; a bar's rate is that agreement."""
+    """Whether the judge still agrees with the frozen set's labels (a bar's rate); only where `--check` asked."""
 
-    file: str
     judge: str
     met: bool
     bars: tuple[Bar, ...]
@@ -456,7 +455,6 @@ class Summary(Record):
     openings: Openings
     diversity: Diversity | None = None
     frozen: Frozen | None = None
-    """Only where `report --check` was asked and a frozen set is configured."""
     """What the conversations that are in cover; None when it was not measured."""
     shape: Shape
     rewrites: Rewrites | None
