@@ -10,7 +10,7 @@ import typer
 
 from safetyqc.cli import options as o
 from safetyqc.cli.output import in_run, next_step, refuse_overwriting, say, show, show_json, typed, write_jsonl
-from safetyqc.cli.session import called, in_session, read_files
+from safetyqc.cli.session import called, hints_of, in_session, read_files
 from safetyqc.config import load_config
 from safetyqc.errors import UserError
 
@@ -121,7 +121,7 @@ def import_file(
             say(import_conversations(session, name, result)[0])
 
     in_session(config, work, create=True)
-    next_step(f"safetyqc judge{in_run(config)}", f"safetyqc dedup{in_run(config)}", f"safetyqc report{in_run(config)}")
+    next_step(hints_of(config).judge(), f"safetyqc dedup{in_run(config)}", f"safetyqc report{in_run(config)}")
 
 
 def check(
@@ -152,7 +152,9 @@ def check(
         return
     show(checked.render())
     same = typed(file) + (" --skip-bad-lines" if skip_bad_lines else "")
-    next_step(f"safetyqc judge {same}", f"safetyqc dedup {same} --show-pairs 10")
+    found = (checked.report.exact, checked.report.near)
+    copies = (f"safetyqc dedup {same} --show-pairs 10",) if any(c and c.dropped for c in found) else ()
+    next_step(f"safetyqc judge {same}", *copies)
 
 
 def filter_conversations(
@@ -179,7 +181,9 @@ def filter_conversations(
     config = load_config(config_file, flags | o.model_flags(engine=engine, workers=workers))
     with called(config):
         api.filter(run=config.run, config=config)
-    next_step(f"safetyqc judge{in_run(config)}", f"safetyqc report{in_run(config)} --section filters")
+    hints = hints_of(config)
+    unjudged = (hints.judge(),) if hints.unjudged else ()
+    next_step(*unjudged, f"safetyqc report{in_run(config)} --section filters")
 
 
 def dedup(

@@ -84,7 +84,7 @@ def compare(
     same = {"--labels": labels, "--truth": truth, "--partial": partial != "pass" and partial, "--config": config_file}
     again = (f" {typed(file)}" if file else "") + typed_flags(same | {"--shared-only": shared_only}) + in_run(config)
     shown = f"safetyqc compare{again} --show 10"
-    next_step(shown, f"safetyqc report{in_run(config)} --judge NAME" if file is None else f"{shown} --unmask")
+    next_step(*(() if disagreements else (shown,)), *((f"safetyqc report{in_run(config)}",) if file is None else ()))
 
 
 def train_judge(

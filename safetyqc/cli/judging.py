@@ -180,7 +180,8 @@ def judge(
         show(verdicts.render())
         if config.judge.canaries:
             _show_canaries(verdicts)
-    next_step(f"safetyqc report{in_run(config)}", f"safetyqc compare{in_run(config)}  (with two judges or labels)")
+    beside = (f"safetyqc compare{in_run(config)}",) if len({j.judge for j in verdicts.judgments()}) > 1 else ()
+    next_step(f"safetyqc report{in_run(config)}", *beside)
 
 
 def attack(
@@ -305,7 +306,7 @@ def guards(as_json: o.AsJson = False) -> None:
         judged = ", ".join(guard.says) or "any criterion, as its policy"
         drawn.add_row(f"guard:{guard.id}", f"{judged}\n{guard.usual}")
     show(drawn)
-    next_step("safetyqc judge FILE -m guard:NAME@MODEL --api-base URL  (its self-check runs first)")
+    next_step("safetyqc judge FILE -m guard:NAME@MODEL --api-base URL  # its self-check runs first")
 
 
 def _attack_table(rows: list[AttackRow]) -> Table:

@@ -45,8 +45,9 @@ def show_json(value: Any) -> None:
 
 
 def next_step(*commands: str) -> None:
-    """Say what to type next."""
-    note("next:  " + "\n       ".join(commands))
+    """Say what to type next; nothing where there is nothing."""
+    if commands:
+        note("next:  " + "\n       ".join(commands))
 
 
 _DONE = {"filter": "pass", "dedup": "stay", "rewrite": "kept", "augment": "kept", "import": "new", "labels": "new"}

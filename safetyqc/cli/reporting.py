@@ -9,6 +9,7 @@ import typer
 
 from safetyqc.cli import options as o
 from safetyqc.cli.output import in_run, next_step, note, refuse_overwriting, show
+from safetyqc.cli.session import hints_of
 from safetyqc.config import load_config, parse_shares
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ def report(
     if check and found.summary().verdict.met is False:
         raise typer.Exit(BARS_MISSED)
     if not as_json:
-        next_step(f"safetyqc export{in_run(config)}", f"safetyqc report{in_run(config)} --html report.html")
+        pages = () if html else (f"safetyqc report{in_run(config)} --html report.html",)
+        next_step(*pages, *((hints_of(config).export(),) if found.summary().kept else ()))
 
 
 def _render(summary: Summary, moved: Difference | None, sections: list[str] | None, *, unmask: bool) -> None:
@@ -153,8 +155,6 @@ def export(
     for file in exported.files:
         typer.echo(file)
     note(exported.told)
-    next_step(
-        "see docs/nanochat.md for how to mix the file into training"
-        if config.export.format == "nanochat"
-        else f"safetyqc report{in_run(config)} --html report.html"
-    )
+    if config.export.format == "nanochat":
+        note("docs/nanochat.md says how to mix the file into training")
+    next_step(f"safetyqc report{in_run(config)} --html report.html")

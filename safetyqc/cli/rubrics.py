@@ -52,7 +52,7 @@ def show(rubric: Name) -> None:
     from safetyqc.rubrics.rubric_set import find_rubric
 
     typer.echo(find_rubric(rubric).read_text(encoding="utf-8").rstrip())
-    next_step("safetyqc rubrics copy my-rubrics  (to edit it)")
+    next_step("safetyqc rubrics copy my-rubrics  # to edit it")
 
 
 def validate(

@@ -139,7 +139,7 @@ def do_all(
     if dry_run:
         next_step("the same command without --dry-run")
     elif decider is None:
-        next_step(f"safetyqc report{in_run(config)} --html report.html", f"safetyqc export{in_run(config)}")
+        next_step(f"safetyqc report{in_run(config)} --html report.html")
 
 
 @contextmanager

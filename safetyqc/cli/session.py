@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from safetyqc.config import Config
     from safetyqc.formats.readers import ReadResult
     from safetyqc.pipeline.session import Session
+    from safetyqc.reports.hints import Hints
 
 T = TypeVar("T")
 
@@ -64,9 +65,21 @@ def read_files(names: Sequence[str], config: Config, *, skip_bad_lines: bool) ->
     return [(name, with_labels(read_data(name, listener, skip_bad=skip_bad_lines), config)) for name in names]
 
 
+def hints_of(config: Config) -> Hints:
+    """The next commands of a run, with the models that it remembers."""
+    from safetyqc.reports.hints import Hints
+    from safetyqc.store import Store
+    from safetyqc.store.roles import read_cast
+    from safetyqc.store.standing import read_standings
+
+    with Store.read(config.run) as store:
+        unjudged = sum(standing.status == "unjudged" for standing in read_standings(store).values())
+        return Hints(read_cast(store), config.run, in_run(config), unjudged)
+
+
 def next_after_batch(config: Config) -> None:
     """Say what to type while something waits for a batch."""
-    next_step(f"safetyqc batch collect{in_run(config)} --wait", f"{command()}  (uses the answers)")
+    next_step(f"safetyqc batch collect{in_run(config)} --wait", f"{command()}  # uses the answers")
 
 
 def command() -> str:

@@ -8,7 +8,7 @@ import typer
 
 from safetyqc.cli import options as o
 from safetyqc.cli.output import in_run, next_step, note, say
-from safetyqc.cli.session import called, in_session, next_after_batch
+from safetyqc.cli.session import called, hints_of, in_session, next_after_batch
 from safetyqc.config import parse_counts
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def generate(
     if written.waiting:
         next_after_batch(config)
         return
-    next_step(f"safetyqc judge{in_run(config)}", f"safetyqc report{in_run(config)}")
+    next_step(hints_of(config).judge(), f"safetyqc report{in_run(config)}")
 
 
 @o.asking
@@ -133,7 +133,7 @@ def rewrite(
     if rewritten.waiting:
         next_after_batch(config)
         return
-    next_step(f"safetyqc report{in_run(config)} --section rewrites", f"safetyqc export{in_run(config)}")
+    next_step(f"safetyqc report{in_run(config)} --section rewrites", hints_of(config).export())
 
 
 @o.asking
@@ -163,4 +163,4 @@ def augment(
         say(await augment_stage(session, counts))
 
     in_session(config, work, quiet=asked.quiet)
-    next_step(f"safetyqc report{in_run(config)}", f"safetyqc export{in_run(config)}")
+    next_step(f"safetyqc report{in_run(config)}", hints_of(config).export())

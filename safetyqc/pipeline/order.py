@@ -26,9 +26,10 @@ from safetyqc.pipeline.importing import import_conversations
 from safetyqc.pipeline.known import Known
 from safetyqc.pipeline.outputs import Exported, export_run
 from safetyqc.pipeline.plan import close_top_ups, settle_plan
-from safetyqc.pipeline.roles import author_roles, decider_role, place_of, read_cast, rewriter_roles
+from safetyqc.pipeline.roles import author_roles, decider_role, place_of, rewriter_roles
 from safetyqc.pipeline.stages import Tally
 from safetyqc.pipeline.tasks import Filtering, Judging, Mending, Varying, Writing, afresh
+from safetyqc.store.roles import read_cast
 from safetyqc.store.standing import deciding_judge, read_standings
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ async def mend(session: Session) -> Tally:
     model = rewriter_model(config) or author_model(config)
     session.store.set_roles(rewriter_roles(config))
     base = config.base_of_role("rewriter")
-    task = Mending(model, deciding, Filtering(config), base, second, afresh(deciding))
+    task = Mending(model, deciding, Filtering(config), second, afresh(deciding), base)
     return await mending.rewrite_run(session.store, session.mapper, task, config.rewrite)
 
 

@@ -6,7 +6,6 @@ model or a file made. Runs of earlier versions remember no roles; who wrote and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from safetyqc.config import load_config
@@ -18,24 +17,13 @@ from safetyqc.llm.llama import TRY_OUT_NOTE
 from safetyqc.pipeline.choices import author_mode, author_model, rewriter_model
 from safetyqc.records import RoleModel
 from safetyqc.store import FILE_NAME, Store
+from safetyqc.store.roles import Cast, read_cast
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
 
 Role = Literal["author", "assistant", "rewriter", "decider"]
 _SETTINGS: dict[str, str] = {"author": "generate.model", "assistant": "generate.assistant", "rewriter": "rewrite.model"}
-
-
-@dataclass(frozen=True)
-class Cast:
-    """What a run knows of its roles.
-
-    Args:
-        others: what in the run the embedded model did not write, in words; None when there is nothing.
-    """
-
-    roles: dict[str, RoleModel]
-    others: str | None = None
 
 
 def recall(config: Config, main: Role, *, writes: bool = False, rewrites: bool = False, follows: bool = True) -> Config:
@@ -79,24 +67,6 @@ def recall(config: Config, main: Role, *, writes: bool = False, rewrites: bool =
     if rewrites and not (named["rewriter"] or named["author"]) and rewriter_model(recalled) in (None, EMBEDDED):
         _refuse_toy(cast)
     return recalled
-
-
-def read_cast(store: Store) -> Cast:
-    """The roles of a run, and what in it is not the embedded model's."""
-    origins = {place.origin: place.id for place in store.placed() if place.origin != "canary"}
-    roles = store.roles()
-    if "author" not in roles and "generated" in origins:
-        [written] = store.conversations({origins["generated"]})
-        if written.author:
-            roles["author"] = RoleModel(model=written.author)
-    spec = store.meta("deciding_spec") or store.meta("deciding_judge")
-    if "decider" not in roles and spec:
-        roles["decider"] = RoleModel(model=spec)
-    writers = [roles[role].model for role in ("author", "assistant", "rewriter") if role in roles]
-    foreign = next((model for model in writers if model != EMBEDDED), None)
-    if foreign:
-        return Cast(roles, f"conversations by {foreign}")
-    return Cast(roles, "conversations from a file" if "imported" in origins else None)
 
 
 def author_roles(config: Config) -> dict[str, RoleModel]:

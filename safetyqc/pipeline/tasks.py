@@ -179,18 +179,18 @@ class Mending:
 
     Args:
         deciding: judges every rewrite.
-        base: where the rewriter is asked.
         second: has to agree, where the deciding judge is the rewriter itself: a model likes its own text.
         again: the deciding judge asked afresh about a sample of originals and their rewrites. The originals that it
             then passes are the control group: chance alone would have "mended" as many.
+        base: where the rewriter is asked.
     """
 
     model: str
     deciding: Judging
     filtering: Filtering
-    base: str | None = None
     second: Judging | None = None
     again: Judging | None = None
+    base: str | None = None
 
     asks = True
 

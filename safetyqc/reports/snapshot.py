@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from safetyqc.errors import UserError, choose_from
 from safetyqc.results.findings import DedupFacts
 from safetyqc.results.report import UNCATEGORISED
+from safetyqc.store.roles import Cast, read_cast
 from safetyqc.store.standing import Standing, deciding_judge, read_standings
 from safetyqc.text import guess_language
 
@@ -60,6 +61,8 @@ class Snapshot:
     rubric: dict[str, Any]
     dedup: DedupFacts | None
     bars: dict[str, float]
+    cast: Cast
+    """Who writes and decides, which the next commands have to say."""
 
     def has_run(self, stage: str) -> bool:
         """Whether a stage ever did anything in this run; where it never did, its zeros mean nothing."""
@@ -197,6 +200,7 @@ def read_snapshot(
         rubric=store.meta("rubric") or {},
         dedup=DedupFacts.model_validate(facts) if facts else None,
         bars=dict(bars) if bars is not None else store.meta("bars") or {},
+        cast=read_cast(store),
     )
 
 

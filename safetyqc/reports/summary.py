@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from safetyqc import __version__
 from safetyqc.errors import ConfigError, choose_from
 from safetyqc.reports import quality, texts
 from safetyqc.reports.actions import list_actions
+from safetyqc.reports.hints import Hints
 from safetyqc.reports.snapshot import Snapshot, read_snapshot, told_language
 from safetyqc.results.compare import OVERALL
 from safetyqc.results.labelled import doubts
@@ -37,6 +38,7 @@ from safetyqc.results.report import (
     Summary,
     Verdict,
 )
+from safetyqc.text import run_flag
 
 if TYPE_CHECKING:
     from safetyqc.records import Conversation, Failure
@@ -118,7 +120,9 @@ def summarise_snapshot(
         spent=_spent(snapshot),
         actions=(),
     )
-    return summary.model_copy(update={"actions": list_actions(summary)})
+    folder = Path(snapshot.folder)
+    hints = Hints(snapshot.cast, folder, run_flag(folder))
+    return summary.model_copy(update={"actions": list_actions(summary, hints)})
 
 
 def to_json(summary: Summary, difference: Difference | None = None) -> str:

@@ -13,9 +13,10 @@ from safetyqc.config import Config, load_config
 from safetyqc.errors import UserError
 from safetyqc.llm.hosts import EMBEDDED
 from safetyqc.llm.llama import TRY_OUT_NOTE
-from safetyqc.pipeline.roles import read_cast, recall
+from safetyqc.pipeline.roles import recall
 from safetyqc.records import RoleModel
 from safetyqc.store import Store
+from safetyqc.store.roles import read_cast
 from safetyqc.store.standing import deciding_judge
 from safetyqc.testing import conversation
 from safetyqc.testing.server import FaultServer
