@@ -98,6 +98,10 @@ def run(
     if not files and config.generate.model is None:
         config = load_config(config, {"generate.model": choose_model(None)})
     do_all(config, files or [], decide=decide, dry_run=dry_run, skip_bad_lines=skip_bad_lines, quiet=asked.quiet)
+    if dry_run:
+        note("the same command without --dry-run does it")
+    else:
+        next_step(f"safetyqc report{in_run(config)} --html report.html")
 
 
 def do_all(
@@ -109,9 +113,8 @@ def do_all(
     dry_run: bool = False,
     skip_bad_lines: bool = False,
     quiet: bool = False,
-    decider: str | None = None,
 ) -> None:
-    """Estimate, run everything, report; shared by `run` and `demo`, which names who decides."""
+    """Estimate, run everything, report; shared by `run` and `demo`."""
     from safetyqc.pipeline.choices import check_settings
 
     refuse_overwriting({"--export": config.export.path}, *files, config=config)
@@ -122,8 +125,6 @@ def do_all(
         from safetyqc.pipeline.estimate import estimate_run, render_estimate
         from safetyqc.pipeline.order import run_all
 
-        if decider is not None:
-            session.store.set_meta("deciding_judge", decider)
         _introduce(config)
         note(render_estimate(estimate_run(session, [result for _, result in inputs])))
         if dry_run:
@@ -136,10 +137,6 @@ def do_all(
 
     with _folder(config, scratch=dry_run) as folder:
         in_session(config.model_copy(update={"run": folder}), work, create=True, quiet=quiet)
-    if dry_run:
-        next_step("the same command without --dry-run")
-    elif decider is None:
-        next_step(f"safetyqc report{in_run(config)} --html report.html")
 
 
 @contextmanager
@@ -184,13 +181,13 @@ def demo(
     Example: safetyqc demo
     """
     from safetyqc.llm.llama import prepare_embedded
-    from safetyqc.pipeline.demo import READER, SAMPLE, demo_config, measure_embedded
+    from safetyqc.pipeline.demo import SAMPLE, demo_config, measure_embedded
     from safetyqc.store import Store
 
     if per_category:
         prepare_embedded()
     config = demo_config(folder, per_category)
-    do_all(config, [str(SAMPLE)], write=per_category > 0, quiet=quiet, decider=READER)
+    do_all(config, [str(SAMPLE)], write=per_category > 0, decide=True, quiet=quiet)
     with Store.read(folder) as store:
         _show_measured(measure_embedded(store))
     note("Nothing that the embedded model wrote is exported: no judge here was shown to tell whether it is any good.")

@@ -17,6 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from safetyqc.config import DEFAULT_COUNT
+from safetyqc.judge.canaries import slip_in
 from safetyqc.judge.kinds import AskedModel, CallsEach
 from safetyqc.judge.table import asked_by, judge_name
 from safetyqc.llm.hosts import base_of, own_base
@@ -29,7 +30,8 @@ from safetyqc.pipeline.choices import (
     price_table,
     rewriter_model,
 )
-from safetyqc.records import Conversation, Intent, Message
+from safetyqc.pipeline.stages import eligible
+from safetyqc.records import PASSES_LATER, Conversation, Intent, Message
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.text import counted
 
@@ -78,12 +80,17 @@ def estimate_run(session: Session, inputs: Sequence[ReadResult] = ()) -> list[St
     if not inputs:
         written = min(len(store.written_scenarios()), count)
         lines.append(_writing(config, count - written, written, size))
+    held = eligible(store)
+    new = {c.id for r in inputs for c in r.conversations} - store.conversation_ids()
+    count = len(held) + (len(new) if inputs else max(count - len(store.written_scenarios()), 0))
+    if config.judge.canaries and not any(place.origin == "canary" for place in store.placed()):
+        count += len(slip_in([], config.generate.seed))
     kinds = _kinds(config, inputs, count)
     rubric = load_rubric_set(config.judge.rubric)
     for spec in judge_models(config):
-        judged = min(
-            sum(n for name, _, n in store.judges() if name == judge_name(spec, rubric, judge_settings(config))), count
-        )
+        name = judge_name(spec, rubric, judge_settings(config, config.base_of_role("decider")))
+        found = store.judged(name, rubric.hash)
+        judged = sum(key in held and PASSES_LATER.isdisjoint(one.unscored) for key, one in found.items())
         lines += _judging(config, spec, kinds, count - judged, judged, size)
     rewriter, limit = rewriter_model(config), config.rewrite.limit
     most = count * config.rewrite.rounds if limit is None else min(count * config.rewrite.rounds, limit)

@@ -36,17 +36,28 @@ def import_conversations(session: Session, name: str, read: ReadResult) -> tuple
     known = {c.id: c for c in store.conversations({c.id for c in read.conversations})}
     known |= _by_text(store, [c for c in read.conversations if c.id not in known])
     conversations = [distinct(c, known) for c in read.conversations]
+    held = _already_holds(store, name)
     added = store.add_conversations(conversations)
     changed = list(_changed(store, conversations, known))
     store.change_facts(changed)
     same = len(conversations) - added - len(changed)
-    tally = Tally(f"import {name}", same, added, changed=len(changed))
+    tally = Tally(f"import {name}", same, added, changed=len(changed), told=held if added else ())
     if read.labels:
         ids = {c.id: own.id for c, own in zip(read.conversations, conversations, strict=True)}
         own = [x.model_copy(update={"conversation_id": ids[x.conversation_id]}) for x in read.labels]
         labels = store_labels(store, session.config, LabelFile(name, tuple(own)))
-        tally = replace(tally, told=(_say(labels), *labels.told))
+        tally = replace(tally, told=(*tally.told, _say(labels), *labels.told))
     return tally, conversations
+
+
+def _already_holds(store: Store, name: str) -> tuple[str, ...]:
+    """Say what else is in the run that a file is brought into: two data sets in one run are rarely meant."""
+    held = store.sources()
+    others = {source: count for source, count in held.items() if source != name}
+    if not others:
+        return ()
+    told = ", ".join(f"{count:,} from {source}" for source, count in others.items())
+    return (f"{store.folder} already holds {told}; for a run of its own give --run NEW",)
 
 
 def _say(labels: Tally) -> str:

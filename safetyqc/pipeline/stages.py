@@ -160,15 +160,15 @@ async def judge_run(
         fresh: also what it has scored.
     """
     judge = task.judge(mapper.context)
-    eligible = _eligible(store) if only is None else store.conversation_ids().intersection(only)
+    wanted = eligible(store) if only is None else store.conversation_ids().intersection(only)
     judged = store.judged(judge.name, judge.rubric_hash)
     settled = {name for name, found in judged.items() if not fresh and PASSES_LATER.isdisjoint(found.unscored)}
-    todo = list(store.conversations(eligible - settled))
+    todo = list(store.conversations(wanted - settled))
     unscored: Counter[str] = Counter()
     last: Future[int] | None = None
     done = 0
     try:
-        async for conversation, outcome in mapper.map("judge", todo, task, already=len(eligible) - len(todo)):
+        async for conversation, outcome in mapper.map("judge", todo, task, already=len(wanted) - len(todo)):
             if last and last.done():
                 last.result()  # a full disk must end the run now, not after the last paid call
             judgment, last = _put(store, judge, task, conversation, outcome)
@@ -177,8 +177,8 @@ async def judge_run(
     finally:
         if last:
             last.result()
-    told = _of_other_versions(judge, (judged[name] for name in eligible & settled))
-    return Tally("judge", len(eligible) - len(todo), done, unscored, told=told, waiting=mapper.deferred)
+    told = _of_other_versions(judge, (judged[name] for name in wanted & settled))
+    return Tally("judge", len(wanted) - len(todo), done, unscored, told=told, waiting=mapper.deferred)
 
 
 def _put(
@@ -236,7 +236,7 @@ def _of_other_versions(judge: Judge, settled: Iterable[Judged]) -> tuple[str, ..
     return (f"{were} by an earlier version of {judge.name}: `safetyqc judge --fresh` judges everything again",)
 
 
-def _eligible(store: Store) -> set[str]:
+def eligible(store: Store) -> set[str]:
     """Ids that are worth a judge's time: not rejected by a filter, not a rewrite that was already turned down."""
     rejected = {r.conversation_id for r in store.rejections()}
     discarded = {r.child_id for r in store.rewrites() if not r.kept}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetyqc.formats.exporters import EXPORTERS
+from safetyqc.judge.table import is_recorded
 from safetyqc.llm.hosts import EMBEDDED, base_of
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Hints:
     def judge(self, *words: str) -> str:
         """Have the judge that decides look at what it has not seen; the embedded one where nobody decides yet."""
         decider = self.cast.roles.get("decider")
+        if decider and is_recorded(decider.model):
+            return self.judge_anew(*words)  # it has said all that it will
         return self.command("judge", *(_asking(decider) if decider else ("-m", EMBEDDED)), *words)
 
     def judge_anew(self, *words: str) -> str:

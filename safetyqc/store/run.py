@@ -233,6 +233,14 @@ class Store(CalledRun, LabelledRun, ProbedRun):
         """What is known of every conversation without reading it, in the order in which they were added."""
         return map(Placed._make, self._rows(f"SELECT {', '.join(Placed._fields)} FROM conversations ORDER BY seq"))
 
+    def sources(self) -> dict[str, int]:
+        """How many conversations came from each file, and how many were written here."""
+        sql = (
+            "SELECT coalesce(json_extract(body, '$.source.path'), 'being written here') AS source, count(*) "
+            "FROM conversations WHERE origin IN ('imported', 'generated') GROUP BY source ORDER BY min(seq)"
+        )
+        return dict(self._rows(sql))
+
     def conversation_ids(self) -> set[str]:
         """Ids of all conversations: found without reading one."""
         return {name for (name,) in self._rows("SELECT id FROM conversations")}

@@ -115,7 +115,7 @@ def deciding_judge(store: Store, judge: str | None = None) -> tuple[str, str] | 
         UserError: no such judge in this run.
     """
     used = store.judges()
-    name = judge or store.meta("deciding_judge") or (used[0][0] if used else None)
+    name = (judge and _full_name(judge, store)) or store.meta("deciding_judge") or (used[0][0] if used else None)
     hashes = [rubric_hash for used_name, rubric_hash, _ in used if used_name == name]
     if judge and not hashes:
         names = {used_name for used_name, _, _ in used}
@@ -125,6 +125,22 @@ def deciding_judge(store: Store, judge: str | None = None) -> tuple[str, str] | 
         return None
     own = (store.meta("rubric") or {}).get("hash")
     return name, own if own in hashes else hashes[-1]
+
+
+def _full_name(judge: str, store: Store) -> str:
+    """A judge's name where only its model was given: without the place at which it was asked.
+
+    Raises:
+        UserError: it was asked at several.
+    """
+    names = list(dict.fromkeys(name for name, _, _ in store.judges()))
+    found = [name for name in names if name.partition(" at ")[0] == judge]
+    if judge in names or not found:
+        return judge
+    if len(found) > 1:
+        fix = "name one of them: " + ", ".join(map(repr, found))
+        raise UserError(f"judge {judge!r} was asked at several places", where=str(store.path), fix=fix)
+    return found[0]
 
 
 def deciding_judgments(store: Store, judge: str | None = None) -> list[Judgment]:

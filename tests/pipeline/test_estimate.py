@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from safetyqc.config import Config
+from safetyqc.config import Config, load_config
 from safetyqc.formats.readers import read_conversations
 from safetyqc.judge.question import Question
 from safetyqc.llm.prices import count_messages
@@ -126,3 +126,19 @@ def test_a_dry_run_tells_every_member_and_keeps_at_most_out_of_the_sum(cli: Call
     ]
     assert "in all: 8 calls" in ended.err
     assert "judge again" in ended.err
+
+
+async def test_what_the_run_holds_and_is_open_is_estimated_too(tmp_path: Path, data: Path) -> None:
+    config = Config.model_validate({"run": tmp_path / "r", "judge": {"models": ["openai/a"]}})
+    session = open_session(config, create=True, quiet=True)
+    import_conversations(session, str(data), read_conversations(str(data)))
+    more = load_config(config, {"generate.count": 9, "generate.model": "openai/a"})
+    session.config = more
+    judging = [line for line in estimate_run(session) if line.stage == "judge"]
+    again = [line for line in estimate_run(session, [read_conversations(str(data))]) if line.stage == "judge"]
+    session.config = load_config(more, {"judge.canaries": True})
+    canaries = [line for line in estimate_run(session, [read_conversations(str(data))]) if line.stage == "judge"]
+    await session.close()
+    assert [line.left for line in judging] == [4 + 9]
+    assert [line.left for line in again] == [4]
+    assert canaries[0].left > 4

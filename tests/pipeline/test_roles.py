@@ -194,3 +194,26 @@ def test_a_whole_run_asks_the_judge_that_decides_whoever_else_is_named(
     assert decider(tmp_path / "r") == "local"
     with Store.read(tmp_path / "r") as store:
         assert {count for _, _, count in store.judges()} == {5}
+
+
+def test_a_run_says_what_it_holds_when_another_file_comes_in(cli: Cli, rows: Path, tmp_path: Path) -> None:
+    first = cli("import", rows, "--run", "r")
+    assert "already holds" not in first.err
+    other = {"messages": conversation("Which flour is best?", "Strong bread flour.").as_messages()}
+    (tmp_path / "other.jsonl").write_text(json.dumps(other))
+    ended = cli("judge", "other.jsonl", "-m", "local", "--run", "r")
+    assert f"r already holds 4 from {rows}; for a run of its own give --run NEW" in ended.err
+    assert "already holds" not in cli("judge", "other.jsonl", "-m", "local", "--run", "r").err
+
+
+def test_a_judge_may_be_named_without_its_place_while_that_is_clear(
+    cli: Cli, serve: Serve, rows: Path, tmp_path: Path
+) -> None:
+    for server in (serve(), serve()):
+        line = ["judge", rows, "-m", "openai/test", "--api-base", server.base_url, "--run", "r"]
+        assert cli(*line).code == 0
+        ended = cli("report", "--run", "r", "--judge", "openai/test", "--section", "headline")
+        if decider(tmp_path / "r") == f"openai/test at {server.base_url[7:-3]}":
+            assert ended.code == 0, ended.err
+    assert ended.code == 2
+    assert ended.err.count("openai/test at 127.0.0.1:") == 2
