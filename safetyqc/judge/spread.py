@@ -62,9 +62,9 @@ def _moves(card: JudgeCard | None, measure: Measure, criterion: str) -> _Moves |
     if not card.probes.wordings:
         return 0.0, 0.0
     spread = _spread(card, measure, criterion)
-    if spread is None:
+    shipped = spread.wordings.get(card.probes.wordings[0]) if spread else None
+    if spread is None or shipped is None:
         return None
-    shipped = next(iter(spread.wordings.values()))
     return shipped - spread.low, spread.high - shipped
 
 

@@ -34,7 +34,7 @@ def render_card(card: JudgeCard) -> RenderableType:
     for section in _sections(card):
         drawn = table(*section.headings, numbers=range(1, len(section.headings)))
         for name, *cells in section.rows:
-            drawn.add_row(say(name, width=30), *cells)
+            drawn.add_row(say(name, width=34), *cells)
         notes = [Text(shorten(line, 400), style=FAINT) for line in section.notes]
         parts.append(block(section.title, *([drawn] if section.rows else []), *notes))
     return Group(*parts)

@@ -60,3 +60,8 @@ def test_without_cards_or_by_another_rubric_nothing_is_said() -> None:
     other = carded("x", shipped="pp", brief="pp").model_copy(update={"rubric_hash": "other"})
     assert with_differences(comparison, {}).differences == ()
     assert with_differences(comparison, {"x": other}).differences == ()
+
+
+def test_where_the_shipped_wording_scored_nothing_no_other_stands_in_for_it() -> None:
+    silent = carded("x", shipped="u" * 10, brief="p" * 10, formal="p" * 8 + "ff")
+    assert difference(silent, FIXED).is_larger is None
