@@ -233,7 +233,7 @@ def test_models_check_gives_json(cli: Cli, serve: Serve) -> None:
 
 def test_the_next_step_quotes_a_folder_with_a_space(cli: Cli, folder: Path) -> None:
     ended = cli("import", "mine.jsonl", "--run", "my run")
-    assert "safetyqc judge --run 'my run'" in ended.err
+    assert "safetyqc judge -m local --run 'my run'" in ended.err
 
 
 def test_version(cli: Cli) -> None:
