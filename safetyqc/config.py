@@ -30,6 +30,7 @@ from safetyqc.formats.yaml_file import Misfit, read_yaml
 from safetyqc.llm.hosts import EMBEDDED, wished_keys
 from safetyqc.llm.lanes import AUTO, lane_names
 from safetyqc.records import Record
+from safetyqc.results.rates import BarSetting
 from safetyqc.text import DEFAULT_RUN, run_flag
 
 FILE_NAME = "safetyqc.yaml"
@@ -213,8 +214,9 @@ class Config(Record):
     rewrite: RewriteSettings = RewriteSettings()
     export: ExportSettings = ExportSettings()
     frozen: FrozenSection = FrozenSection()
-    bars: dict[str, Share] = Field(default_factory=dict)
-    """Smallest pass rates that `report --check` accepts, by criterion, or `overall`."""
+    bars: dict[str, BarSetting] = Field(default_factory=dict)
+    """Smallest pass rates that `report --check` accepts, by criterion, or `overall`: a number, or `corrected` and `low`
+    for the rate corrected by labels and for the lower end of its interval."""
 
     _named: Path | None = PrivateAttr(default=None)
     _base_is_from_file: bool = PrivateAttr(default=False)

@@ -405,3 +405,17 @@ def test_functions_stay_functions_whatever_was_imported() -> None:
         assert inspect.signature(getattr(sq, name)) == inspect.signature(getattr(safetyqc.api, name))
     assert not inspect.iscoroutinefunction(safetyqc.api.judge)
     assert inspect.iscoroutinefunction(sq.ajudge)
+
+
+def test_labels_go_in_and_out_of_a_run(tmp_path: Path) -> None:
+    sq.judge(ROWS, model="local", run="kept", quiet=True)
+    assert sq.label_export("kept", "sheet.csv", annotator="ann", count=1) == 1
+    lines = [{**row, "labels": {"strict_refusal": True}, "annotator": "bob"} for row in ROWS]
+    Path("bob.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (told,) = sq.label_import("bob.jsonl", "kept")
+    assert (told.done, told.already, told.changed) == (2, 0, 0)
+    text = sq.label_export("kept", "-")
+    assert isinstance(text, str)
+    assert [json.loads(line)["annotator"] for line in text.splitlines()] == ["bob", "bob"]
+    with pytest.raises(UserError, match="no labels by 'zoe'"):
+        sq.label_export("kept", "zoe.jsonl", annotator="zoe")

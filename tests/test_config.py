@@ -69,6 +69,10 @@ def test_a_named_file_wins_over_the_one_that_lies_here() -> None:
         ("dedup:\n\n  min_similarity: 85\n", 3, "85"),
         ("export:\n  format: nanochta\n", 2, "nanochta"),
         ("bars:\n  overall: 95\n", 2, "95"),
+        ("bars:\n  overall: {corected: 0.9}\n", 2, "did you mean 'corrected'?"),
+        ("bars:\n  overall: {corrected: 90}\n", 2, "90"),
+        ("bars:\n  overall: {}\n", 2, "corrected"),
+        ("bars:\n  overall: high\n", 2, "high"),
         ("sedup: {}\n", 1, "did you mean 'dedup'?"),
     ],
 )

@@ -35,7 +35,9 @@ def register(app: typer.Typer) -> None:
 def import_files(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE", help="CSV, TSV, JSON Lines; exports of Label Studio and Argilla; - for stdin."),
+        typer.Argument(
+            metavar="FILE", help="CSV, TSV, JSON Lines; exports of Label Studio and Argilla; - for JSON on stdin."
+        ),
     ],
     annotator: Annotated[
         str | None,

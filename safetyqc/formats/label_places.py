@@ -7,6 +7,7 @@ another data set would be a wrong label. A table may have cut its cells.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 from safetyqc.errors import InputError
@@ -29,6 +30,11 @@ class Known:
             self._held[conversation.id] = conversation
             self._by_text.setdefault(_text_key(conversation.messages, conversation.system), conversation.id)
 
+    @cached_property
+    def _by_cell(self) -> dict[str, str]:
+        """Ids by what a table shows of them, for where a spreadsheet made a number of an id."""
+        return {_squashed(drawn(conversation)): name for name, conversation in reversed(self._held.items())}
+
     def id_of(self, labelled: Conversation, path: str) -> str:
         """Find the conversation that a labelled one is; its own id when there is none."""
         same_id = self._held.get(labelled.id)
@@ -47,10 +53,12 @@ class Known:
         """
         name = str(fields["id"]) if "id" in fields else None
         messages = _messages_of(fields)
-        if name is None and messages is None:
+        if name is None and messages is None and "conversation" not in fields:
             what = "names no conversation: neither an id nor a request with its answer"
             raise InputError(what, path=path, line=line, fix=SHAPES)
         by_text = self._by_text.get(_text_key(messages, None)) if messages else None
+        if by_text is None and name not in self._held and isinstance(cell := fields.get("conversation"), str):
+            by_text = self._by_cell.get(_squashed(cell))
         held = self._held.get(name) if name else None
         if held and not (_may_be(held.messages, messages or ()) and _begins(held, fields.get("conversation"))):
             raise _other_text(str(name), path, line)

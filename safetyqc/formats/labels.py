@@ -176,8 +176,11 @@ def _lines(path: str | Path, known: Known, criteria: Collection[str] | None) -> 
         elif (found := lines_in(value)) is not None and not _holds_turns(value):
             for fields in found:
                 yield _Line(known.id_of_fields(fields, name, record.line), fields, name, record.line)
-        elif record.is_structure or value is None:
+        elif record.is_structure:
             raise record.error()
+        elif value is None:
+            fix = f"a table's name ends in .csv or .tsv; {SHAPES}" if "messages" in record.fix else record.fix
+            raise InputError(record.what, path=name, line=record.line, fix=fix)
         else:
             raise InputError(record.what, path=name, line=record.line, fix=SHAPES)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from safetyqc.errors import InputError, UserError
 from safetyqc.formats.labels import Partial, read_labels, read_recorded
 from safetyqc.pipeline.cards import read_cards
-from safetyqc.pipeline.labelling import check_partial, read_label_files
+from safetyqc.pipeline.labelling import check_partial, meeting, read_label_files
 from safetyqc.records import AGAIN
 from safetyqc.reports.snapshot import read_snapshot
 from safetyqc.results.compare import Counted
@@ -111,7 +111,8 @@ def _add_run(
             conversations += [c for c in run.conversations if c.id not in known]
         ids = known if of_file else {c.id for c in run.conversations}
         found = [j for j in _by_present_rubric(store) if j.conversation_id in ids]
-        labels += [label for label in store.labels() if label.conversation_id in ids]
+        own = [label for label in store.labels() if label.conversation_id in ids]
+        labels += meeting(own, found) if found else own
     twice = {j.judge for j in judgments} & {j.judge for j in found} if not of_file else set()
     if twice:
         fix = "compare runs of different judges; what moved between two runs says report(run, against=other)"

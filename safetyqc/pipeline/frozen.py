@@ -15,7 +15,8 @@ from safetyqc.formats.labels import read_labels
 from safetyqc.formats.readers import read_conversations
 from safetyqc.records import Conversation, Label, Outcome, Record, content_hash
 from safetyqc.reports.summary import hold_bar
-from safetyqc.results.report import Bar, Frozen, Rate
+from safetyqc.results.rates import Bar, Rate
+from safetyqc.results.report import Frozen
 from safetyqc.results.statistics import wilson_interval
 from safetyqc.store.standing import deciding_judge
 from safetyqc.text import counted
@@ -97,7 +98,7 @@ def _bar(name: str, bar: float, labels: list[Label], kept: _Kept) -> Bar:
     share = same / len(scored) if scored else None
     low, high = wilson_interval(same, len(scored)) if scored else (None, None)
     rate = Rate(passed=same, failed=len(scored) - same, n=len(scored), rate=share, low=low, high=high)
-    return hold_bar(name, bar, rate)
+    return hold_bar(name, "rate", bar, rate)
 
 
 def _path(frozen: FrozenSection) -> Path:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from safetyqc.config import Config
     from safetyqc.formats.readers import ReadResult
     from safetyqc.pipeline.loop import Listener
-    from safetyqc.records import Conversation, Label
+    from safetyqc.records import Conversation, Judgment, Label
     from safetyqc.rubrics import RubricSet
     from safetyqc.store import Store
 
@@ -120,6 +120,7 @@ def import_labels(
     files = read_label_files(paths, conversations, config, annotator=annotator, partial=way)
     held = {c.id for c in conversations}
     for file in files:
+        _refuse_judges(store, file)
         strangers = [label.conversation_id for label in file.labels if label.conversation_id not in held]
         if len(strangers) == len(file.labels):
             what = f"labels none of the {counted(len(held), 'conversation')} of this run ({_named(strangers)})"
@@ -165,6 +166,24 @@ def store_labels(store: Store, config: Config, file: LabelFile) -> Tally:
     told = (*_strangers(file, held), *_unread(file, rubric), *_annotators(here))
     same = len(here) - len(new) - len(changed)
     return Tally(f"labels {file.path}", same, len(new), told=told, changed=len(changed))
+
+
+def meeting(labels: Iterable[Label], judgments: Sequence[Judgment]) -> list[Label]:
+    """The labels of a run that say something about these judgments: of their conversations and criteria.
+
+    What a run holds besides must not keep its report from being made; so a person called as a judge is left out too.
+    """
+    judges, judged = {j.judge for j in judgments}, {j.conversation_id for j in judgments}
+    asked = {OVERALL, *(score.criterion for j in judgments for score in j.scores)}
+    return [x for x in labels if x.conversation_id in judged and x.criterion in asked and x.annotator not in judges]
+
+
+def _refuse_judges(store: Store, file: LabelFile) -> None:
+    judges = {judge for judge, _, _ in store.judges()}
+    for label in file.labels:
+        if label.annotator in judges:
+            what = f"{label.annotator!r} is a judge of this run, and cannot be a person who labels it"
+            raise InputError(what, path=file.path, fix="give people names of their own: --annotator NAME")
 
 
 def _cell(label: Label) -> tuple[str, str, str]:

@@ -77,7 +77,7 @@ def settle_rubric(session: Session) -> RubricSet:
     store = session.store
     criteria = [{"id": c.id, "title": c.title, "gate": c.gate} for c in rubric.criteria]
     store.set_meta("rubric", {"id": rubric.id, "hash": rubric.hash, "criteria": criteria})
-    store.set_meta("bars", dict(session.config.bars))
+    store.set_meta("bars", session.config.model_dump(mode="json", include={"bars"}, exclude_none=True)["bars"])
     return rubric
 
 

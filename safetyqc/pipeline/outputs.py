@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from safetyqc.errors import NotComparableError
 from safetyqc.formats.writing import write_text
+from safetyqc.pipeline.labelling import meeting
 from safetyqc.store.standing import deciding_judge
 from safetyqc.text import counted
 
@@ -150,8 +151,7 @@ def _summarise(snapshot: Snapshot, config: Config, diversity: bool) -> Summary:
 def _corrected(snapshot: Snapshot, config: Config) -> list[CorrectedRate]:
     """Correct the deciding judge's rates by labels on the conversations that the rates are about."""
     judgments = [snapshot.verdicts[c.id] for c in snapshot.in_play if c.id in snapshot.verdicts]
-    judged = {j.conversation_id for j in judgments}
-    labels = [label for label in snapshot.labels if label.conversation_id in judged]
+    labels = meeting(snapshot.labels, judgments)
     if not labels:
         return []
     from safetyqc.judge.corrected import corrected_rates

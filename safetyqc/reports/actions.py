@@ -10,7 +10,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from safetyqc.records import PASSES_LATER
-from safetyqc.reports.wording import tell_refusals
+from safetyqc.reports.wording import percent, tell_refusals
 from safetyqc.results.compare import OVERALL
 from safetyqc.results.report import Action
 
@@ -85,11 +85,21 @@ def _not_asked(summary: Summary, hints: Hints) -> Iterator[Action]:
 
 def _bars(summary: Summary, hints: Hints) -> Iterator[Action]:
     for bar in summary.verdict.bars:
-        if not bar.met and bar.rate.n:
+        found = bar.estimate
+        if not bar.met and found:
+            low = f" (at least {percent(found.low)})" if bar.of == "low" else ""
+            by = "labels" if bar.corrected else ""
+            told = f"{percent(found.value)}{low} of {bar.n:,} {by}".rstrip()
             yield Action(
                 severity="error",
-                problem=f"{bar.name} passes {bar.rate.rate:.1%} of {bar.rate.n}, below your bar of {bar.bar:.1%}",
+                problem=f"{bar.title} passes {told}, below your bar of {percent(bar.bar)}",
                 command=_rewrite(summary, hints),
+            )
+        elif not bar.met and bar.of == "corrected":
+            yield Action(
+                severity="error",
+                problem=f"{bar.title} cannot be held against your bar: {bar.doubt}",
+                command=hints.command("label", "export", "sheet.csv", "-n", "100"),
             )
         elif not bar.met:
             yield Action(

@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from safetyqc.reports.drawing import FAINT, mark, say, table
-from safetyqc.reports.wording import interval, number, percent
-from safetyqc.results.report import Bar, Frozen, Summary
+from safetyqc.reports.wording import estimated, interval, number, percent
+from safetyqc.results.rates import Bar
+from safetyqc.results.report import Frozen, Summary
 
 
 def render_bars(summary: Summary) -> Iterator[RenderableType]:
@@ -31,9 +32,7 @@ def _table(bars: Sequence[Bar], does: str = "passes") -> Table:
     made = table("bar", "", does, "95% interval", "n", numbers=(2, 3, 4))
     for bar in bars:
         sign = mark("good" if bar.met and bar.certain else "warning" if bar.met else "bad")
-        doubt = "" if bar.certain else " not certain"
-        name = Text.assemble(sign, " ", say(bar.name), (f" ≥ {percent(bar.bar)}", FAINT))
-        made.add_row(
-            name, Text(doubt, FAINT), percent(bar.rate.rate), interval(bar.rate.low, bar.rate.high), number(bar.rate.n)
-        )
+        name = Text.assemble(sign, " ", say(bar.title), (f" ≥ {percent(bar.bar)}", FAINT))
+        value, low, high = estimated(bar.estimate)
+        made.add_row(name, say(bar.doubt, FAINT), percent(value), interval(low, high), number(bar.n))
     return made

@@ -212,15 +212,17 @@ def _agreements(title: str, agreements: Sequence[Agreement]) -> Table:
 
 
 def _corrected(rates: Sequence[CorrectedRate]) -> Table:
-    made = table("corrected pass rate", "judge says", "labels", "of", "corrected", "interval", numbers=(1, 2, 3, 4))
+    heads = ("corrected pass rate", "judge", "labels", "of", "corrected", "interval", "alone")
+    made = table(*heads, numbers=range(1, 5))
     for rate in rates:
         made.add_row(
             _name(rate.judge),
             percent(rate.judge_rate),
-            number(rate.labels),
+            number(rate.labels) + (f" + {rate.labelled_not_applicable:,} na" if rate.labelled_not_applicable else ""),
             number(rate.n),
             percent(rate.rate.value if rate.rate else None),
             say(rate.refused, WARN) if rate.refused else Text(_in_percent(rate.rate)),
+            Text(_in_percent(rate.labels_alone)),
         )
     return made
 

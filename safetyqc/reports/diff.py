@@ -13,7 +13,8 @@ from safetyqc.errors import NotComparableError
 from safetyqc.records import Record
 from safetyqc.reports.snapshot import read_snapshot
 from safetyqc.reports.wording import interval, number, percent
-from safetyqc.results.report import Rate, RunFacts, Summary
+from safetyqc.results.rates import Rate
+from safetyqc.results.report import RunFacts, Summary
 from safetyqc.results.statistics import difference_interval, difference_p, holm
 from safetyqc.text import counted
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from safetyqc.reports.wording import (
     duration,
+    estimated,
     interval,
     money,
     number,
@@ -23,7 +24,8 @@ from safetyqc.reports.wording import (
     tell_selection,
 )
 from safetyqc.results.compare import OVERALL
-from safetyqc.results.report import CriterionRates, Rate, Summary
+from safetyqc.results.rates import Rate
+from safetyqc.results.report import CriterionRates, Summary
 from safetyqc.text import counted, shorten
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def render_markdown(summary: Summary, difference: Difference | None = None) -> s
         f"## Pass rates\n\n{escape(tell_selection(summary))}.\n\n{_rates(summary.criteria)}"
         if summary.criteria
         else "",
+        "## Corrected pass rates\n\n" + _corrected(summary) if summary.corrected else "",
         _moves(difference) if difference else "",
         "## What to do next\n\n" + _actions(summary) if summary.actions else "",
     ]
@@ -121,12 +124,12 @@ def _bars(summary: Summary) -> str:
         return ""
     rows = [
         (
-            f"{'✅' if b.met else '❌'} {escape(b.name)}",
+            f"{'✅' if b.met else '❌'} {escape(b.title)}",
             percent(b.bar),
-            percent(b.rate.rate),
-            interval(b.rate.low, b.rate.high),
-            number(b.rate.n),
-            "" if b.certain else "not certain",
+            percent(estimated(b.estimate)[0]),
+            interval(*estimated(b.estimate)[1:]),
+            number(b.n),
+            b.doubt,
         )
         for b in summary.verdict.bars
     ]
@@ -246,16 +249,30 @@ def _quality(summary: Summary) -> str:
     )
 
 
+def _corrected(summary: Summary) -> str:
+    """The judge's rates as labels correct them, and who labelled; what cannot be corrected says why."""
+    rows = [
+        (
+            escape(c.criterion),
+            percent(c.judge_rate),
+            percent(estimated(c.rate)[0]) if c.rate else c.refused or "",
+            interval(*estimated(c.rate)[1:]),
+            f"{percent(c.labels_alone.value)} ({interval(*estimated(c.labels_alone)[1:])})" if c.labels_alone else "–",
+            number(c.labels),
+            number(c.labelled_not_applicable),
+        )
+        for c in summary.corrected
+    ]
+    heads = ("criterion", "judge says", "corrected by labels", "95% interval", "labels alone", "labels", "labelled na")
+    by = f" by {', '.join(map(escape, summary.annotators))}" if summary.annotators else ""
+    return f"{counted(summary.labelled, 'conversation')} labelled{by}.\n\n{_table(heads, rows)}"
+
+
 def _limits(summary: Summary) -> str:
     lines = []
     judge = summary.run.judge or ""
     if summary.corrected:
-        rows = [
-            (escape(c.criterion), percent(c.judge_rate), percent(c.rate.value), interval(c.rate.low, c.rate.high))
-            for c in summary.corrected
-            if c.rate
-        ]
-        lines.append(_table(("criterion", "judge says", "corrected by labels", "95% interval"), rows) + "\n")
+        lines.append(_corrected(summary) + "\n")
         lines += [f"- {escape(why)}: the corrected rates may not hold" for why in summary.label_doubts]
     elif judge:
         lines.append(f"- no labels: how often `{_code(judge)}` is wrong on this data is not known")

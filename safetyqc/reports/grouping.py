@@ -15,7 +15,8 @@ from safetyqc.errors import UserError, choose_from
 from safetyqc.reports.notebook import Rows, to_html
 from safetyqc.reports.quality import count_criteria
 from safetyqc.reports.snapshot import Snapshot, told_language
-from safetyqc.results.report import CriterionRates, Rate
+from safetyqc.results.rates import Rate
+from safetyqc.results.report import CriterionRates
 
 if TYPE_CHECKING:
     from safetyqc.records import Conversation

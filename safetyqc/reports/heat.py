@@ -15,7 +15,8 @@ from rich.text import Text
 
 from safetyqc.reports.drawing import BAD, FAINT, GOOD, WARN, fits, say, table
 from safetyqc.reports.wording import interval, percent
-from safetyqc.results.report import CriterionRates, Rate
+from safetyqc.results.rates import Rate
+from safetyqc.results.report import CriterionRates
 
 _CELL_WIDTH = 9
 BEFORE = "before selection"

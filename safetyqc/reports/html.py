@@ -52,7 +52,7 @@ def render_html(store: Store, summary: Summary, difference: Difference | None = 
             charts=pack(_chart_data(summary)),
             conversations=pack(browser_data(snapshot)),
             count=len(snapshot.conversations),
-            goals={b.name: b.bar for b in summary.verdict.bars},
+            goals={b.name: b.bar for b in summary.verdict.bars if b.of == "rate"},
         )
     )
 

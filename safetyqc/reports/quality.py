@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from safetyqc.records import AGAIN
 from safetyqc.results.compare import OVERALL
+from safetyqc.results.rates import Rate, make_rate
 from safetyqc.results.report import (
     Agreement,
     Canaries,
@@ -19,10 +20,8 @@ from safetyqc.results.report import (
     Example,
     FilterHits,
     JudgeFacts,
-    Rate,
     Reason,
     Rewrites,
-    make_rate,
 )
 from safetyqc.results.statistics import cohen_kappa, difference_interval
 from safetyqc.text import normalise

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetyqc.errors import UserError, choose_from
 from safetyqc.results.findings import DedupFacts
+from safetyqc.results.rates import BarSetting
 from safetyqc.results.report import UNCATEGORISED
 from safetyqc.store.roles import Cast, read_cast
 from safetyqc.store.standing import Standing, deciding_judge, read_standings
@@ -60,7 +61,7 @@ class Snapshot:
     plan: dict[str, Any]
     rubric: dict[str, Any]
     dedup: DedupFacts | None
-    bars: dict[str, float]
+    bars: dict[str, BarSetting]
     cast: Cast
     """Who writes and decides, which the next commands have to say."""
 
@@ -152,7 +153,7 @@ def read_snapshot(
     category: str | None = None,
     *,
     only: Collection[str] | None = None,
-    bars: Mapping[str, float] | None = None,
+    bars: Mapping[str, Any] | None = None,
 ) -> Snapshot:
     """Read a run.
 
@@ -181,6 +182,7 @@ def read_snapshot(
         wanted = set(only)
         conversations = [c for c in conversations if c.id in wanted or c.parent_id in wanted]
     ids = {c.id for c in conversations}
+    set_bars = bars if bars is not None else store.meta("bars") or {}
     return Snapshot(
         folder=str(store.folder),
         judge=chosen,
@@ -199,7 +201,7 @@ def read_snapshot(
         plan=plan,
         rubric=store.meta("rubric") or {},
         dedup=DedupFacts.model_validate(facts) if facts else None,
-        bars=dict(bars) if bars is not None else store.meta("bars") or {},
+        bars={name: BarSetting.model_validate(bar) for name, bar in set_bars.items()},
         cast=read_cast(store),
     )
 

@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetyqc import __version__
 from safetyqc.errors import ConfigError, choose_from
@@ -22,13 +22,12 @@ from safetyqc.reports.hints import Hints
 from safetyqc.reports.snapshot import Snapshot, read_snapshot, told_language
 from safetyqc.results.compare import OVERALL
 from safetyqc.results.labelled import doubts
+from safetyqc.results.rates import Bar, BarOf, Rate, Verdict
 from safetyqc.results.report import (
     UNCATEGORISED,
     Balance,
-    Bar,
     CriterionRates,
     Missing,
-    Rate,
     RunFacts,
     Share,
     Spent,
@@ -36,7 +35,6 @@ from safetyqc.results.report import (
     Step,
     StepName,
     Summary,
-    Verdict,
 )
 from safetyqc.text import run_flag
 
@@ -69,7 +67,7 @@ def summarise(
     category: str | None = None,
     *,
     only: Collection[str] | None = None,
-    bars: Mapping[str, float] | None = None,
+    bars: Mapping[str, Any] | None = None,
     corrected: Sequence[CorrectedRate] = (),
     diversity: Diversity | None = None,
 ) -> Summary:
@@ -99,7 +97,7 @@ def summarise_snapshot(
         run=_facts(snapshot),
         total=len(snapshot.originals),
         kept=sum(fate.status == "kept" for _, fate in snapshot.fates),
-        verdict=_verdict(snapshot, criteria),
+        verdict=_verdict(snapshot, criteria, corrected),
         funnel=_funnel(snapshot),
         balance=_balance(snapshot),
         criteria=criteria,
@@ -115,6 +113,7 @@ def summarise_snapshot(
         judges=quality.list_judges(snapshot),
         agreements=quality.list_agreements(snapshot),
         labelled=len({label.conversation_id for label in snapshot.labels}),
+        annotators=tuple(sorted({label.annotator for label in snapshot.labels})),
         corrected=tuple(corrected),
         label_doubts=doubts(snapshot.in_play, snapshot.labels) if corrected else (),
         spent=_spent(snapshot),
@@ -154,22 +153,30 @@ def _facts(snapshot: Snapshot) -> RunFacts:
     )
 
 
-def _verdict(snapshot: Snapshot, criteria: tuple[CriterionRates, ...]) -> Verdict:
+def _verdict(snapshot: Snapshot, criteria: tuple[CriterionRates, ...], corrected: Sequence[CorrectedRate]) -> Verdict:
     rates = {c.id: c.overall for c in criteria}
     known = {OVERALL, *rates, *(c["id"] for c in snapshot.rubric.get("criteria", ()))}
-    bars = []
-    for name, bar in snapshot.bars.items():
+    by_labels = {c.criterion: c for c in corrected if c.labels}
+    bars: list[Bar] = []
+    for name, setting in snapshot.bars.items():
         if name not in known:
             raise ConfigError(f"no criterion {name!r} to hold a bar", where="bars", fix=choose_from(name, known))
-        bars.append(hold_bar(name, bar, rates.get(name, Rate())))
+        bars += (
+            hold_bar(name, of, goal, rates.get(name, Rate()), by_labels.get(name)) for of, goal in setting.goals.items()
+        )
     return Verdict(met=all(b.met for b in bars) if bars else None, bars=tuple(bars))
 
 
-def hold_bar(name: str, bar: float, rate: Rate) -> Bar:
-    """Hold a rate against a bar; nothing scored misses it."""
-    met = rate.rate is not None and rate.rate >= bar
-    surely = rate.low is not None and rate.high is not None and (rate.low >= bar if met else rate.high < bar)
-    return Bar(name=name, bar=bar, rate=rate, met=met, certain=surely)
+def hold_bar(name: str, of: BarOf, goal: float, rate: Rate, corrected: CorrectedRate | None = None) -> Bar:
+    """Hold a rate, or its correction, against a bar; nothing scored misses it."""
+    asked = corrected if of != "rate" else None
+    bar = Bar(name=name, bar=goal, rate=rate, met=False, certain=False, of=of, corrected=asked)
+    found = bar.estimate
+    if found is None:
+        return bar
+    met = (found.low if of == "low" else found.value) >= goal
+    surely = of == "low" or (found.low >= goal if met else found.high < goal)
+    return bar.model_copy(update={"met": met, "certain": surely})
 
 
 def _funnel(snapshot: Snapshot) -> tuple[Step, ...]:

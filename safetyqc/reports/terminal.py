@@ -36,6 +36,7 @@ from safetyqc.reports.duplicates import nearness_of, render_matches, render_near
 from safetyqc.reports.heat import HeatTable
 from safetyqc.reports.wording import (
     duration,
+    estimated,
     interval,
     money,
     number,
@@ -181,27 +182,24 @@ def _rates(summary: Summary, _: bool) -> RenderableType | None:
     legend = "share passed, 95% Wilson interval, n scored; `3?` = 3 unscored, in no rate"
     if silent := [c.id for c in summary.criteria if not c.is_asked]:
         legend += f"\nnot asked, because this judge cannot judge it: {', '.join(silent)}"
-    table = HeatTable(summary.criteria, {b.name: b.bar for b in summary.verdict.bars})
+    table = HeatTable(summary.criteria, {b.name: b.bar for b in summary.verdict.bars if b.of == "rate"})
     return block("Pass rates", say(tell_selection(summary), FAINT), table, note=legend)
 
 
 def _corrected(summary: Summary, _: bool) -> RenderableType | None:
     if not summary.corrected:
         return None
-    made = table("criterion", "judge says", "corrected", "95% interval", "labels", "", numbers=(1, 2, 3, 4))
-    for c in summary.corrected:
-        value, low, high = (c.rate.value, c.rate.low, c.rate.high) if c.rate else (None, None, None)
-        why = c.refused or c.method
-        made.add_row(
-            say(c.criterion),
-            percent(c.judge_rate),
-            percent(value),
-            interval(low, high),
-            number(c.labels),
-            say(why, FAINT),
-        )
+    made = table("criterion", "judge", "corrected", "95%", "labels alone", "labels", numbers=range(1, 6))
+    for c in (c for c in summary.corrected if not c.refused):
+        value, low, high = estimated(c.rate)
+        labels = number(c.labels) + (f" + {c.labelled_not_applicable:,} na" if c.labelled_not_applicable else "")
+        alone = interval(*estimated(c.labels_alone)[1:]) or "–"
+        made.add_row(say(c.criterion), percent(c.judge_rate), percent(value), interval(low, high), alone, labels)
+    refused = [say(f"{c.criterion}: {c.refused}", FAINT) for c in summary.corrected if c.refused]
     doubt = [say(f"{why}: the corrected rates may not hold", WARN) for why in summary.label_doubts]
-    return block("Corrected pass rates", made, *doubt, note="corrected for the judge's own errors by labels")
+    people = f"labels of {', '.join(summary.annotators)}" if summary.annotators else "labels"
+    note = f"corrected for the judge's own errors by {people}; na: people call it not applicable, outside the rate"
+    return block("Corrected pass rates", *([made] if made.row_count else []), *refused, *doubt, note=note)
 
 
 def _missing(summary: Summary, _: bool) -> RenderableType | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from safetyqc.text import counted
 
 if TYPE_CHECKING:
+    from safetyqc.results.compare import Estimate
     from safetyqc.results.openings import RefusalOpenings
     from safetyqc.results.report import Control, Share, Summary
 
@@ -39,6 +40,11 @@ def interval(low: float | None, high: float | None, digits: int = 1) -> str:
     if high > 0 and ends[1] == 0:
         ends[1] += least
     return "–".join(f"{end:.{digits}f}" for end in ends)
+
+
+def estimated(estimate: Estimate | None) -> tuple[float | None, float | None, float | None]:
+    """A rate and the ends of its interval; three times nothing where there is none."""
+    return (estimate.value, estimate.low, estimate.high) if estimate else (None, None, None)
 
 
 def number(value: float | None) -> str:

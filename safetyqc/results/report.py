@@ -16,47 +16,10 @@ from safetyqc.records import Record, ReferenceMatch, Role
 from safetyqc.results.compare import CorrectedRate
 from safetyqc.results.findings import DedupFacts, Diversity, ReferenceSearch
 from safetyqc.results.openings import RefusalOpenings
-from safetyqc.results.statistics import wilson_interval
+from safetyqc.results.rates import Bar, Rate, Verdict
 
 UNCATEGORISED = "uncategorised"
 """Category of conversations that neither a plan, a file nor a judge gave one."""
-
-
-class Rate(Record):
-    """How often something passed.
-
-    `n` is passed + failed; `rate` is their share with its 95% Wilson interval. `worst` and `best` count every unscored
-    one as a failure or as a pass. `na` ones are in none of it.
-    """
-
-    passed: int = 0
-    failed: int = 0
-    unscored: int = 0
-    na: int = 0
-    n: int = 0
-    rate: float | None = None
-    low: float | None = None
-    high: float | None = None
-    worst: float | None = None
-    best: float | None = None
-
-
-def make_rate(passed: int, failed: int, unscored: int = 0, na: int = 0) -> Rate:
-    """Build a Rate from its four counts."""
-    n, all_applicable = passed + failed, passed + failed + unscored
-    low, high = wilson_interval(passed, n) if n else (None, None)
-    return Rate(
-        passed=passed,
-        failed=failed,
-        unscored=unscored,
-        na=na,
-        n=n,
-        rate=passed / n if n else None,
-        low=low,
-        high=high,
-        worst=passed / all_applicable if all_applicable else None,
-        best=(passed + unscored) / all_applicable if all_applicable else None,
-    )
 
 
 class RunFacts(Record):
@@ -396,23 +359,6 @@ class Spent(Record):
     wall_s_per_kept: float | None = None
 
 
-class Bar(Record):
-    """One of the user's own bars. `certain`: the whole 95% interval lies on the side that `met` says."""
-
-    name: str
-    bar: float
-    rate: Rate
-    met: bool
-    certain: bool
-
-
-class Verdict(Record):
-    """Whether every bar is met; None without bars. A bar without a single scored conversation is not met."""
-
-    met: bool | None
-    bars: tuple[Bar, ...] = ()
-
-
 class Frozen(Record):
     """Whether the judge still agrees with the frozen set's labels (a bar's rate); only where `--check` asked."""
 
@@ -462,6 +408,8 @@ class Summary(Record):
     judges: tuple[JudgeFacts, ...]
     agreements: tuple[Agreement, ...]
     labelled: int
+    annotators: tuple[str, ...] = ()
+    """Who labelled them."""
     corrected: tuple[CorrectedRate, ...] = ()
     """Pass rates corrected for the judge's own errors by labels, over the same conversations."""
     label_doubts: tuple[str, ...] = ()

@@ -208,6 +208,7 @@ def table(folder: Path, text: str) -> Path:
         "conversation_id\tid\tannotator\tempathy\nours\t5\tann\tyes\n",
         "id,criterion,label,annotator\nours,empathy,pass,ann\n",
         "request,answer,annotator,empathy\nWhat is  a lock?,A thing that closes.,ann,pass\n",
+        'id,conversation,annotator,empathy\n0,"user: What is a lock?\n\nassistant: A thing that closes.",ann,pass\n',
         "id,annotation_id,annotator,prompt,response,empathy\n3,1,ann,What is a lock?,A thing that closes.,pass\n",
     ],
 )
@@ -235,6 +236,12 @@ def test_a_table_that_holds_no_labels_says_what_one_looks_like(tmp_path: Path, t
 def test_columns_that_were_not_read_are_named(tmp_path: Path) -> None:
     path = table(tmp_path, "id,empathy,mood,category\nours,pass,good,x\n")
     assert read_label_file(path, [SINGLE], criteria={"empathy"}).unread == ("mood",)
+
+
+def test_a_table_that_is_not_called_one_is_told_so(tmp_path: Path) -> None:
+    path = table(tmp_path, "id,empathy\nours,pass\n").rename(tmp_path / "labels.txt")
+    with pytest.raises(InputError, match=r"labels\.txt:1: is not JSON(.|\n)*a table's name ends in \.csv or \.tsv"):
+        read_labels(path)
 
 
 def test_a_line_of_no_form_is_told_the_form_of_labels_not_of_conversations(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from safetyqc.reports.snapshot import read_snapshot
 from safetyqc.reports.summary import summarise, to_json
 from safetyqc.reports.terminal import render_report
 from safetyqc.results.compare import OVERALL
-from safetyqc.results.report import Rate, Summary, make_rate
+from safetyqc.results.rates import Rate, make_rate
+from safetyqc.results.report import Summary
 from safetyqc.results.statistics import wilson_interval
 from safetyqc.store import Store, Timing
 from safetyqc.testing import conversation

@@ -68,7 +68,7 @@ function rateRows(named) {
 async function drawSummary() {
   const data = await unpack("chart-data");
   const rates = rateRows(data.criteria.map((c) => [words(c.id), c.overall]));
-  const goals = data.verdict.bars.map((b) => ({ name: words(b.name), bar: b.bar })).filter((g) => rates.some((r) => r.name === g.name));
+  const goals = data.verdict.bars.filter((b) => b.of === "rate").map((b) => ({ name: words(b.name), bar: b.bar })).filter((g) => rates.some((r) => r.name === g.name));
   if (rates.length) place("chart-rates", intervalChart(rates, "Pass rate of each criterion", goals));
   const overall = data.criteria.find((c) => c.id === "overall");
   const categories = overall ? rateRows(Object.entries(overall.categories)).sort((a, b) => a.rate - b.rate) : [];
