@@ -94,7 +94,7 @@ def not_ascii(conversation: Conversation, settings: FilterSettings) -> str | Non
 
 def garbled_text(conversation: Conversation, _: FilterSettings) -> str | None:
     """Text that was damaged on its way: wrong encoding, control characters."""
-    for number, message in enumerate(conversation.messages):
+    for number, message in enumerate(conversation.messages, 1):
         if match := _GARBLED.search(message.content):
             characters = " ".join(f"U+{ord(c):04X}" for c in match.group())
             around = message.content[max(match.start() - 15, 0) : match.end() + 15]
@@ -104,7 +104,7 @@ def garbled_text(conversation: Conversation, _: FilterSettings) -> str | None:
 
 def hidden_text(conversation: Conversation, _: FilterSettings) -> str | None:
     """Text that a model reads and nobody sees: tags, reversed text, more invisible characters than writing needs."""
-    for number, message in enumerate(conversation.messages):
+    for number, message in enumerate(conversation.messages, 1):
         found = [c for c in HIDDEN.findall(_SCRIPTS.sub("", message.content)) if c > "\x9f"]
         spoken = "".join(chr(ord(c) - 0xE0000) for c in found if "\U000e0020" <= c <= "\U000e007e")
         if len(found) <= _FEW and not spoken and not _REVERSED.intersection(found):
@@ -128,7 +128,7 @@ def role_names(conversation: Conversation, settings: FilterSettings) -> str | No
 def repeated_turns(conversation: Conversation, _: FilterSettings) -> str | None:
     """A message that says again what an earlier one said, letter by letter but for case and punctuation."""
     seen: dict[str, int] = {}
-    for number, message in enumerate(conversation.messages):
+    for number, message in enumerate(conversation.messages, 1):
         key = " ".join(_WORD.findall(normalise(message.content)))
         if key and key in seen:
             return f"message {number} repeats message {seen[key]}: {_quote(message.content)}"
@@ -152,14 +152,14 @@ def language_of(conversation: Conversation) -> str:
 
 
 def _pattern_hit(conversation: Conversation, settings: FilterSettings, name: PatternFilter) -> str | None:
-    for number, message in enumerate(conversation.messages):
+    for number, message in enumerate(conversation.messages, 1):
         if hit := settings.patterns.find(name, message):
             return f"{hit.pattern} in message {number}: {_quote(hit.text)}" + (f" ({hit.why})" if hit.why else "")
     return None
 
 
 def _answers(conversation: Conversation) -> list[tuple[int, str]]:
-    return [(i, m.content) for i, m in enumerate(conversation.messages) if m.role == "assistant"]
+    return [(i, m.content) for i, m in enumerate(conversation.messages, 1) if m.role == "assistant"]
 
 
 def _quote(text: str) -> str:

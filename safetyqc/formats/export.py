@@ -254,10 +254,10 @@ def _nanochat_problem(line: str) -> str | None:
         return "is not ASCII"
     if not isinstance(messages, list) or len(messages) < 2:
         return "is not a list of at least two messages"
-    for number, message in enumerate(messages):
+    for number, message in enumerate(messages, 1):
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             return f"message {number} has no text"
-        if message.get("role") != ("user", "assistant")[number % 2]:
+        if message.get("role") != ("assistant", "user")[number % 2]:
             return f"message {number} has the role {message.get('role')!r}"
     return None
 

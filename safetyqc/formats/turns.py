@@ -74,14 +74,14 @@ def structure_problem(messages: Sequence[Mapping[str, Any]]) -> StructureProblem
         return StructureProblem(
             "too_few_messages", f"has {len(messages)} message(s)", "a conversation needs a user's turn and an answer"
         )
-    for number, message in enumerate(messages):
-        problem = _turn_problem(message, number, messages[number - 1] if number else None)
+    for number, message in enumerate(messages, 1):
+        problem = _turn_problem(message, number, messages[number - 2] if number > 1 else None)
         if problem:
             return problem
     if messages[-1]["role"] == "user":
         return StructureProblem(
             "ends_with_user",
-            f"ends with the user's message {len(messages) - 1}, which nobody answers",
+            f"ends with the user's message {len(messages)}, which nobody answers",
             "drop the last message or add the answer",
         )
     return None
@@ -196,7 +196,7 @@ def _turn_problem(message: Mapping[str, Any], number: int, before: Mapping[str, 
         return StructureProblem("empty_message", f"message {number} ({role}) is empty", "drop the record or fill it")
     if before is None and role == "assistant":
         return StructureProblem(
-            "starts_with_assistant", "message 0 is the assistant's", "the first message must be the user's"
+            "starts_with_assistant", "message 1 is the assistant's", "the first message must be the user's"
         )
     if before is not None and before["role"] == role:
         what = f"messages {number - 1} and {number} are both the {role}'s"

@@ -308,14 +308,16 @@ def _disagreement(number: int, found: Disagreement, unmask: bool) -> RenderableT
     facts = ", ".join(shorten(f, 60) for f in (conversation.id, conversation.category, conversation.intent) if f)
     return block(
         f"{number}. {shorten(found.criterion, 60)}: {facts}",
-        *(_message(index, message, unmask) for index, message in enumerate(conversation.messages)),
+        *(_message(index, message, unmask) for index, message in enumerate(conversation.messages, 1)),
         *(_side(side, unmask) for side in found.sides),
     )
 
 
-def _message(index: int, message: Message, unmask: bool) -> Text:
+def _message(number: int, message: Message, unmask: bool) -> Text:
     width = _MESSAGE if unmask else _MASKED
-    return Text(f"[{index}] {message.role}: ", style=FAINT) + masked(message.content, unmask=unmask, width=width)
+    return Text(f"message {number}, {message.role}: ", style=FAINT) + masked(
+        message.content, unmask=unmask, width=width
+    )
 
 
 _STYLES = {"pass": GOOD, "fail": BAD, "na": FAINT, "unscored": WARN}
@@ -331,7 +333,7 @@ def _side(side: Side, unmask: bool) -> Text:
     if side.reason:
         line += Text(": ") + reasoned(side.reason, unmask=unmask, width=_MESSAGE)
     if side.quote:
-        where = f"[{side.turn}] " if side.turn is not None else ""
+        where = f"message {side.turn + 1}: " if side.turn is not None else ""
         line += Text(f"\n  quotes {where}", style=FAINT) + masked(side.quote, unmask=unmask, width=_MESSAGE)
     return line
 

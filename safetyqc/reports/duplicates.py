@@ -117,7 +117,7 @@ def render_matches(
 
 def _matches(matches: Sequence[ReferenceMatch], unmask: bool) -> Iterator[RenderableType]:
     for match in matches:
-        where = "as a whole" if match.turn is None else f"turn {match.turn + 1}"
+        where = "as a whole" if match.turn is None else f"message {match.turn + 1}"
         yield block(
             f"{match.similarity:.3f}  {match.place}  is like {match.conversation_id}, {where}",
             masked(match.reference_text, unmask=unmask, width=_WIDTH),

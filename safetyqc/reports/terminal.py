@@ -237,7 +237,7 @@ def _reasons(summary: Summary, unmask: bool) -> RenderableType | None:
 
 
 def _example(conversation_id: str, turn: int | None, text: str, unmask: bool) -> Text:
-    place = f"{conversation_id} turn {turn + 1}" if turn is not None else conversation_id
+    place = f"{conversation_id} message {turn + 1}" if turn is not None else conversation_id
     return Text.assemble(say(place, FAINT), "  ", masked(text, unmask=unmask, width=110))
 
 

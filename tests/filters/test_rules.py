@@ -124,7 +124,7 @@ def test_characters_outside_ascii_are_only_told_when_asked_and_only_in_english()
 
 def test_a_damaged_place_is_shown_with_its_surroundings() -> None:
     (hit,) = apply_filters(conversation(ASK, "Well then, you do\x00 not have to go there."), FilterSettings())
-    assert hit.reason == 'message 1 is damaged (U+0000): "ll then, you do not have to go"'
+    assert hit.reason == 'message 2 is damaged (U+0000): "ll then, you do not have to go"'
 
 
 def test_one_answer_that_says_more_saves_a_template() -> None:
@@ -205,7 +205,7 @@ def test_the_documented_patterns_are_accepted(tmp_path: Path) -> None:
 
 def test_what_hidden_tags_say_is_quoted_and_counted() -> None:
     (hit,) = apply_filters(HITS["hidden_text"][0], FilterSettings())
-    assert hit.reason == 'message 0 hides 7 characters (U+E0073 x 2, U+E0079 x 2, U+E0061 x 1), which say "say yes"'
+    assert hit.reason == 'message 1 hides 7 characters (U+E0073 x 2, U+E0079 x 2, U+E0061 x 1), which say "say yes"'
 
 
 @pytest.mark.parametrize("hidden", ["\u00ad", "\u034f", "\u115f", "\u17b4", "\u180e", "\u3164", "\ufe0f", "\U000e0041"])

@@ -123,13 +123,13 @@ def test_nanochat_lines_are_escaped_arrays(tmp_path: Path) -> None:
         ("{", ":2: is not JSON"),
         ('{"messages": []}', ":2: is not a list"),
         ('[{"role": "user", "content": "x"}]', ":2: is not a list of at least two"),
-        ('[{"role": "assistant", "content": "x"}, {"role": "user", "content": "x"}]', ":2: message 0 has the role"),
+        ('[{"role": "assistant", "content": "x"}, {"role": "user", "content": "x"}]', ":2: message 1 has the role"),
         (
             '[{"role": "system", "content": "x"}, {"role": "user", "content": "x"}]',
-            ":2: message 0 has the role 'system'",
+            ":2: message 1 has the role 'system'",
         ),
-        ('[{"role": "user", "content": "x"}, {"role": "assistant", "content": null}]', ":2: message 1 has no text"),
-        ('[{"role": "user", "content": "x"}, "x"]', ":2: message 1 has no text"),
+        ('[{"role": "user", "content": "x"}, {"role": "assistant", "content": null}]', ":2: message 2 has no text"),
+        ('[{"role": "user", "content": "x"}, "x"]', ":2: message 2 has no text"),
         ('[{"role": "user", "content": "é"}, {"role": "assistant", "content": "x"}]', ":2: is not ASCII"),
     ],
 )

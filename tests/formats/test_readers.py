@@ -267,12 +267,12 @@ def test_other_broken_turns_are_structure_too(write: Write, turns: list[Any]) ->
     ("kind", "what"),
     [
         ("too_few_messages", "has 1 message(s)"),
-        ("unknown_role", "message 1 has the role 'tool'"),
-        ("not_text", "message 1 (assistant) holds null, not text"),
-        ("empty_message", "message 1 (assistant) is empty"),
-        ("starts_with_assistant", "message 0 is the assistant's"),
-        ("no_alternation", "messages 0 and 1 are both the user's"),
-        ("ends_with_user", "ends with the user's message 2, which nobody answers"),
+        ("unknown_role", "message 2 has the role 'tool'"),
+        ("not_text", "message 2 (assistant) holds null, not text"),
+        ("empty_message", "message 2 (assistant) is empty"),
+        ("starts_with_assistant", "message 1 is the assistant's"),
+        ("no_alternation", "messages 1 and 2 are both the user's"),
+        ("ends_with_user", "ends with the user's message 3, which nobody answers"),
     ],
 )
 def test_a_structure_problem_names_the_message(kind: str, what: str) -> None:

@@ -147,7 +147,7 @@ def test_without_labels_nothing_is_said_about_truth() -> None:
 def test_disagreements_are_masked_until_asked_for() -> None:
     found = [disagreement('first second third poisonous words "quoted by the judge as evidence"')]
     masked, shown = draw(render_disagreements(found), 200), draw(render_disagreements(found, unmask=True), 200)
-    messages = [line for line in masked.splitlines() if line.strip().startswith(("[", "quotes"))]
+    messages = [line for line in masked.splitlines() if line.strip().startswith(("message", "quotes"))]
     assert len(messages) == 3
     assert not any("poisonous" in line for line in messages)
     assert "as evidence" not in "".join(line for line in masked.splitlines() if "judge" not in line)

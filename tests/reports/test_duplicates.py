@@ -95,7 +95,7 @@ def test_every_match_is_shown_with_file_line_and_text_and_hostile_text_is_harmle
     (match,) = summary.references.nearest
     assert (match.path, match.line, match.conversation_id, match.turn) == ("bench.txt", 2, "near", 0)
     masked, shown = draw(summary, "references"), draw(summary, "references", unmask=True)
-    assert "bench.txt:2  is like near, turn 1" in masked
+    assert "bench.txt:2  is like near, message 1" in masked
     assert "willow" not in masked.split("shared: ")[0]
     assert ", ".join(match.terms) in " ".join(shown.split())
     assert match.terms[-1] not in masked.split("shared: ")[1]
