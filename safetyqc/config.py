@@ -29,13 +29,13 @@ from safetyqc.formats.exporters import EXPORTERS
 from safetyqc.formats.yaml_file import Misfit, read_yaml
 from safetyqc.llm.hosts import EMBEDDED, wished_keys
 from safetyqc.llm.lanes import AUTO, lane_names
+from safetyqc.llm.places import Own, Usd, check_own
 from safetyqc.records import Record
 from safetyqc.results.rates import BarSetting
 from safetyqc.text import DEFAULT_RUN, run_flag
 
 FILE_NAME = "safetyqc.yaml"
 DEFAULT_COUNT = 600
-Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -76,6 +76,8 @@ class ModelSettings(Record):
     fallback: str | None = None
     prices: dict[str, tuple[Usd, Usd]] = Field(default_factory=dict)
     """USD per million (prompt, completion) tokens, for models that no price list knows."""
+    by_name: Annotated[dict[str, Own], AfterValidator(check_own)] = Field(default_factory=dict)
+    """What single models have of their own: base URL, headers, parameters, prices."""
     fresh: bool = False
 
 

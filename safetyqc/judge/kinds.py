@@ -22,16 +22,12 @@ if TYPE_CHECKING:
     from safetyqc.rubrics import RubricSet
 
 
-def _base_by_environment(model: str) -> str | None:
-    return base_of(model, None)
-
-
 @dataclass(frozen=True)
 class JudgeSettings:
     """How judges ask: see RubricJudge.
 
     Args:
-        base_for: where a model is asked that is given no `api_base`: the settings' base URL, or the environment's.
+        base_for: where a model is asked in the end; None: at `api_base`, or where the environment says.
         read_labels: gives what a cascade chooses its thresholds on.
     """
 
@@ -41,13 +37,14 @@ class JudgeSettings:
     temperature: float | None = None
     max_tokens: int | None = None
     api_base: str | None = None
-    base_for: Callable[[str], str | None] = _base_by_environment
+    base_for: Callable[[str], str | None] | None = None
     read_labels: Callable[[], CascadeLabels] | None = None
 
     def name_of(self, model: str) -> str:
         """What a judge that asks this model is called: the model and, where that is not its provider, who answers."""
-        own = own_base(model, self.api_base)
-        return display_name(model, base_of(model, own) if own else self.base_for(model))
+        if self.base_for is not None:
+            return display_name(model, self.base_for(model))
+        return display_name(model, base_of(model, own_base(model, self.api_base)))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.llm.client import Format, Request
 from safetyqc.llm.complaints import key_hint
-from safetyqc.llm.hosts import base_of, is_in_process, key_variable, own_base
+from safetyqc.llm.hosts import is_in_process, key_variable
 from safetyqc.llm.structured import Unusable, ask_json
 from safetyqc.records import Record
 
@@ -59,7 +59,7 @@ class ModelReport(Record):
 
 async def check_model(door: Door, model: str) -> ModelReport:
     """Ask the model for one tiny object and tell what was learnt; one call of some 60 tokens, rarely up to four."""
-    base = base_of(model, own_base(model, door.settings.api_base))
+    base = door.base(model)
     price = door.prices.find(model, base)
     report = ModelReport(
         model=model,

@@ -68,6 +68,7 @@ class Request:
         top_logprobs: how many log-probabilities to ask for at each token of the answer.
         extra: further fields of the body, such as `chat_template_kwargs`, as they are.
         dialect: how this server wants it worded; the same question in another dialect has the same key.
+        headers: further headers of a model's own, which may be secret; not part of the key, and never shown.
         with_key: whether `api_base` may be shown the provider's key; a URL that came with a file may not.
     """
 
@@ -86,6 +87,7 @@ class Request:
     extra: Mapping[str, Any] | None = None
     dialect: Dialect = field(default=Dialect(), compare=False)
     with_key: bool = field(default=True, compare=False)
+    headers: Mapping[str, str] | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_plain_chat(self) -> bool:

@@ -24,8 +24,8 @@ from safetyqc.llm.client import Endpoint, Reply, Request
 from safetyqc.llm.complaints import explain_error
 from safetyqc.llm.endpoints import PATHS
 from safetyqc.llm.hosts import base_of, key_of
-from safetyqc.llm.secrets import known, redact
-from safetyqc.llm.wire import encode_body, read_allowance, read_reply
+from safetyqc.llm.secrets import Secrets, known, redact
+from safetyqc.llm.wire import encode_body, headers_with, read_allowance, read_reply
 from safetyqc.records import Usage
 from safetyqc.text import shorten
 
@@ -44,6 +44,7 @@ class _Endpoint:
     key: str | None
     headers: dict[str, str]
     proxy: str | None
+    secrets: Secrets
 
 
 class DirectClient:
@@ -51,7 +52,6 @@ class DirectClient:
 
     def __init__(self, *, api_key: str | None = None, timeout_s: float = 120.0) -> None:
         self._api_key, self._timeout_s = api_key, timeout_s
-        self._secrets = known(api_key)
         self._session: aiohttp.ClientSession | None = None
         self._endpoints: dict[tuple[str, str | None, Endpoint], _Endpoint] = {}
 
@@ -117,7 +117,7 @@ class DirectClient:
             allowance=read_allowance(response.headers),
             endpoint=request.endpoint,
             wants_object=request.schema is not None,
-            secrets=self._secrets,
+            secrets=to.secrets,
         )
 
     async def close(self) -> None:
@@ -139,10 +139,10 @@ def _find_endpoint(request: Request, api_key: str | None) -> _Endpoint:
     if url.scheme not in ("http", "https") or not url.host:
         raise FatalModelError(f"not a URL: {base!r}", fix="give --api-base like http://host:8000/v1")
     key = api_key or (key_of(request.model) if request.with_key else None)
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    headers = {"Content-Type": "application/json"} | headers_with(request.headers, key)
     # aiohttp's own look-up of proxies starts a thread for every request
     proxy = None if proxy_bypass(url.host) else getproxies().get(url.scheme)
-    return _Endpoint(base, url, key, headers, proxy)
+    return _Endpoint(base, url, key, headers, proxy, known(api_key))
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:

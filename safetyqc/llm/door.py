@@ -20,9 +20,10 @@ from safetyqc.errors import FatalModelError, Interrupted, ModelError, UserError
 from safetyqc.llm.budget import Budget
 from safetyqc.llm.client import Client, Format, FormatRefused, Reply, Request
 from safetyqc.llm.dialect import Dialect
-from safetyqc.llm.hosts import base_of, host_of, is_in_process, own_base, provider_of
+from safetyqc.llm.hosts import base_of, is_in_process, provider_of
 from safetyqc.llm.lanes import AUTO, IN_PROCESS, LANES, OpenLane, open_lane
 from safetyqc.llm.limits import Limits, Pass
+from safetyqc.llm.places import Own, Places, told_place
 from safetyqc.llm.prices import CallsEstimate, Price, Prices, count_prompt, known_format
 from safetyqc.llm.structured import LADDER, Capabilities
 
@@ -49,6 +50,9 @@ class DoorSettings:
         api_base: base URL for every model that is not local and has none of its own.
         fills_in: whether requests without a base URL go to `api_base`; not where each already says where it goes.
         unvouched: base URLs that a run's folder names, and that get a key only if a flag or the environment names them.
+        by_name: what single models have of their own, which goes before `api_base`.
+        elsewhere: models that `api_base` is not for.
+        announce: told where a model is asked and with which key, before its first call.
         shows_key: whether `api_base` is shown the provider's key; not where it came with a file that may be anybody's.
         api_key: overrides the provider's environment variable; never shown.
         timeout_s: for one attempt; deadline_s: for one request with all its retries and pauses.
@@ -64,6 +68,9 @@ class DoorSettings:
     api_base: str | None = None
     fills_in: bool = True
     unvouched: frozenset[str] = frozenset()
+    by_name: Mapping[str, Own] = field(default_factory=dict)
+    elsewhere: frozenset[str] = frozenset()
+    announce: Callable[[str], None] | None = None
     shows_key: bool = True
     api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 120.0
@@ -130,6 +137,14 @@ class Door:
 
     def __init__(self, store: Ledger | None, settings: DoorSettings, open_lane: OpenLane = open_lane) -> None:
         self.settings, self._open = settings, open_lane
+        self.places = Places(
+            settings.api_base,
+            settings.by_name,
+            settings.elsewhere,
+            settings.fills_in,
+            settings.unvouched,
+            settings.shows_key,
+        )
         self.counters = Counters(trouble=self._trouble)
         self.prices = Prices(settings.prices)
         self.capabilities = _Remembered(store, self.place)
@@ -171,17 +186,7 @@ class Door:
 
     def place(self, request: Request) -> Request:
         """The request with the base URL that it will be sent to."""
-        if request.api_base is not None:
-            return request if self._is_vouched(request) else replace(request, with_key=False)
-        if self.settings.api_base is None or not self.settings.fills_in:
-            return request
-        base = own_base(request.model, self.settings.api_base)
-        return request if base is None else replace(request, api_base=base, with_key=self.settings.shows_key)
-
-    def _is_vouched(self, request: Request) -> bool:
-        if request.api_base in self.settings.unvouched:
-            return self.may_show_key(request.model, request.api_base)
-        return self.settings.shows_key or request.api_base != self.settings.api_base
+        return self.places.place(request)
 
     def _recall(self, request: Request) -> Reply | None:
         if self._store is None or self.settings.fresh:
@@ -227,7 +232,7 @@ class Door:
             ):
                 self.counters.failures[error.kind] += 1
                 raise
-        other = self.place(replace(request, model=fallback or "", api_base=_base_for(fallback or "", request)))
+        other = self.place(self.places.for_fallback(request, fallback or ""))
         known_reply = self._recall(other)
         return known_reply if known_reply is not None else await self._ask(other)
 
@@ -399,18 +404,12 @@ class Door:
             return IN_PROCESS
         if self.settings.lane != AUTO:
             return self.settings.lane
-        provider, own = provider_of(model), api_base or own_base(model, self.settings.api_base)
+        provider, own = provider_of(model), api_base or self.places.given(model)
         return "litellm" if (provider and provider.is_native) or base_of(model, own) is None else "direct"
-
-    def may_show_key(self, model: str, api_base: str | None) -> bool:
-        """Whether a server that a run folder names is one that a flag or the environment names too."""
-        given = self.settings.api_base if self.settings.shows_key else None
-        known = {base_of(model, base) for base in (given, None) if base is not None or base_of(model, None)}
-        return api_base is None or base_of(model, api_base) in known
 
     def base(self, model: str, api_base: str | None = None) -> str | None:
         """The base URL that a model is served at; None at a provider's own."""
-        return base_of(model, api_base or own_base(model, self.settings.api_base))
+        return base_of(model, api_base or self.places.given(model))
 
     def _route(self, request: Request) -> _Route:
         known = self._routes.get((request.model, request.api_base))
@@ -418,6 +417,8 @@ class Door:
             price = self.prices.find(request.model, base_of(request.model, request.api_base))
             known = _Route(self._lane(request), self.limits(request), price)
             self._routes[request.model, request.api_base] = known
+            if self.settings.announce is not None and not is_in_process(request.model):
+                self.settings.announce(told_place(request, has_key=bool(self.settings.api_key)))
         return known
 
     def _lane(self, request: Request) -> Client:
@@ -454,12 +455,12 @@ class Door:
             calls=calls,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
-            api_base=base_of(model, own_base(model, self.settings.api_base)),
+            api_base=self.places.base(model),
         )
 
     def price_of(self, model: str) -> Price | None:
         """What the model's tokens cost, given or listed; None when nobody knows."""
-        return self.prices.find(model, base_of(model, own_base(model, self.settings.api_base)))
+        return self.prices.find(model, self.places.base(model))
 
     def warm_up(self, *models: str) -> None:
         """Start loading what these models' lanes need, beside whatever the caller does next."""
@@ -517,11 +518,6 @@ def _paid(outcome: Reply | ModelError, request: Request) -> Reply | None:
     if isinstance(outcome, Reply):
         return outcome
     return None if outcome.usage is None else Reply("", "error", usage=outcome.usage, model=request.model)
-
-
-def _base_for(fallback: str, request: Request) -> str | None:
-    """A fallback of the same kind lives at the same base URL; another provider has its own."""
-    return request.api_base if host_of(fallback) is host_of(request.model) and not is_in_process(fallback) else None
 
 
 def unknown_price(model: str) -> Price:

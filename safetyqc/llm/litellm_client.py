@@ -25,7 +25,7 @@ from safetyqc.llm.client import Endpoint, Reply, Request
 from safetyqc.llm.complaints import explain_error
 from safetyqc.llm.hosts import base_of, key_of, key_variable, wire_name
 from safetyqc.llm.secrets import Secrets, known, redact
-from safetyqc.llm.wire import body_of, read_allowance, read_reply
+from safetyqc.llm.wire import body_of, headers_with, read_allowance, read_reply
 from safetyqc.text import shorten
 
 _NOT_CONNECTED = "Cannot connect to host"
@@ -135,6 +135,10 @@ class LitellmClient:
             body["messages"] = [dict(m) for m in body["messages"]]
         if request.extra:
             body["extra_body"] = dict(request.extra)
+        if request.headers:
+            # The route of endpoints of one's own reads the one name, most providers the other
+            body["headers"] = body["extra_headers"] = headers_with(request.headers, None)
+            self._secrets = known(self._api_key)
         own = {"timeout": self._timeout_s, "max_retries": 0, "num_retries": 0, "no-log": True}
         return {**body, **own, **self._route(litellm, request)}
 
@@ -163,6 +167,14 @@ class LitellmClient:
         return route
 
     def _key(self, request: Request) -> str | None:
+        own = next((v for n, v in (request.headers or {}).items() if n.lower() == "authorization"), None)
+        if own is not None:
+            # litellm writes this header itself, from a key
+            scheme, _, token = own.partition(" ")
+            if scheme.lower() != "bearer":
+                fix = "--lane direct sends it as it is"
+                raise FatalModelError(f"{request.model}: litellm sends no Authorization but a Bearer's", fix=fix)
+            return token
         return self._api_key or (key_of(request.model) if request.with_key else None)
 
     def _own_client(self, base: str, key: str) -> Any:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from safetyqc.llm.client import Format, Request
-from safetyqc.llm.hosts import is_in_process
+from safetyqc.llm.hosts import is_in_process, wire_name
 from safetyqc.records import Usage
 from safetyqc.text import CJK
 
@@ -72,8 +72,9 @@ class Prices:
 
     def find(self, model: str, api_base: str | None = None) -> Price | None:
         """The price of a model, or None when nobody told it."""
-        if model in self.table:
-            return self.table[model]
+        given = self.table.get(model) or self.table.get(wire_name(model))
+        if given is not None:
+            return given
         if is_in_process(model):
             return FREE
         if api_base is not None:
@@ -83,9 +84,12 @@ class Prices:
             return None
         return Price(float(entry["input_cost_per_token"]) * 1e6, float(entry["output_cost_per_token"]) * 1e6)
 
+    def _is_given(self, model: str) -> bool:
+        return model in self.table or wire_name(model) in self.table
+
     def find_batch(self, model: str, api_base: str | None = None) -> Price | None:
         """The price of a model in a batch, or None when nobody told it: half prices are looked up, never assumed."""
-        entry = listed(model) if model not in self.table and api_base is None else None
+        entry = listed(model) if not self._is_given(model) and api_base is None else None
         if entry is None or "input_cost_per_token_batches" not in entry or "output_cost_per_token_batches" not in entry:
             return None
         return Price(

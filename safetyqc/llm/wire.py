@@ -7,6 +7,7 @@ before anything else: an answer that cannot be used was paid for all the same.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -17,10 +18,11 @@ from safetyqc.llm.complaints import explain_error, read_duration, read_number, s
 from safetyqc.llm.dialect import Dialect
 from safetyqc.llm.endpoints import added_fields, as_chat, other_body, read_logprobs
 from safetyqc.llm.hosts import wire_name
-from safetyqc.llm.secrets import Secrets
+from safetyqc.llm.secrets import Secrets, remember
 from safetyqc.records import Usage
 from safetyqc.text import mend_json, shorten
 
+_SECRET_HEADER = re.compile(r"(?i)auth|key|token|secret|cookie|session|password")
 _NO_MESSAGES = b'"messages":[]'
 _MOST_TOKENS = 100_000_000
 _PLAIN = Dialect()
@@ -38,6 +40,16 @@ _FINISH = {
     "eos": "stop",
     "stop_sequence": "stop",
 }
+
+
+def headers_with(own: Mapping[str, str] | None, key: str | None) -> dict[str, str]:
+    """A model's own headers, known as secrets from now on, and its key where none of them gives one."""
+    for name, value in (own or {}).items():
+        if _SECRET_HEADER.search(name):
+            remember(value)
+            remember(value.rpartition(" ")[2])
+    names = {name.lower() for name in own or {}}
+    return ({"Authorization": f"Bearer {key}"} if key and "authorization" not in names else {}) | dict(own or {})
 
 
 def body_of(request: Request) -> dict[str, Any]:

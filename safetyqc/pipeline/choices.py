@@ -6,10 +6,12 @@ Running and estimating ask the same functions, so that an estimate is about the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from safetyqc.config import Config, choose_model
 from safetyqc.llm.hosts import EMBEDDED, base_of, own_base
+from safetyqc.llm.places import Places, not_at_base
 
 if TYPE_CHECKING:
     from safetyqc.config import JudgeSection
@@ -58,7 +60,7 @@ def judge_settings(config: Config, base: str | None = None) -> JudgeSettings:
         fallback_model=section.fallback,
         max_tokens=section.max_tokens,
         api_base=base,
-        base_for=lambda model: base_of(model, own_base(model, base if config.places else config.models.api_base)),
+        base_for=lambda model: asked_at(config, model, base),
         read_labels=(lambda: _cascade_labels(section)) if section.labels else None,
     )
 
@@ -154,9 +156,9 @@ def _check_prices(config: Config, models: Sequence[str]) -> None:
     if config.models.max_cost_usd is not None:
         from safetyqc.llm.door import unknown_price
 
-        prices = price_table(config)
+        prices, places = price_table(config), places_of(config)
         for model in models:
-            if prices.find(model, base_of(model, own_base(model, config.models.api_base))) is None:
+            if prices.find(model, places.base(model)) is None:
                 unknown_price(model)
 
 
@@ -164,7 +166,25 @@ def price_table(config: Config) -> Prices:
     """The configured prices over the public list."""
     from safetyqc.llm.prices import Price, Prices
 
-    return Prices({name: Price(*pair) for name, pair in config.models.prices.items()})
+    own = {name: entry.prices for name, entry in config.models.by_name.items() if entry.prices is not None}
+    return Prices({name: Price(*pair) for name, pair in (config.models.prices | own).items()})
+
+
+def asked_at(config: Config, model: str, base: str | None) -> str | None:
+    """Where a model is asked whose part in the run has this base URL, of the run's or of the command's."""
+    places = places_of(config)
+    if base is None and config.places:
+        places = replace(places, api_base=None)
+    elif base is not None and base != places.api_base:
+        return base_of(model, own_base(model, base))
+    return places.base(model)
+
+
+def places_of(config: Config) -> Places:
+    """Where the models of a command are asked."""
+    models = config.models
+    elsewhere = not_at_base(models_of(config)) if models.api_base else frozenset()
+    return Places(models.api_base, models.by_name, elsewhere)
 
 
 def models_of(config: Config, *, writes: bool = True, judges: bool = True, rewrites: bool = True) -> list[str]:

@@ -20,13 +20,13 @@ from safetyqc.config import DEFAULT_COUNT
 from safetyqc.judge.canaries import slip_in
 from safetyqc.judge.kinds import AskedModel, CallsEach
 from safetyqc.judge.table import asked_by, judge_name
-from safetyqc.llm.hosts import base_of, own_base
 from safetyqc.llm.prices import CallsEstimate, count_messages
 from safetyqc.pipeline.choices import (
     author_mode,
     author_model,
     judge_models,
     judge_settings,
+    places_of,
     price_table,
     rewriter_model,
 )
@@ -177,7 +177,7 @@ def _line(
 
 
 def _estimate(config: Config, model: str, calls: int, prompt_tokens: int, completion_tokens: int) -> CallsEstimate:
-    base = base_of(model, own_base(model, config.models.api_base))
+    base = places_of(config).base(model)
     return price_table(config).estimate(
         model, calls=calls, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, api_base=base
     )

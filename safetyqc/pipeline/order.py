@@ -161,7 +161,7 @@ def settle_decider(session: Session, judges: Sequence[Judging], *, decide: bool 
     if own and (decide or store.meta("deciding_judge") is None):
         store.set_meta("deciding_judge", own[0].judge(session.mapper.context).name)
         store.set_meta("deciding_spec", own[0].spec)
-        store.set_roles(decider_role(own[0].spec, own[0].base))
+        store.set_roles(decider_role(own[0].spec, own[0].config, own[0].base))
 
 
 def _who_decides(store: Store, before: str | None, names: Sequence[str]) -> str | None:

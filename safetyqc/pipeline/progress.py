@@ -96,6 +96,13 @@ class Progress:
         self._counts: Counts | None = None
         self._live = not quiet and self.stream.isatty()
 
+    def note(self, text: str) -> None:
+        """Say a line of its own, also while a bar is drawn."""
+        if not self.quiet:
+            clear = "\r\x1b[K" if self._live else ""
+            self.stream.write(f"{clear}safetyqc: {text}\n")
+            self.stream.flush()
+
     def watch(self, client: object) -> None:
         """Show what this client counts, if it counts anything."""
         if isinstance(client, _Counting):

@@ -12,9 +12,9 @@ from safetyqc.config import load_config
 from safetyqc.errors import UserError
 from safetyqc.judge.kinds import JudgeSettings
 from safetyqc.judge.table import asked_by
-from safetyqc.llm.hosts import EMBEDDED, base_of, own_base
+from safetyqc.llm.hosts import EMBEDDED, base_of
 from safetyqc.llm.llama import TRY_OUT_NOTE
-from safetyqc.pipeline.choices import author_mode, author_model, rewriter_model
+from safetyqc.pipeline.choices import asked_at, author_mode, author_model, places_of, rewriter_model
 from safetyqc.records import RoleModel
 from safetyqc.store import FILE_NAME, Store
 from safetyqc.store.roles import Cast, read_cast
@@ -82,10 +82,10 @@ def rewriter_roles(config: Config) -> dict[str, RoleModel]:
     return {"rewriter": _role(config.rewrite.model, config, "rewriter")} if config.rewrite.model else {}
 
 
-def decider_role(spec: str, base: str | None) -> dict[str, RoleModel]:
+def decider_role(spec: str, config: Config, base: str | None) -> dict[str, RoleModel]:
     """Who decides, to be remembered: as it is typed, since a judge's name does not tell how to make it."""
     asked = [model.model for model in asked_by(spec, JudgeSettings())]
-    places = [place for model in asked if (place := base_of(model, own_base(model, base)))]
+    places = [place for model in asked if (place := asked_at(config, model, base))]
     return {"decider": RoleModel(model=spec, api_base=places[0] if places else None)}
 
 
@@ -95,7 +95,7 @@ def toy_notes(*models: str | None) -> list[str]:
 
 
 def _role(model: str, config: Config, role: str) -> RoleModel:
-    return RoleModel(model=model, api_base=base_of(model, own_base(model, config.base_of_role(role))))
+    return RoleModel(model=model, api_base=asked_at(config, model, config.base_of_role(role)))
 
 
 def place_of(who: RoleModel, config: Config) -> str | None:
@@ -103,9 +103,8 @@ def place_of(who: RoleModel, config: Config) -> str | None:
 
     So the same question stays the same request, which the ledger answers.
     """
-    typed = config.models.api_base
-    if typed is not None and base_of(who.model, own_base(who.model, typed)) == who.api_base:
-        return typed
+    if places_of(config).base(who.model) == who.api_base:
+        return config.models.api_base
     return None if who.api_base is None or base_of(who.model, None) == who.api_base else who.api_base
 
 

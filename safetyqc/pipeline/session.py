@@ -6,6 +6,7 @@ stage that finds nothing left to do never loads a model or litellm.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from safetyqc.errors import ConfigError, UserError, choose_from
 from safetyqc.llm.client import Client
 from safetyqc.llm.door import Door, DoorSettings, open_door
 from safetyqc.llm.lanes import OpenLane, auto_workers, open_lane
-from safetyqc.pipeline.choices import models_of, price_table
+from safetyqc.pipeline.choices import models_of, places_of, price_table
 from safetyqc.pipeline.engine import Context, Engine, EngineSettings, LocalEngine, Stop
 from safetyqc.pipeline.engines import ENGINES
 from safetyqc.pipeline.mapper import Mapper
@@ -76,7 +77,7 @@ class Session:
         return self._client, self._desk
 
     def _open_door(self) -> Door:
-        door = open_client(self.config, self.store, self.engine.open_lane)
+        door = open_client(self.config, self.store, self.engine.open_lane, self.progress.note)
         self.stop.on_press(door.stop)
         if isinstance(self.engine, LocalEngine):  # any other loads it where the requests are sent from
             door.warm_up(*models_of(self.config))
@@ -132,13 +133,25 @@ def open_session(config: Config, *, create: bool = False, quiet: bool = False, c
     return Session(config, store, Progress(quiet=quiet), client_override=client)
 
 
-def open_client(config: Config, store: Store | None, lanes: OpenLane = open_lane) -> Door:
-    """Open the door to all models with the configured limits, lane and prices; the ledger is the store's."""
-    models = config.models
+def open_client(
+    config: Config,
+    store: Store | None,
+    lanes: OpenLane = open_lane,
+    announce: Callable[[str], None] | None = None,
+) -> Door:
+    """Open the door to all models with the configured limits, lane and prices; the ledger is the store's.
+
+    Args:
+        announce: told where each model is asked, before its first call.
+    """
+    models, places = config.models, places_of(config)
     settings = DoorSettings(
-        api_base=models.api_base,
+        api_base=places.api_base,
         fills_in=not config.places,
         unvouched=frozenset(base for base in config.places.values() if base),
+        by_name=places.by_name,
+        elsewhere=places.elsewhere,
+        announce=announce,
         shows_key=not config.base_is_from_file,
         timeout_s=models.timeout_s,
         max_attempts=models.max_attempts,
@@ -171,5 +184,5 @@ def choose_engine(config: Config) -> tuple[str, EngineSettings]:
 
 
 def _auto_workers(config: Config) -> int:
-    scout = open_door(None, settings=DoorSettings(api_base=config.models.api_base, lane=config.models.lane))
+    scout = open_client(config, None)
     return max((auto_workers(scout.lane_name(model)) for model in models_of(config)), default=0)

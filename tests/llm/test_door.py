@@ -311,10 +311,10 @@ def test_a_url_that_came_with_a_file_is_shown_no_key(shows_key: bool, monkeypatc
     monkeypatch.delenv("OPENAI_API_BASE", raising=False)
     door = open_door(None, settings=DoorSettings(api_base="http://h:1/v1", shows_key=shows_key))
     assert door.place(Request("openai/m", ())).with_key is shows_key
-    assert door.may_show_key("openai/m", "http://h:1/v1") is shows_key
-    assert not door.may_show_key("openai/m", "http://elsewhere:1/v1")
+    assert door.places.may_show_key("openai/m", "http://h:1/v1") is shows_key
+    assert not door.places.may_show_key("openai/m", "http://elsewhere:1/v1")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://elsewhere:1/v1")
-    assert door.may_show_key("openai/m", "http://elsewhere:1/v1")
+    assert door.places.may_show_key("openai/m", "http://elsewhere:1/v1")
 
 
 @pytest.mark.parametrize("lane", ["direct", "litellm"])

@@ -201,8 +201,8 @@ class BatchDesk:
 
     def _place(self, batch: Batch) -> Place:
         """Where a batch is; a URL that only the run folder names is not shown a key: the folder may be anybody's."""
-        with_key = self._door.may_show_key(batch.model, batch.api_base)
-        return Place(batch.model, batch.api_base, batch.endpoint, with_key)
+        with_key = self._door.places.may_show_key(batch.model, batch.api_base)
+        return Place(batch.model, batch.api_base, batch.endpoint, with_key, self._door.places.headers(batch.model))
 
     def _note(self, batch: Batch, **changes: object) -> Batch:
         batch = replace(batch, **changes)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.request import getproxies, proxy_bypass
 
@@ -20,6 +20,7 @@ from safetyqc.llm.client import Endpoint, Request
 from safetyqc.llm.complaints import explain_error
 from safetyqc.llm.hosts import base_of, key_of
 from safetyqc.llm.secrets import redact
+from safetyqc.llm.wire import headers_with
 
 _TRANSFER_S = 600.0
 _PAGE = 100
@@ -35,6 +36,7 @@ class Place:
     api_base: str | None
     endpoint: Endpoint = "chat"
     with_key: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class BatchLane(Protocol):
@@ -138,7 +140,7 @@ class DirectBatches:
 
         base = _address(place)
         key = self._api_key or (key_of(place.model) if place.with_key else None)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = headers_with(place.headers, key)
         timeout = aiohttp.ClientTimeout(total=timeout_s or self._timeout_s, sock_connect=20)
         try:
             async with self._open().request(

@@ -17,6 +17,7 @@ from safetyqc.llm.batch.direct import Place, sample_request, without_batches
 from safetyqc.llm.batch.wire import TAG, WINDOW, BatchState, NoBatches, endpoint_path, read_state
 from safetyqc.llm.hosts import base_of, key_of
 from safetyqc.llm.litellm_client import LitellmClient, load_litellm
+from safetyqc.llm.wire import headers_with
 
 _TRANSFER_S = 600.0
 _PAGE = 100
@@ -76,6 +77,8 @@ class LitellmBatches:
         own = (key_of(place.model) if place.with_key else None) or "none"
         key = self._api_key or (own if base else None)
         where = {name: value for name, value in (("api_base", base), ("api_key", key)) if value is not None}
+        if place.headers:
+            arguments["extra_headers"] = headers_with(place.headers, None)
         limits = {"timeout": timeout_s or self._timeout_s, "max_retries": 0, "custom_llm_provider": "openai"}
         try:
             return await getattr(litellm, name)(**arguments, **where, **limits)
