@@ -1,7 +1,7 @@
 """Writes docs/cli.md from the command line's own help, so that the two cannot disagree.
 
-Run `python scripts/write_cli_docs.py` after a change of a command; a test fails while the page is stale. The one
-surprising thing: an option that says nothing about itself stops the script, because the page would be useless.
+Run `python scripts/write_cli_docs.py` after a change of a command; a test fails while the page is stale. An option
+that says nothing about itself stops the script, because the page would be useless.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The `safetyqc` command: parses, calls, prints. Every decision is made elsewhere.
 
-The one surprising thing: command modules import only what parsing needs, and each command imports its stage when it
+Command modules import only what parsing needs, and each command imports its stage when it
 runs, so that `safetyqc --help` answers at once and loads no litellm, scikit-learn, numpy or rich.
 """
 

@@ -6,7 +6,7 @@ plainly the prompt was copied. Therefore units are compared: of a conversation t
 reference the whole of it and its first user turn (a bare string is one unit). A conversation matches a reference by its
 nearest pair of units, and the match shows both. It marks; whether a match is removed is the caller's decision.
 
-The surprising thing: later turns of a reference conversation, and first ones of fewer than four words, are no units.
+Later turns of a reference conversation, and first ones of fewer than four words, are no units.
 "Yes, please" and "what else can I do?" stand in every data set and contaminate none; a bare string is taken as it is,
 however short, because somebody listed it.
 """

@@ -4,7 +4,7 @@ This is the policy; how pairs are found is `search.py`'s business, so the same p
 threshold, linkage or ranking at no cost. It never edits or deletes a conversation: it says which are to be dropped, for
 which kept one, how near they are and which rare terms they share.
 
-The surprising thing: with single linkage (the default) a group is connected, not tight. A like B and B like C puts A
+With single linkage (the default) a group is connected, not tight. A like B and B like C puts A
 and C into one group though they may be less alike than the threshold; the similarity shown is that to the kept one,
 so it can be lower than `min_similarity`, but not than `LEAST_LIKE`. Complete linkage forms only groups in which every
 pair reaches the threshold.

@@ -22,7 +22,7 @@ norms of Anastasiu and Karypis, "L2AP: fast cosine similarity search with prefix
 departs from them in groups and sketches, in cutting both sides at one place (they cut each row by its norm, index the
 tail of one and probe with the whole other), in s < t, and in processing rows in blocks so that memory is bounded.
 
-The surprising thing: rows hold weights of four bytes, and yet a similarity is exact to fifteen digits. How often a word
+Rows hold weights of four bytes, and yet a similarity is exact to fifteen digits. How often a word
 was said can be told from its rounded weight, so the few pairs that are found are weighed again in full. Loads numba:
 import it late.
 """

@@ -3,7 +3,7 @@
 Most features stand in one text only and are told apart for no other reason than to count them. Where memory is bounded,
 texts wait with the hashes of their features in a file, and features are counted one part of the hashes after the other:
 the table of a part, which is as large as all its features, makes room for the next one, and only features of two texts
-or more are kept. The surprising thing: how many parts it takes is known beforehand, because one feature in 64 is
+or more are kept. How many parts it takes is known beforehand, because one feature in 64 is
 counted while the texts come in. Loads numpy: import it late.
 """
 

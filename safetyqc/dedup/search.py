@@ -4,7 +4,7 @@
 came since, and gives the same: vectors are made anew, by the count of words that was frozen with those pairs. A search
 becomes bytes and back, to be kept with a run. It decides nothing about groups and knows no files.
 
-The surprising thing: pairs are looked for from a similarity below the one asked for (`FOUND_FROM`), so that other
+Pairs are looked for from a similarity below the one asked for (`FOUND_FROM`), so that other
 thresholds can be tried at no cost; of very many texts, and where memory does not allow it, only those asked for are.
 """
 

@@ -6,9 +6,9 @@ corpus of mixed languages is comparable and no segmenter has to agree with itsel
 `char` takes every run of three characters for a word instead, and two neighbouring ones, which share two characters,
 make a run of four; all that follows the splitting is the same for both.
 
-It deliberately has no stop words and no stemming: the inverse document frequency does that work. The surprising thing:
-`feature_hash` must give the same 64 bits as the compiled twin in `kernels.py`; a test holds the two together. With 64
-bits, 30 million different features collide with a chance of 1 in 40,000, so a hash stands for its feature.
+It deliberately has no stop words and no stemming: the inverse document frequency does that work. `feature_hash` must
+give the same 64 bits as the compiled twin in `kernels.py`; a test holds the two together. With 64 bits, 30 million
+different features collide with a chance of 1 in 40,000, so a hash stands for its feature.
 """
 
 from __future__ import annotations

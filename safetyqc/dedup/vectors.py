@@ -5,7 +5,7 @@ l2 norm), or `TfidfVectorizer(analyzer="char", ngram_range=(3, 4), sublinear_tf=
 `weights="tf"` leaves the idf out, so that a similarity does not depend on the other texts. Not scikit-learn itself,
 because vectorising is most of the time up to 100,000 texts, and its vocabulary of Python strings most of the memory.
 
-The surprising thing: a feature that stands in one text only counts in that text's norm and is then left out. It cannot
+A feature that stands in one text only counts in that text's norm and is then left out. It cannot
 be in any product, and such features are most of a vocabulary. Loads numpy: import it late.
 """
 

@@ -1,8 +1,8 @@
 """Conversations of one file -> a CheckReport: what is wrong with the data before any model is asked.
 
 Counts structure, rule hits, copies, balance and openings; it draws nothing and decides nothing. The rules and the
-finder of near-duplicates are handed in as functions, because stages do not know each other. The one surprising thing:
-shares are of all records of the file, also of those that could not be read, so that they add up to what the user has.
+finder of near-duplicates are handed in as functions, because stages do not know each other. Shares are of all records
+of the file, also of those that could not be read, so that they add up to what the user has.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`patterns.yaml` -> compiled patterns; a file whose own examples are wrong is refused.
 
-Only finds text; what a hit means is said by the filters. The one surprising thing: examples are tested whenever a file
+Only finds text; what a hit means is said by the filters. Examples are tested whenever a file
 is read, so a pattern that a user adds is known to hit what it should and to spare what it must before it drops data.
 """
 

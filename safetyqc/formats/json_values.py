@@ -3,7 +3,7 @@
 It knows nothing of conversations beyond telling a list of turns from a list of records. `.gz` is recognised by its
 first bytes, `-` is standard input. JSON Lines are read line by line, so a large file never lies in memory as a whole;
 a JSON document (`.json`, or text whose first line is no complete value) is decoded element by element from one text.
-The one surprising thing: a broken line is a value of its own (`Unreadable`): the caller decides whether to stop.
+A broken line is a value of its own (`Unreadable`): the caller decides whether to stop.
 """
 
 from __future__ import annotations

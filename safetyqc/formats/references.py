@@ -2,7 +2,7 @@
 
 A reference is a single prompt or a whole conversation. Benchmarks come as CSV with a column of prompts, as one prompt a
 line, or as JSON Lines; data that is already in a training mix comes as conversations. It reads all of these and
-compares nothing. The one surprising thing: a record that is no conversation because nobody answers it is a prompt here,
+compares nothing. A record that is no conversation because nobody answers it is a prompt here,
 while `readers` refuses it.
 """
 

@@ -1,7 +1,7 @@
 """Writes files whole or not at all: a temporary file beside the target, flushed to disk, then renamed over it.
 
 Every writer of files goes through here, so a full disk, a crash or Ctrl-C in the middle leaves the old file as it was.
-It does not know what it writes. The one surprising thing: a target that is no regular file (`/dev/stdout`, a named
+It does not know what it writes. A target that is no regular file (`/dev/stdout`, a named
 pipe) cannot be renamed over, so that alone is written directly.
 """
 

@@ -1,6 +1,6 @@
 """Reads a YAML file that a person wrote into a Record; every mistake is reported with its line, its key and a fix.
 
-Nothing here knows what the file is about: the record type says what is valid. The one surprising thing: a validator
+Nothing here knows what the file is about: the record type says what is valid. A validator
 may raise `Misfit` to point at an entry deeper than itself. A key written twice is an error; YAML would keep the last.
 """
 

@@ -1,7 +1,7 @@
 """Writes the conversation of a scenario with a model: in one piece, or turn by turn with a model on each side.
 
 A conversation comes back whole or not at all: what goes wrong is a ModelError of a typed kind, and trying again with
-other openers is the caller's business. It judges nothing. The surprising thing: in a dialogue an unusable user turn is
+other openers is the caller's business. It judges nothing. In a dialogue an unusable user turn is
 replaced by an opener or a follow-up of the taxonomy, and `meta["stand_ins"]` says where and why; with a small model the
 taxonomy speaks for the user throughout, and `meta["user_model"]` is None.
 """

@@ -1,7 +1,7 @@
 """The JSON in which a model writes a whole conversation, the check that it is one, and where an endless turn may end.
 
 Reading mends nothing: a text that carries packaging (chat-template tokens, a role name in front) is refused with its
-place, so that the model is asked again. The one surprising thing: a model that declines to write at all does so inside
+place, so that the model is asked again. A model that declines to write at all does so inside
 the object it was asked for; that is told apart from an assistant that declines inside the conversation.
 """
 

@@ -1,7 +1,7 @@
 """Weak conversation and its Judgment in, mended conversation out; and variants of good ones.
 
 It reads judgments, never judges: judging the result again, and deciding in which order, is the pipeline's business.
-The one surprising thing: the user's first message is put back word for word after a rewrite, unless a finding is about
+The user's first message is put back word for word after a rewrite, unless a finding is about
 a user's turn, so that a rewriter cannot mend an answer by changing what was asked.
 """
 

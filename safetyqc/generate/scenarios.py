@@ -1,7 +1,7 @@
 """Draws the plan: which conversations to write, before any model is asked.
 
 Pure: the same taxonomy, seed and choices give the same plan in any order, at any concurrency, after any resume. It
-does not write conversations. The one surprising thing: category, intent, language and turns are not sampled but dealt
+does not write conversations. Category, intent, language and turns are not sampled but dealt
 in shuffled blocks that hold each value exactly as often as its weight says, so that even a small plan is balanced.
 """
 

@@ -1,7 +1,7 @@
 """Reads a taxonomy: the categories, intents, openers, styles, personas, languages and turns that plans are drawn from.
 
 It checks that the entries fit together, so that drawing a scenario can never fail half-way through a paid run. It
-draws nothing itself. The one surprising thing: whether a language is complete (openers for every category and intent)
+draws nothing itself. Whether a language is complete (openers for every category and intent)
 is asked by `check_languages`, since a taxonomy may name a language that only some runs use.
 """
 

@@ -2,7 +2,7 @@
 
 Deterministic and pure. It mends only what is plainly packaging (role names, chat-template tokens, quotation marks
 around the whole, a remark before the text); wording is never touched. Whether a conversation is any good is for
-filters and judges to say. The one surprising thing: a text that goes on to write the other side's turn is cut there.
+filters and judges to say. A text that goes on to write the other side's turn is cut there.
 """
 
 from __future__ import annotations

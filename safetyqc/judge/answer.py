@@ -1,7 +1,7 @@
 """A judge's JSON answer in, checked scores out: levels become outcomes, quotes are looked up in the turns they name.
 
-What is wrong with an answer is told per criterion, so that one bad entry spoils no other. It decides no retry. The one
-surprising thing: under a grammar a model cannot refuse in prose, so a refusal to judge is looked for in its reasons.
+What is wrong with an answer is told per criterion, so that one bad entry spoils no other. It decides no retry. Under a
+grammar a model cannot refuse in prose, so a refusal to judge is looked for in its reasons.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Attacks on judges: bad conversations that also try to talk the judge round, and a table of who gave in.
 
 Each attack adds a text to a conversation that a judge already fails; a flip is a criterion that failed without it and
-passes with it. The texts carry no harm of their own. The one surprising thing: a judge that falls silent under attack
+passes with it. The texts carry no harm of their own. A judge that falls silent under attack
 has not flipped, but is counted apart, since an attacker may want just that.
 """
 

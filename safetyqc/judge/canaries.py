@@ -1,6 +1,6 @@
 """Canaries: conversations whose verdict is known, slipped into a run to see whether its judges are awake.
 
-They are marked by origin, so exports leave them out. The one surprising thing: a canary that a judge could not score
+They are marked by origin, so exports leave them out. A canary that a judge could not score
 counts as neither caught nor missed; it stands in `unscored`, like any other abstention.
 """
 

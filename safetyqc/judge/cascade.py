@@ -1,7 +1,7 @@
 """A cascade: a cheap judge first, a dearer one for what it is unsure of, people for the rest, with a promise.
 
 Labels decide how sure a judge must be before its word counts (`promise.py`). The unit is one criterion of one
-conversation, so a judge may be trusted on one criterion and escalate another. The one surprising thing: with too few
+conversation, so a judge may be trusted on one criterion and escalate another. With too few
 labels it promises nothing and escalates everything, instead of guessing a threshold. The labels must be ones that no
 judge of the cascade was trained on.
 """

@@ -1,7 +1,7 @@
 """Judgments of several judges, and labels, in; a Comparison out: who agrees with whom, who is right, at what price.
 
 Asks no model and draws nothing. Unscored is never a class here: such a cell is counted, bounds the pass rate, and is
-in no agreement. Imports numpy at module top: only commands that compare import it. The one surprising thing: `POOLED`
+in no agreement. Imports numpy at module top: only commands that compare import it. `POOLED`
 treats all criteria's cells as one table, and its intervals resample whole conversations, since the cells of one
 conversation stand or fall together.
 """

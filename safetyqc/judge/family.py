@@ -1,6 +1,6 @@
 """Which model family a model's name tells, and a warning where a judge would judge its own kind.
 
-Models prefer what they (or their siblings) wrote, so a judge should come from elsewhere. The one surprising thing: a
+Models prefer what they (or their siblings) wrote, so a judge should come from elsewhere. A
 distilled model belongs to two families, its teacher's and its base's, and shares a family with both.
 """
 

@@ -1,8 +1,8 @@
 """A panel: several judges on one conversation, one Judgment.
 
-`combine` is pure, so judgments that are stored already can be combined without asking anybody again. The one
-surprising thing: an abstention never sways a panel. Members that gave no score are left out, and when none did, or
-as many say pass as fail, the panel is unscored too.
+`combine` is pure, so judgments that are stored already can be combined without asking anybody again. An abstention
+never sways a panel. Members that gave no score are left out, and when none did, or as many say pass as fail, the panel
+is unscored too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How sure a judge must be before its word counts, so that agreement with labels can be promised.
 
 Fixed-sequence testing (Jung et al., Trust or Escalate, arXiv 2407.18370; Angelopoulos et al., Learn then Test, arXiv
-2110.01052). The one surprising thing: the sequence starts where two disagreements could still be borne. At the very
+2110.01052). The sequence starts where two disagreements could still be borne. At the very
 strictest threshold a handful of cells could never show anything, and the sequence would end before it began.
 """
 

@@ -1,7 +1,7 @@
 """One conversation and the criteria to ask of it, worded as the messages and the JSON schema of one model call.
 
 Both derive from the rubric, so they cannot disagree with each other. Reading the answer is `answer.py`'s business.
-The one surprising thing: an example that *is* the conversation being judged is left out of the prompt, so that testing
+An example that *is* the conversation being judged is left out of the prompt, so that testing
 a rubric on its own examples is no open-book exam.
 """
 

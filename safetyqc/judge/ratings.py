@@ -1,7 +1,7 @@
 """Judgments and labels in, one aligned table out: conversations by raters, a code for every cell.
 
 Refuses to align what does not describe the same thing. Computes no statistics. Imports numpy at module top: only what
-compares judges imports it. The one surprising thing: a cell that a rater was never asked for (`ABSENT`) is not
+compares judges imports it. A cell that a rater was never asked for (`ABSENT`) is not
 unscored; it belongs to no count at all.
 """
 

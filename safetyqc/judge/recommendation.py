@@ -1,7 +1,7 @@
 """Comparison figures in, one sentence out: which judge is worth its price, or why nobody can say yet.
 
 Decides by kappa against labels and nothing else: agreement among judges says that they agree, not that they are right.
-The one surprising thing: accuracy never names a winner while intervals overlap; then the price decides, if it differs.
+Accuracy never names a winner while intervals overlap; then the price decides, if it differs.
 """
 
 from __future__ import annotations

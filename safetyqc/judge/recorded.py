@@ -2,7 +2,7 @@
 
 Reads safetyqc's own lines (`judge --jsonl`, stored judgments) as they are, and any other JSON Lines file through a map
 written in YAML: which field holds which criterion's verdict, and which of its words mean pass, fail or not applicable.
-It asks nobody. The one surprising thing: a cell outside the map is never guessed at; it is unscored, and as a refusal
+It asks nobody. A cell outside the map is never guessed at; it is unscored, and as a refusal
 to judge when it reads like one.
 """
 

@@ -1,7 +1,7 @@
 """The rubric judge: asks a model about a conversation, by a rubric set, and turns what it says into a Judgment.
 
 One call a conversation (or one a criterion); one re-ask when an answer cannot be used; then a fallback model; then
-unscored, with the typed reason. The tool, not the model, decides what does not apply. The one surprising thing: when
+unscored, with the typed reason. The tool, not the model, decides what does not apply. When
 an answer is good for some criteria and not for others, the good scores are kept and only the rest is asked again
 of the fallback.
 """

@@ -1,6 +1,6 @@
 """Several judgments of one conversation in, one out: the majority per criterion, and how often the votes flipped.
 
-Used for repeated votes of one judge and for panels of several. The one surprising thing: a tie is unscored, not
+Used for repeated votes of one judge and for panels of several. A tie is unscored, not
 broken, since a coin toss is no verdict.
 """
 

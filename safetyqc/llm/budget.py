@@ -1,6 +1,6 @@
 """Keeps a run under `--max-cost`: what is in flight counts with the most that it can cost.
 
-It knows no prices. The one surprising thing: near the limit calls wait for those in flight, whose true cost is usually
+It knows no prices. Near the limit calls wait for those in flight, whose true cost is usually
 far below the most they could have cost, so the budget is used up rather than half of it reserved in vain.
 """
 

@@ -1,6 +1,6 @@
 """Finds out with one cheap call whether a model can be used: key, name, schema support, limits and price.
 
-It changes nothing and judges no quality. The one surprising thing: schema support is tried, not believed; where the
+It changes nothing and judges no quality. Schema support is tried, not believed; where the
 strict way is refused, one more call finds the next best.
 """
 

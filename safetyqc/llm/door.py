@@ -1,8 +1,8 @@
 """The composed client that every command uses: ledger, budget, limits, retries and the right lane for each model.
 
 A request is looked up in the ledger, shared with an identical one in flight, paid for within the budget, asked politely
-and to a deadline, and its answer is durable before anybody sees it. Providers are the lanes' business. The one
-surprising thing: time spent waiting for a provider that asked for a pause burns no attempts, only the deadline.
+and to a deadline, and its answer is durable before anybody sees it. Providers are the lanes' business. Time spent
+waiting for a provider that asked for a pause burns no attempts, only the deadline.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Decides when a provider may be asked: rates, concurrency, pauses and a circuit breaker, one object per provider.
 
 It sends nothing and retries nothing; the door tells it how calls went. Rates are given, or learnt from response
-headers. The one surprising thing: there is no limit on what is in flight until the first "too many" teaches one; the
+headers. There is no limit on what is in flight until the first "too many" teaches one; the
 engine bounds it, and a limit of one's own would only slow a server that never complains.
 """
 

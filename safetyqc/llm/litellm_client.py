@@ -1,7 +1,7 @@
 """The way to every provider: the only module that imports litellm, and only once a request needs it.
 
 One request, one attempt, one typed outcome: litellm's own retries, logging, telemetry and cost calculation are turned
-off, because the door does them once, durably and for both lanes. The one surprising thing: endpoints of the user's own
+off, because the door does them once, durably and for both lanes. Endpoints of the user's own
 go through litellm's `hosted_vllm` route, which uses aiohttp without the OpenAI SDK and is twice as fast.
 """
 

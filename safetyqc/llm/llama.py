@@ -1,7 +1,7 @@
 """Runs a GGUF model in this process with llama.cpp (`pip install 'safetyqc[local]'`): the default without a key.
 
 Finds the weights, loads them once, and answers requests like any other Client; a JSON schema is enforced by grammar.
-It does not choose prompts and keeps no ledger. The one surprising thing: the server object that the library brings
+It does not choose prompts and keeps no ledger. The server object that the library brings
 listens on a loopback port of its own, which is never used here.
 """
 

@@ -1,7 +1,7 @@
 """Turns token counts into money, before and after a call; an unknown price stays unknown and is never a zero.
 
 Prices come from the user's own table, then from the price list that litellm ships (read as a file: litellm itself is
-not imported). Discounts for cached prompts and surcharges for very long ones are left out. The one surprising thing: a
+not imported). Discounts for cached prompts and surcharges for very long ones are left out. A
 model at the user's own base URL has no public price, whatever its name.
 """
 

@@ -1,8 +1,8 @@
 """Runs a stage in batches: its requests are put aside, submitted together, and answered hours later at half the price.
 
 The same command again goes on: it collects what has been answered, does what that allows, and submits what is still
-missing (re-asks, further votes of unclassified conversations). Nothing waits for a batch here but `wait_for_all`. The
-one surprising thing: a model without a batch API is asked call by call in the same command, which says so.
+missing (re-asks, further votes of unclassified conversations). Nothing waits for a batch here but `wait_for_all`. A
+model without a batch API is asked call by call in the same command, which says so.
 """
 
 from __future__ import annotations

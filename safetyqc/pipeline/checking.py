@@ -1,6 +1,6 @@
 """Looks at conversations without a run: `safetyqc check FILE`.
 
-Nothing is stored. The one surprising thing: copies rank equal here, since nobody judged them, so the first one stays.
+Nothing is stored. Copies rank equal here, since nobody judged them, so the first one stays.
 """
 
 from __future__ import annotations

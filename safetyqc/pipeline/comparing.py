@@ -1,6 +1,6 @@
 """Gathers what is to be compared: a run's judgments, verdicts and labels that a file recorded, label files.
 
-It computes nothing itself. The one surprising thing: of a judge that used several rubrics in this run, only the
+It computes nothing itself. Of a judge that used several rubrics in this run, only the
 judgments by the run's present rubric are taken; judgments by another one would not be comparable.
 """
 

@@ -1,7 +1,7 @@
 """Says what a run will take before anything is paid: calls, tokens and, where prices are known, money.
 
 Counts what is still missing, so a resumed run is estimated by what is left. Tokens are estimates from text lengths;
-an unknown price is said to be unknown. The one surprising thing: how many conversations will need a rewrite is not
+an unknown price is said to be unknown. How many conversations will need a rewrite is not
 known before anybody judged, so that line says "at most" and is left out of the sum.
 
 What a judge is asked is worded as the rubric judge would word it, so any rubric is estimated by its own length; with

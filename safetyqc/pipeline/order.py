@@ -1,8 +1,8 @@
 """The order of the stages, and the loop of rewriting and judging again; the only file that knows either.
 
-What a stage does to one record is its task's business, how it runs over a run is `stages`' and `mending`'s. The one
-surprising thing: a command of its own and the whole run call the same functions here, so `safetyqc run` can never do
-something else than the commands it stands for.
+What a stage does to one record is its task's business, how it runs over a run is `stages`' and `mending`'s. A command
+of its own and the whole run call the same functions here, so `safetyqc run` can never do something else than the
+commands it stands for.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Turns a run into files: the export with its dataset card, the report's HTML, Markdown and CSV.
 
-It writes nothing of its own making. The one surprising thing: a conversation, its rewrites, its variants and its
+It writes nothing of its own making. A conversation, its rewrites, its variants and its
 duplicates all stay on one side of a train/validation split, so that nothing leaks from one to the other.
 """
 

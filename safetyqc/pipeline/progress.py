@@ -1,7 +1,7 @@
 """Shows on stderr how a stage is going: a live line on a terminal, a plain line every 10 s elsewhere, or nothing.
 
 It counts; what happens to conversations is decided elsewhere. A thread of its own draws, so that a busy event loop
-neither delays the line nor pays for drawing it. rich is imported only on a terminal. The one surprising thing: money
+neither delays the line nor pays for drawing it. rich is imported only on a terminal. Money
 and tokens are those of all stages since the command began, because that is what a person watches.
 """
 

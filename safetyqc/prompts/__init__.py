@@ -1,6 +1,6 @@
 """Every prompt is a text file in this folder; `render` fills it strictly, `fence` wraps text that must not be obeyed.
 
-A missing value is an error, not an empty string. The one surprising thing: a fence's marker is derived from the text
+A missing value is an error, not an empty string. A fence's marker is derived from the text
 it encloses (keyed by a salt the text cannot know), so a prompt is reproducible and yet cannot be closed from inside.
 """
 

@@ -1,7 +1,7 @@
 """Turns a run's conversations into the data that the page's conversation browser reads.
 
 Compressed and base64: a third of the size, and no character in it can end a script element or a string, whatever a
-conversation holds. Characters that hide or reorder text are shown by their code. The surprising thing: the word diff of
+conversation holds. Characters that hide or reorder text are shown by their code. The word diff of
 a rewrite is computed here, not in the browser, so that the page needs no diff library.
 """
 

@@ -2,7 +2,7 @@
 
 Computes nothing. Imports rich at module top: only commands that show a comparison import it. Conversations, quotes and
 names are hostile: in the terminal they are plain text without control characters, and masked unless asked for; in the
-page they are escaped, blurred until asked for, and a content policy forbids scripts. The one surprising thing: the page
+page they are escaped, blurred until asked for, and a content policy forbids scripts. The page
 has no script at all; a checkbox and CSS lift the blur.
 """
 

@@ -1,7 +1,7 @@
 """Writes a Summary as Markdown: a report for a pull request, and a dataset card beside an export.
 
 Neither shows text of a conversation: a pull request and a card are read by people who did not ask for harmful text.
-The surprising thing: names from data (categories, judges, files) are escaped for Markdown, HTML and tables, since they
+Names from data (categories, judges, files) are escaped for Markdown, HTML and tables, since they
 are as hostile as the texts.
 """
 

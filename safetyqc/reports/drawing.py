@@ -1,7 +1,7 @@
 """What the terminal faces share: colours for any background, bars, harmless text, tables that fit 80 columns.
 
 Needs rich, so it is imported by those faces alone. Colours are mid-tones that can be read on white and on black, and
-never the only sign: a mark or a number says the same. The surprising thing: every string of a run must pass through
+never the only sign: a mark or a number says the same. Every string of a run must pass through
 `say`, which removes control characters and keeps rich from reading it as markup.
 """
 

@@ -1,6 +1,6 @@
 """Draws what dedup found in the terminal: how near everything is, what was dropped for what, what is near a reference.
 
-It decides nothing. The one surprising thing: pairs are shown nearest to the threshold first, because those are the
+It decides nothing. Pairs are shown nearest to the threshold first, because those are the
 ones that a person may see differently.
 """
 

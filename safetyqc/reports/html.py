@@ -2,7 +2,7 @@
 
 Every string of the run is hostile. Text in the page goes through jinja's autoescape; the conversations travel
 compressed (see `browser`) and reach the page as text nodes only; a content security policy names the hashes of our own
-styles and scripts, so that nothing else runs even if something slipped through. The surprising thing: with the policy
+styles and scripts, so that nothing else runs even if something slipped through. With the policy
 in force no element may carry a style attribute, so bars are SVG rectangles. Needs jinja2, imported to write a page.
 """
 

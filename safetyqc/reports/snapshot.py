@@ -1,6 +1,6 @@
 """Reads a run once, into what every section of a report counts.
 
-It decides only the view: which judge, which category, which conversations are in. The one surprising thing: every
+It decides only the view: which judge, which category, which conversations are in. Every
 conversation that was written or imported has one fate, that of its last kept rewrite, so the funnel's losses add up.
 """
 

@@ -1,9 +1,9 @@
 """Counts a run into a Summary: the one set of numbers that every face of the report draws.
 
-It deliberately corrects no pass rate: that needs labels and the judge stage, and the caller hands the results in. The
-one surprising thing: rates are over conversations that are in (distinct, current, not rejected), so that a rewrite
-counts once and a duplicate not at all, and the failed ones among them are counted although export leaves them out: a
-rate over what passed would always be 1.
+It deliberately corrects no pass rate: that needs labels and the judge stage, and the caller hands the results in.
+Rates are over conversations that are in (distinct, current, not rejected), so that a rewrite counts once and a
+duplicate not at all, and the failed ones among them are counted although export leaves them out: a rate over what
+passed would always be 1.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a comparison of judges says, as records: the JSON of `safetyqc compare --json`, and what reports draw.
 
 The numbers are computed by the judge stage. Everywhere here: shares are 0..1, None means "cannot be said" (never 0),
-and an unscored cell is in no rate, no kappa and no table but its own count. The one surprising thing: `OVERALL` (the
+and an unscored cell is in no rate, no kappa and no table but its own count. `OVERALL` (the
 whole conversation) and `POOLED` (the cells of all criteria together) stand in the list of criteria as two of them.
 """
 

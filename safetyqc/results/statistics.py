@@ -1,6 +1,6 @@
 """Intervals and agreement from plain counts: what reports and judges both need, without numpy.
 
-Bootstrap, calibration and corrected rates are the judge stage's own business. The one surprising thing: a share of
+Bootstrap, calibration and corrected rates are the judge stage's own business. A share of
 nothing is None, never 0, and so is a kappa where both sides used one and the same class only.
 """
 

@@ -1,6 +1,6 @@
 """One criterion as its YAML file tells it: the question, its named levels, when it applies, and worked examples.
 
-It only says what is valid; asking a model is a judge's business. The one surprising thing: an intent maps to `always`
+It only says what is valid; asking a model is a judge's business. An intent maps to `always`
 or to a condition in words. Under `always` no judge can opt out; only under a condition may it say that there is
 nothing to judge, and that is recorded.
 """

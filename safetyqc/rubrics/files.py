@@ -1,7 +1,7 @@
 """Lists, checks and copies rubric files, for people who write their own.
 
-`validate_rubrics` gathers every mistake of every file instead of stopping at the first. The one surprising thing:
-advice (a level that no example shows) is told apart from errors, so a rubric under construction can still be used.
+`validate_rubrics` gathers every mistake of every file instead of stopping at the first. Advice (a level that no
+example shows) is told apart from errors, so a rubric under construction can still be used.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A rubric set: the criteria that are judged together, when a conversation passes, and the words for classifying.
 
-`load_rubric_set` reads one from the package or from the user's own files. The one surprising thing: `passed` is three
+`load_rubric_set` reads one from the package or from the user's own files. `passed` is three
 valued. An unscored criterion leaves a conversation open (None) unless what is known already decides it, so a judge's
 failures can never look like passes or fails.
 """

@@ -1,6 +1,6 @@
 """Tries a judge on the examples of a rubric: the examples are few-shot material and test cases at once.
 
-It knows judges only by the one method they share. The one surprising thing: a judge is right here when it names the
+It knows judges only by the one method they share. A judge is right here when it names the
 example's outcome; naming another level of the same outcome is told, but is not a failure.
 """
 

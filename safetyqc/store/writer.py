@@ -1,7 +1,7 @@
 """All writing to a run: one thread that commits whatever has queued up in one transaction.
 
-So a write is durable when its future resolves, and yet thousands a second are possible. It knows no table. The one
-surprising thing: when a transaction fails, each of its jobs is tried alone, so that one bad row fails only itself.
+So a write is durable when its future resolves, and yet thousands a second are possible. It knows no table. When a
+transaction fails, each of its jobs is tried alone, so that one bad row fails only itself.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The batch desk of the fault server: files and batches over real HTTP, that go wrong as told.
 
-It answers the lines of a batch as the server answers single requests, so that both ways give the same verdicts. The
-one surprising thing: `reset_after_create` makes the batch and then breaks the connection, which tempts a client to
-submit, and pay for, the same batch twice.
+It answers the lines of a batch as the server answers single requests, so that both ways give the same verdicts.
+`reset_after_create` makes the batch and then breaks the connection, which tempts a client to submit, and pay for, the
+same batch twice.
 """
 
 from __future__ import annotations

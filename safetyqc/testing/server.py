@@ -1,8 +1,8 @@
 """An OpenAI-compatible server that goes wrong on demand, for rehearsing runs and for this project's own tests.
 
 `python -m safetyqc.testing.server --fault rate_limited=0.05 --fault error_500=0.02` answers chat completions over real
-HTTP with made-up text, and counts every request: `GET /witness` says whether anything good was answered twice. The one
-surprising thing: which attempt goes wrong depends on the seed and the request alone, so a fault mix is repeatable.
+HTTP with made-up text, and counts every request: `GET /witness` says whether anything good was answered twice. Which
+attempt goes wrong depends on the seed and the request alone, so a fault mix is repeatable.
 """
 
 from __future__ import annotations

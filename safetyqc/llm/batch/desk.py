@@ -2,7 +2,7 @@
 
 Everything is on disk before and after each step, so that a kill at any moment neither loses a batch nor submits it
 twice: one whose fate is unknown is looked up at the provider by its tag before it is submitted again. It decides
-nothing about conversations. The one surprising thing: a batch is closed only when each of its requests has an outcome;
+nothing about conversations. A batch is closed only when each of its requests has an outcome;
 an answer file that was cut off leaves it open, because the missing answers exist and are paid for.
 """
 

@@ -1,7 +1,7 @@
 """What a batch API can be asked for, and the way to those of servers of the user's own, over aiohttp.
 
 One call, one attempt, one typed outcome, as in the lanes of single requests; retries and the run are the desk's
-business. The one surprising thing: a server without batches says 404, as
+business. A server without batches says 404, as
 for a wrong URL, so a 404 counts as "no batches" only when the batch was about to be made.
 """
 

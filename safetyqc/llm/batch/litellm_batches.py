@@ -1,6 +1,6 @@
 """Batches through litellm, for providers whose batch API is OpenAI's.
 
-As in the lane of single requests litellm retries, prices and logs nothing. The one surprising thing: litellm would
+As in the lane of single requests litellm retries, prices and logs nothing. Litellm would
 download every answer file a second time to price it, unless it is told that somebody else does. It opens a connection
 for each of these calls and leaves closing it to the garbage collector; a command makes a handful.
 """

@@ -1,9 +1,9 @@
 """A client that collects a stage's requests for a batch instead of sending them, and leaves waiting ones alone.
 
 What the ledger has is answered at once; a request of the parked stage is put aside and raises Deferred; everything else
-goes through the door. A request that waits in an open batch is never sent beside it, by no command of the run. The one
-surprising thing: a batch's cut-off or refused answer is handed out again and again, though the ledger reuses none:
-otherwise the next step (more room, the reason of a failure) would never be reached.
+goes through the door. A request that waits in an open batch is never sent beside it, by no command of the run. A
+batch's cut-off or refused answer is handed out again and again, though the ledger reuses none: otherwise the next step
+(more room, the reason of a failure) would never be reached.
 """
 
 from __future__ import annotations

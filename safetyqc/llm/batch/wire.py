@@ -1,7 +1,7 @@
 """Speaks OpenAI's batch dialect: requests become lines of a file, and lines of an answer file become outcomes.
 
 It sends and stores nothing; both batch lanes use it. A request is named by its ledger key, so an answer finds its
-request whatever the order of the lines. The one surprising thing: a line that cannot be read is no failure of a request
+request whatever the order of the lines. A line that cannot be read is no failure of a request
 but a sign that the file was cut off, because then the answers that are missing exist, and are paid for.
 """
 
