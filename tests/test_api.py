@@ -359,11 +359,13 @@ def test_pandas_is_asked_for_only_where_it_is_needed() -> None:
 
 
 def test_two_judges_are_compared_from_two_results(serve: Serve) -> None:
+    url = serve().base_url
     first = sq.judge(ROWS, quiet=True)
-    second = sq.judge(ROWS, model="openai/test", api_base=serve().base_url, quiet=True)
+    second = sq.judge(ROWS, model="openai/test", api_base=url, quiet=True)
+    names = ("local", f"openai/test at {url.removeprefix('http://').removesuffix('/v1')}")
     compared = sq.compare(first, second)
-    assert compared.comparison.judges == ("local", "openai/test")
-    assert {row["rater"] for row in compared.to_dicts()} == {"local", "openai/test"}
+    assert compared.comparison.judges == names
+    assert {row["rater"] for row in compared.to_dicts()} == set(names)
     assert len(compared.disagreements()) >= 0
     with pytest.raises(UserError, match="two runs hold judgments of 'local'"):
         sq.compare(first, sq.judge(ROWS, quiet=True))
