@@ -69,7 +69,7 @@ def data(tmp_path: Path) -> Path:
 def check_verdicts(lines: list[dict[str, Any]], count: int, silent: frozenset[str] = frozenset()) -> None:
     assert [line["index"] for line in lines] == list(range(count))
     for line in lines:
-        assert list(line) == ["index", "id", "criteria", "passed"]
+        assert list(line) == ["index", "id", "criteria", "passed", "classified"]
         assert set(line["criteria"]) == set(CRITERIA) - silent
         assert line["passed"] in (True, False, None)
         for score in line["criteria"].values():

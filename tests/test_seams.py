@@ -20,7 +20,7 @@ from safetyqc.judge.table import JUDGES
 from safetyqc.llm.client import Reply, Request
 from safetyqc.llm.direct import DirectClient
 from safetyqc.llm.lanes import LANES, Lane
-from safetyqc.pipeline.demo import SAMPLE
+from safetyqc.pipeline.demo import READER_MAP, SAMPLE
 from safetyqc.records import Conversation, Source
 from safetyqc.results.findings import BadLine
 from safetyqc.testing.server import FaultServer
@@ -140,7 +140,7 @@ def dummy_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("dummy_exporter")
 def test_a_new_format_is_exported_named_in_help_and_in_errors(cli: Cli, tmp_path: Path) -> None:
-    assert cli("judge", SAMPLE, "-m", "local", "-q").code == 0
+    assert cli("judge", SAMPLE, "-m", f"recorded:{READER_MAP}", "--decide", "-q").code == 0
     ended = cli("export", "--format", "dummy")
     assert ended.code == 0, ended.err
     assert json.loads((tmp_path / "dummy.jsonl").read_text().splitlines()[0]).keys() == {"asked"}
@@ -153,7 +153,7 @@ def test_a_new_format_is_exported_named_in_help_and_in_errors(cli: Cli, tmp_path
 @pytest.mark.usefixtures("dummy_exporter")
 def test_a_new_format_may_stand_in_the_settings_file(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "safetyqc.yaml").write_text("export:\n  format: dummy\n")
-    assert cli("judge", SAMPLE, "-m", "local", "-q").code == 0
+    assert cli("judge", SAMPLE, "-m", f"recorded:{READER_MAP}", "--decide", "-q").code == 0
     assert cli("export").code == 0
     assert (tmp_path / "dummy.jsonl").exists()
     (tmp_path / "safetyqc.yaml").write_text("export:\n  format: dumy\n")

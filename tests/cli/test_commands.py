@@ -51,6 +51,7 @@ WORKING: dict[str, list[str]] = {
     "augment": ["augment", "--more", "self_harm_support=1", *MODEL, "--judge", "local", "--run", "r"],
     "import": ["import", "mine.jsonl", "--run", "new"],
     "check": ["check", "mine.jsonl"],
+    "judge card": ["judge", "card", "-m", "local", "--run", "r"],
     "filter": ["filter", "--run", "r"],
     "dedup": ["dedup", "mine.jsonl", "--show-pairs", "2"],
     "judge run": ["judge", "mine.jsonl", "-m", "local", "--run", "new"],

@@ -153,14 +153,17 @@ def test_the_fallback_is_asked_only_for_what_is_open() -> None:
         return good(request, strict_refusal={"quote": "never said"} if request.model == "weak" else {})
 
     client = ScriptedClient(script)
-    judge = RubricJudge(client, "weak", SAFETY, fallback_model="strong", api_base="http://weak")
+    judge = RubricJudge(client, "weak", SAFETY, fallback_model="openrouter/strong", api_base="http://weak")
     judgment = run(judge)
     last = client.requests[-1]
-    assert [r.model for r in client.requests] == ["weak", "weak", "strong"]
+    assert [r.model for r in client.requests] == ["weak", "weak", "openrouter/strong"]
     assert list((last.schema or {})["properties"]) == ["strict_refusal"]
     assert last.api_base is None
     assert judgment.passed is True
-    assert judgment.settings["fallback"] == {"model": "strong", "because": {"strict_refusal": "evidence_not_found"}}
+    assert judgment.settings["fallback"] == {
+        "model": "openrouter/strong",
+        "because": {"strict_refusal": "evidence_not_found"},
+    }
 
 
 def test_the_fallback_classifies_too_when_the_first_model_could_not() -> None:

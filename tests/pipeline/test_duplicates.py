@@ -290,7 +290,7 @@ def test_the_command_says_what_it_removed_and_why(cli: Cli, tmp_path: Path, benc
     ended = cli("dedup", "data.jsonl", "--against", "bench.csv", "--jsonl", "out.jsonl", "--memory", "500MB")
     assert ended.code == 0, ended.err
     assert "1 more removed as near a reference" in ended.out
-    assert "bench.csv:3  is like c7, turn 1" in ended.out
+    assert "bench.csv:3  is like c7, message 1" in ended.out
     assert "▒" in ended.out
     assert "threshold: near-duplicates from here on" in ended.out
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]

@@ -282,7 +282,7 @@ def test_each_conversation_is_read_once(
         read.clear()
         found = only_dedup(run, memory=memory, **settings)
         assert found.counts.conversations == run.added
-        assert read == dict.fromkeys((f"c{n}" for n in range(run.added)), 1)
+        assert set(read.values()) == {1}, "what the store still holds of an earlier reading is not read again"
 
 
 @pytest.mark.parametrize("name", ["pairs all tfidf", "vocabulary all"])

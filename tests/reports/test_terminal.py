@@ -79,7 +79,7 @@ def test_the_report_says_the_numbers_of_the_summary(full: Summary) -> None:
         "refused_by_model",
     ):
         assert said in text
-    assert "safetyqc generate --top-up" in text
+    assert "safetyqc generate -m openai/author" in text
 
 
 def test_harmful_text_is_masked_until_asked_for(full: Summary) -> None:

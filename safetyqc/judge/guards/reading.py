@@ -57,8 +57,9 @@ def read_answer(reply: Reply, guard: Guard) -> Answer:
         if found := re.fullmatch(pattern, text.strip()):
             named = {name: value for name, value in found.groupdict().items() if value is not None}
             return Answer(reply, named, {name: offset + lead + found.start(name) for name in named})
-    if not reply.is_empty or reply.finish_reason != "stop":
-        check_finish(reply)
+    if reply.is_empty and reply.finish_reason == "stop" and not reply.refusal:
+        raise ModelError("bad_json", reply.said_nothing)
+    check_finish(reply)
     if looks_refused(text):
         raise ModelError("refused_by_model", shorten(text, 200))
     raise ModelError("bad_json", f"not in the form of {guard.id}: {shorten(reply.text.strip(), 120)!r}")
