@@ -117,6 +117,6 @@ def _passwords(address: str) -> Iterator[str]:
 
 def redact(text: str, *more: str | None) -> str:
     """Remove whatever is, or looks like, a key or a login from a text that people will see."""
-    text = known(*more).hide(text)
     text = _QUERY.sub(rf"\1{_MASK}", _LOGIN.sub("[login]@", text))
-    return _SHAPES.sub(_MASK, text)
+    # Shapes first: a known key that is a part of a longer one would leave the rest of it
+    return known(*more).hide(_SHAPES.sub(_MASK, text))

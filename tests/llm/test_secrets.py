@@ -69,3 +69,8 @@ def test_what_looks_like_a_secret_is_taken_out_of_errors(text: str) -> None:
 @pytest.mark.parametrize("text", ["http://h:8000/v1 refused", "429 too many requests", "user: hi, assistant: ho"])
 def test_plain_words_stay(text: str) -> None:
     assert redact(text) == text
+
+
+def test_a_known_key_that_is_part_of_another_leaves_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "0123456789abcdef")
+    assert "hunter2pass" not in redact("ghp_0123456789abcdefhunter2pass")
