@@ -186,8 +186,7 @@ def difference_since(before: Path, store: Store, summary: Summary, config: Confi
                     f"no judge judged both runs: {', '.join(sorted(here))} here, "
                     f"{', '.join(sorted(there)) or 'none'} there",
                     where=f"{other.folder} and {store.folder}",
-                    fix=f"judge one of them by the other's judge, such as `safetyqc judge -m {summary.run.judge} "
-                    f"--run {other.folder}`",
+                    fix="judge one of them by the other's judge",
                 )
             summary = summarise_run(store, config, judge=judge, category=category)
         return compare_stores(other, store, summarise_run(other, config, judge=judge, category=category), summary)
