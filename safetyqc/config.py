@@ -25,7 +25,7 @@ from safetyqc.dedup.choices import (
     Weights,
 )
 from safetyqc.errors import ConfigError, UserError, choose_from
-from safetyqc.formats.exporters import EXPORTERS
+from safetyqc.formats.export.table import EXPORTERS
 from safetyqc.formats.yaml_file import Misfit, read_yaml
 from safetyqc.llm.hosts import EMBEDDED, wished_keys
 from safetyqc.llm.lanes import AUTO, lane_names

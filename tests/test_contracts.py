@@ -11,8 +11,8 @@ import pytest
 
 from safetyqc.dedup import BACKENDS
 from safetyqc.filters import FILTERS, FilterSettings, apply_filters
-from safetyqc.formats.export import ExportPlan, export_conversations
-from safetyqc.formats.exporters import EXPORTERS
+from safetyqc.formats.export.files import ExportPlan, export_conversations
+from safetyqc.formats.export.table import EXPORTERS
 from safetyqc.formats.readers import read_conversations
 from safetyqc.judge.embedded.model import load_weights
 from safetyqc.judge.table import JUDGES, make_judge, not_asked

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import pytest
 
 from safetyqc.filters import FILTERS, FilterSettings
-from safetyqc.formats.encoding import Exporter, lines_of
-from safetyqc.formats.exporters import EXPORTERS
+from safetyqc.formats.export.encoding import Exporter, lines_of
+from safetyqc.formats.export.table import EXPORTERS
 from safetyqc.formats.readers import READERS
 from safetyqc.formats.turns import RecordForm, read_turns
 from safetyqc.judge.kinds import AskedModel, JudgeKind, Making

@@ -13,7 +13,7 @@ import typer
 from typer.models import OptionInfo
 
 from safetyqc.config import Config, filter_names, load_config
-from safetyqc.formats.exporters import EXPORTERS
+from safetyqc.formats.export.table import EXPORTERS
 from safetyqc.judge.table import judge_forms
 from safetyqc.llm.lanes import lane_names
 

@@ -19,7 +19,7 @@ from safetyqc.text import counted
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
-    from safetyqc.formats.export import Manifest
+    from safetyqc.formats.export.manifest import Manifest
     from safetyqc.records import Conversation, DuplicateGroup
     from safetyqc.reports.diff import Difference
     from safetyqc.reports.snapshot import Snapshot
@@ -59,8 +59,9 @@ def export_run(
         UserError: nothing is kept, or an unknown judge, format or category.
         OutputError: a file is there already, or cannot be written.
     """
-    from safetyqc.formats.export import ExportPlan, export_conversations, tell_repeats
-    from safetyqc.formats.exporters import exporter_of
+    from safetyqc.formats.export.files import ExportPlan, export_conversations
+    from safetyqc.formats.export.manifest import tell_repeats
+    from safetyqc.formats.export.table import exporter_of
     from safetyqc.reports.documents import dataset_card
     from safetyqc.reports.snapshot import read_snapshot
 
@@ -107,7 +108,7 @@ def in_plan_order(conversations: Iterable[Conversation]) -> list[Conversation]:
 
 
 def _told(manifest: Manifest, card: Path, summary: Summary) -> Exported:
-    from safetyqc.formats.export import tell_repeats
+    from safetyqc.formats.export.manifest import tell_repeats
 
     count = sum(f.conversations for f in manifest.files)
     left = ", ".join(f"{reason} {n:,}" for reason, n in manifest.left_out_by_reason.items())

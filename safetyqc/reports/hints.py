@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetyqc.formats.exporters import EXPORTERS
+from safetyqc.formats.export.table import EXPORTERS
 from safetyqc.judge.table import is_recorded
 from safetyqc.llm.hosts import EMBEDDED, base_of
 

@@ -1,7 +1,7 @@
 """What an export format is made of: conversations in, the bytes of one file out.
 
-A new format is a file with an `Exporter` and a line in `EXPORTERS` (exporters.py). Splitting, repeating, writing and
-the manifest are the same for all and stand in export.py. Such a file is imported with the command line: what a format
+A new format is a file with an `Exporter` and a line in `EXPORTERS` (table.py). Splitting, repeating, writing and
+the manifest are the same for all and stand beside it. Such a file is imported with the command line: what a format
 needs beside Python is imported in its `encode`.
 """
 

@@ -1,0 +1,68 @@
+"""Whole conversations as lists of messages: nanochat, OpenAI, ShareGPT, and the project's own records."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetyqc.errors import InputError
+from safetyqc.formats.export.encoding import Exporter, lines_of, system_turns
+from safetyqc.records import Conversation
+
+NANOCHAT_FILE = "safety_conversations.jsonl"
+
+
+def _openai(conversation: Conversation) -> dict[str, Any]:
+    return {"messages": [*system_turns(conversation, "role", "content"), *conversation.as_messages()]}
+
+
+def _sharegpt(conversation: Conversation) -> dict[str, Any]:
+    names = {"user": "human", "assistant": "gpt"}
+    turns = [{"from": names[m.role], "value": m.content} for m in conversation.messages]
+    return {"id": conversation.id, "conversations": [*system_turns(conversation, "from", "value"), *turns]}
+
+
+def _nanochat_home() -> Path:
+    """Where nanochat itself looks: its own variable, else its folder in the user's cache."""
+    return Path(os.environ.get("NANOCHAT_BASE_DIR") or Path.home() / ".cache" / "nanochat")
+
+
+NANOCHAT = Exporter(NANOCHAT_FILE, lines_of(Conversation.as_messages, ascii_only=True), _nanochat_home)
+OPENAI = Exporter("safety_conversations.openai.jsonl", lines_of(_openai))
+SHAREGPT = Exporter("safety_conversations.sharegpt.jsonl", lines_of(_sharegpt))
+SAFETYQC = Exporter("safety_conversations.safetyqc.jsonl", lines_of(lambda c: c.model_dump(mode="json")))
+
+
+def validate_nanochat_file(path: str | Path) -> int:
+    """Check every line as nanochat's CustomJSON does, and that it is ASCII; returns the number of conversations.
+
+    Raises:
+        InputError: names the first line that training would stop at.
+    """
+    count = 0
+    with Path(path).open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                if problem := _nanochat_problem(line):
+                    raise InputError(problem, path=path, line=number, fix="export again with --format nanochat")
+                count += 1
+    return count
+
+
+def _nanochat_problem(line: str) -> str | None:
+    try:
+        messages = json.loads(line)
+    except ValueError as error:
+        return f"is not JSON: {error}"
+    if not line.isascii():
+        return "is not ASCII"
+    if not isinstance(messages, list) or len(messages) < 2:
+        return "is not a list of at least two messages"
+    for number, message in enumerate(messages, 1):
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            return f"message {number} has no text"
+        if message.get("role") != ("assistant", "user")[number % 2]:
+            return f"message {number} has the role {message.get('role')!r}"
+    return None

@@ -1,0 +1,32 @@
+"""Conversations as a table of columns: Parquet."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from safetyqc.errors import UserError
+from safetyqc.formats.export.encoding import Exporter
+from safetyqc.records import Conversation
+
+
+def _parquet(conversations: Sequence[Conversation]) -> Iterator[bytes]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        fix = "pip install 'safetyqc[parquet]', or choose another --format"
+        raise UserError("Parquet needs pyarrow, which is not installed", fix=fix) from error
+    turn = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
+    text = ("id", "category", "intent", "language", "origin", "parent_id")
+    columns: dict[str, Any] = {
+        name: pyarrow.array([getattr(c, name) for c in conversations], "string") for name in text
+    }
+    columns["messages"] = pyarrow.array([c.as_messages() for c in conversations], pyarrow.list_(turn))
+    buffer = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), buffer)
+    yield buffer.getvalue()
+
+
+PARQUET = Exporter("safety_conversations.parquet", _parquet)

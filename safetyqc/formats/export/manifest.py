@@ -1,0 +1,55 @@
+"""What an export consists of, as it is written beside the files: every line, every loss, everything left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from safetyqc.records import Record
+
+
+class LeftOut(Record):
+    """A conversation that is not in the files, and why."""
+
+    conversation_id: str
+    reason: str
+
+
+class ExportedFile(Record):
+    """One written file: `lines` counts repeated conversations as often as they stand in it."""
+
+    path: str
+    split: str
+    lines: int
+    conversations: int
+    by_category: dict[str, int]
+    sha256: str
+    bytes: int
+
+
+class Manifest(Record):
+    """What an export consists of; it stands beside the files as NAME.manifest.json."""
+
+    format: str
+    source: dict[str, Any]
+    """The run that it came from, as the caller describes it."""
+    files: tuple[ExportedFile, ...]
+    val_share: float
+    seed: int
+    oversample: dict[str, float]
+    categories_guessed: int = 0
+    """Conversations whose category, as it is counted and repeated here, is a judge's guess and in no line."""
+    left_out_by_reason: dict[str, int]
+    left_out: tuple[LeftOut, ...]
+
+
+def tell_repeats(manifest: Manifest) -> list[str]:
+    """A sentence for each category that was repeated and for what was guessed: what a reader of the file must know."""
+    train = next(f for f in manifest.files if f.split == "train")
+    lines = [
+        f"{name} repeated {factor:g} times: {train.by_category.get(name, 0):,} of {train.lines:,} lines"
+        for name, factor in manifest.oversample.items()
+        if factor > 1
+    ]
+    if manifest.categories_guessed and (manifest.oversample or manifest.val_share):
+        lines.append(f"{manifest.categories_guessed:,} categories are the judge's guess")
+    return lines
