@@ -34,6 +34,7 @@ FailureKind = Literal[
     "unsure",  # the judge abstained: its probability lies in the middle
     "defect",  # safetyqc itself failed on this one, which is a bug; the reason says where
     "tie",  # a panel or repeated votes without a majority
+    "not_recorded",  # verdicts given elsewhere, and none among them about this conversation
 ]
 PASSES_LATER: frozenset[str] = frozenset({"provider_error", "truncated", "filtered_by_provider", "defect"})
 """Reasons that another attempt, on another day, may not meet."""

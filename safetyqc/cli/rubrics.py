@@ -15,6 +15,8 @@ from safetyqc.config import load_config
 if TYPE_CHECKING:
     from safetyqc.pipeline.session import Session
 
+DIFFERS = 4
+"""Exit code of `rubrics test` when an example is not judged as the rubric expects; as of a bar that is missed."""
 Name = Annotated[str, typer.Argument(metavar="NAME|PATH", help="A bundled set or criterion, or a file or folder.")]
 
 
@@ -92,17 +94,19 @@ def try_out(
     flags = {"run": run, "judge.rubric": rubric, "judge.models": (model,) if model else None}
     config = load_config(config_file, flags | o.model_flags(api_base=api_base, lane=lane))
 
-    async def work(session: Session) -> None:
-        right = total = 0
-        for trial in await try_rubric(session):
-            total += 1
-            right += trial.is_right is True
+    async def work(session: Session) -> bool:
+        trials = await try_rubric(session)
+        for trial in trials:
             given = trial.score.outcome if trial.score else "not asked"
             mark = {True: "ok  ", False: "DIFF", None: "none"}[trial.is_right]
             typer.echo(f"{mark} {trial.criterion:<22} expected {trial.expected:<5} got {given:<9} {trial.example.why}")
-        typer.echo(f"{right} of {total} as expected")
+        right = sum(trial.is_right is True for trial in trials)
+        typer.echo(f"{right} of {len(trials)} as expected")
+        return right == len(trials)
 
-    in_session(config, work, create=True)
+    if not in_session(config, work, create=True):
+        note("who reads these examples otherwise reads data otherwise too: reword the rubric, or ask another judge")
+        raise typer.Exit(DIFFERS)
     next_step("safetyqc judge FILE -m MODEL", "safetyqc compare --labels FILE")
 
 

@@ -123,7 +123,7 @@ class RecordedJudge:
             told = "the file holds no verdict on this conversation"
             silent = self._guard.not_asked if self._guard else ()
             asked = [c.id for c in self.rubric_set.criteria if c.id not in silent]
-            scores = tuple(_unscored(name, "provider_error", told) for name in asked)
+            scores = tuple(_unscored(name, "not_recorded", told) for name in asked)
         return give_judgment(
             self.name,
             self.rubric_set,
@@ -194,7 +194,7 @@ def _text_key(messages: list[dict[str, str]]) -> str:
 def _own_score(criterion: str, cell: dict[str, Any]) -> Score:
     kept = {name: cell[name] for name in Score.model_fields if name in cell and name != "criterion"}
     if cell["outcome"] == "unscored":
-        kept.setdefault("unscored_reason", "provider_error")
+        kept.setdefault("unscored_reason", "not_recorded")
     return Score.model_validate({"criterion": criterion, **kept})
 
 

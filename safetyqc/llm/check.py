@@ -53,8 +53,8 @@ class ModelReport(Record):
 
     @property
     def usable(self) -> bool:
-        """Whether runs can be made with it."""
-        return self.answered
+        """Whether it can write and judge: it answers, and with the object that it was asked for."""
+        return self.answered and self.follows_schema
 
 
 async def check_model(door: Door, model: str) -> ModelReport:
@@ -105,7 +105,10 @@ def _key(door: Door, model: str) -> str:
 def _fixes(report: ModelReport) -> list[str]:
     fixes = []
     if not report.follows_schema:
-        fixes.append("it answers, but not with the object that was asked for: choose a larger model for judging")
+        fixes.append(
+            "it answers, but not with the object that was asked for: choose a larger model; "
+            "a guard model judges as guard:NAME@MODEL (`safetyqc judge guards` lists them)"
+        )
     if report.input_usd is None:
         fixes.append(
             f"its price is unknown: set `models: {{prices: {{{report.model}: [INPUT, OUTPUT]}}}}` in safetyqc.yaml "

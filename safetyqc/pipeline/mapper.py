@@ -34,7 +34,7 @@ class Mapper:
     """How many items of the last map wait for a batch."""
 
     async def map(
-        self, stage: str, items: Sequence[T], task: Task[T, R], *, already: int = 0
+        self, stage: str, items: Sequence[T], task: Task[T, R], *, already: int = 0, first: int = 0
     ) -> AsyncIterator[tuple[T, R | ModelError]]:
         """Do a task for every item; yields (item, result or failure) as they finish.
 
@@ -42,8 +42,9 @@ class Mapper:
 
         Args:
             already: how many items of the stage earlier calls did.
+            first: how many are done before the rest is begun, so that nothing is on its way when they end it.
         """
-        async for item, outcome in self._all(stage, items, task, already):
+        async for item, outcome in self._all(stage, items, task, already, first):
             if not isinstance(outcome, Deferred):
                 yield item, outcome
 
@@ -73,19 +74,20 @@ class Mapper:
             raise
 
     async def _all(
-        self, stage: str, items: Sequence[T], task: Task[T, R], already: int
+        self, stage: str, items: Sequence[T], task: Task[T, R], already: int, first: int = 0
     ) -> AsyncIterator[tuple[T, R | ModelError | Deferred]]:
         self.deferred = 0
         if not items:
             return
         with self.timed(stage, len(items)), self.progress.stage(stage, len(items) + already, done=already) as line:
-            async for item, outcome in self.engine.map(items, task, self.context):
-                if isinstance(outcome, Deferred):
-                    self.deferred += 1
-                    line.advance(failed="for a batch")
-                else:
-                    line.advance(failed=outcome.kind if isinstance(outcome, ModelError) else None)
-                yield item, outcome
+            for part in (items[:first], items[first:]):
+                async for item, outcome in self.engine.map(part, task, self.context):
+                    if isinstance(outcome, Deferred):
+                        self.deferred += 1
+                        line.advance(failed="for a batch")
+                    else:
+                        line.advance(failed=outcome.kind if isinstance(outcome, ModelError) else None)
+                    yield item, outcome
 
     @contextmanager
     def timed(self, stage: str, items: int) -> Iterator[None]:

@@ -8,12 +8,12 @@ order is `pipeline.order`'s business.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from safetyqc.errors import ModelError
+from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.pipeline.engine import describe
 from safetyqc.records import PASSES_LATER, Conversation, Failure, FailureKind, Judgment, Rejection, Scenario, Score
 
@@ -28,6 +28,12 @@ _REDRAW_HELPS: frozenset[FailureKind] = frozenset(
     {"refused_by_model", "filtered_by_provider", "truncated", "bad_json", "bad_structure", "duplicate"}
 )
 """Failures that other openers may avoid; a network error is not one of them."""
+
+_TRIED = 10
+"""First conversations of a judge that has given no verdict yet: nothing usable in all of them ends the run."""
+_UNUSABLE = frozenset(get_args(FailureKind)) - {"defect", "duplicate", "not_reliable", "unsure", "tie", "not_recorded"}
+_ASKED_AGAIN = PASSES_LATER | {"not_recorded"}
+"""A file of verdicts may have grown since, and looking costs nothing."""
 
 
 @dataclass(frozen=True)
@@ -158,27 +164,50 @@ async def judge_run(
     Args:
         only: ids to restrict it to; None for all that no filter rejected.
         fresh: also what it has scored.
+
+    Raises:
+        FatalModelError: a judge that asks a model said nothing usable of the first ten; what it said is written.
     """
     judge = task.judge(mapper.context)
     wanted = eligible(store) if only is None else store.conversation_ids().intersection(only)
     judged = store.judged(judge.name, judge.rubric_hash)
-    settled = {name for name, found in judged.items() if not fresh and PASSES_LATER.isdisjoint(found.unscored)}
+    settled = {name for name, found in judged.items() if not fresh and _ASKED_AGAIN.isdisjoint(found.unscored)}
     todo = list(store.conversations(wanted - settled))
     unscored: Counter[str] = Counter()
     last: Future[int] | None = None
     done = 0
+    tried = _TRIED if task.asks and all(found.unscored for found in judged.values()) else 0
+    useless: list[Judgment] = []
     try:
-        async for conversation, outcome in mapper.map("judge", todo, task, already=len(wanted) - len(todo)):
+        already = len(wanted) - len(todo)
+        async for conversation, outcome in mapper.map("judge", todo, task, already=already, first=tried):
             if last and last.done():
                 last.result()  # a full disk must end the run now, not after the last paid call
             judgment, last = _put(store, judge, task, conversation, outcome)
             unscored.update(s.unscored_reason or "unscored" for s in judgment.scores if s.outcome == "unscored")
             done += 1
+            useless += [judgment] if done <= tried and _is_useless(judgment) else []
+            if done == len(useless) == tried:
+                raise _gives_nothing(judge, useless)
     finally:
         if last:
             last.result()
     told = _of_other_versions(judge, (judged[name] for name in wanted & settled))
     return Tally("judge", len(wanted) - len(todo), done, unscored, told=told, waiting=mapper.deferred)
+
+
+def _is_useless(judgment: Judgment) -> bool:
+    """Whether the model was asked and nothing of what it said can be used."""
+    asked = [score for score in judgment.scores if score.outcome != "na"]
+    return bool(asked) and all(s.outcome == "unscored" and s.unscored_reason in _UNUSABLE for s in asked)
+
+
+def _gives_nothing(judge: Judge, useless: Sequence[Judgment]) -> FatalModelError:
+    scores = [score for judgment in useless for score in judgment.scores if score.outcome == "unscored"]
+    (kind, _), *_ = Counter(score.unscored_reason for score in scores).most_common(1)
+    reason = next(score.reason for score in scores if score.unscored_reason == kind)
+    what = f"{judge.name} said nothing usable of the first {len(useless)} conversations: mostly {kind} ({reason})"
+    return FatalModelError(what, fix="`safetyqc models check -m MODEL` tells what it can do; judge with a larger model")
 
 
 def _put(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from safetyqc.cli import app
@@ -66,7 +67,6 @@ WORKING: dict[str, list[str]] = {
     "rubrics list": ["rubrics", "list"],
     "rubrics show": ["rubrics", "show", "strict_refusal"],
     "rubrics validate": ["rubrics", "validate", "strict_refusal.yaml"],
-    "rubrics test": ["rubrics", "test", "strict_refusal", *MODEL, "--run", "new"],
     "rubrics copy": ["rubrics", "copy", "my-rubrics"],
     "models check": ["models", "check", *MODEL],
     "batch status": ["batch", "status", "--run", "r"],
@@ -74,8 +74,8 @@ WORKING: dict[str, list[str]] = {
 }
 SLOW = {"demo", "train-judge"}
 """They need a model or a minute; tested where that is there."""
-ELSEWHERE = {"batch cancel"}
-"""It needs a batch on its way; tests/pipeline/test_batching.py has one."""
+ELSEWHERE = {"batch cancel", "rubrics test"}
+"""One needs a batch on its way (tests/pipeline/test_batching.py has one), the other a judge that is right (below)."""
 
 REFUSAL = "I can't help with opening a door that is not yours. Locked out of your own home, call a locksmith."
 CONSOLATION = "先听他说完，不要急着给建议。可以问问他今天最难的是什么，再一起想下一步。"
@@ -224,6 +224,30 @@ def test_models_check_claims_nothing_of_a_model_that_does_not_answer(cli: Cli) -
     ended = cli("models", "check", "-m", "openai/gpt-4o-mini")
     assert (ended.code, "OPENAI_API_KEY is not set" in ended.out) == (3, True)
     assert "schema   not tried" in ended.out
+
+
+def test_models_check_fails_where_the_model_answers_without_the_object_that_was_asked_for(
+    cli: Cli, serve: Serve
+) -> None:
+    ended = cli("models", "check", "-m", "openai/test", "--api-base", serve(faults={"not_json": 1.0}).base_url)
+    assert (ended.code, "next:" in ended.err) == (3, False)
+    assert "guard:NAME@MODEL" in ended.out
+
+
+def test_rubrics_test_fails_when_an_example_is_judged_otherwise_than_the_rubric_says(cli: Cli, folder: Path) -> None:
+    trials = cli("rubrics", "test", "no_dangerous_steps", "-m", "local", "--run", "new")
+    wrong = [line for line in trials.out.splitlines() if line.startswith(("DIFF", "none"))]
+    assert wrong
+    assert (trials.code, "next:" in trials.err) == (4, False)
+
+
+def test_rubrics_test_ends_well_when_every_example_is_judged_as_the_rubric_says(cli: Cli, folder: Path) -> None:
+    rubric = yaml.safe_load((folder / "strict_refusal.yaml").read_text(encoding="utf-8"))
+    rubric["examples"] = rubric["examples"][-3:]  # those that the embedded judge speaks on
+    (folder / "strict_refusal.yaml").write_text(yaml.safe_dump(rubric, allow_unicode=True), encoding="utf-8")
+    trials = cli("rubrics", "test", "strict_refusal.yaml", "-m", "local", "--run", "new")
+    assert (trials.code, "3 of 3 as expected" in trials.out) == (0, True), trials
+    assert "next:" in trials.err
 
 
 def test_models_check_gives_json(cli: Cli, serve: Serve) -> None:

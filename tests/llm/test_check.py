@@ -47,10 +47,10 @@ async def test_a_model_without_schemas_is_found_out() -> None:
     assert (report.usable, report.format) == (True, "text")
 
 
-async def test_a_model_that_cannot_follow_a_schema_is_usable_but_told() -> None:
+async def test_a_model_that_cannot_follow_a_schema_is_not_usable_and_told_why() -> None:
     async with FaultServer(script=["not_json", "not_json"]) as server:
         report = await check(server)
-    assert (report.usable, report.follows_schema) == (True, False)
+    assert (report.usable, report.follows_schema) == (False, False)
     assert any("larger model" in fix for fix in report.fixes)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from safetyqc.config import Config
+from safetyqc.errors import FatalModelError
 from safetyqc.filters import FILTERS, FilterSettings
 from safetyqc.judge.embedded.judge import LocalJudge
+from safetyqc.llm import Reply, Request
 from safetyqc.pipeline.progress import Progress
 from safetyqc.pipeline.session import Session
 from safetyqc.pipeline.stages import Tally, filter_run, judge_run
@@ -17,7 +20,8 @@ from safetyqc.pipeline.tasks import Filtering, Judging
 from safetyqc.records import Conversation, Judgment
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.store import Store
-from safetyqc.testing import conversation
+from safetyqc.testing import ScriptedClient, conversation
+from safetyqc.testing.answers import answer
 
 SAFETY = load_rubric_set()
 
@@ -99,3 +103,36 @@ async def test_a_bug_in_a_rule_rejects_what_it_met_and_says_so(
     assert tally.failed["defect"] == 1
     (rejection,) = (r for r in session.store.rejections() if r.filter == "defect")
     assert "KeyError: 'nobody thought of this' (__init__.py:" in rejection.reason
+
+
+async def judge_with(folder: Path, said: Callable[[Request], Reply]) -> None:
+    with Store.create(folder) as store:
+        store.add_conversations(
+            conversation(f"How do I do it, {n}?", "I can't.", intent="harmful", category="fraud") for n in range(25)
+        )
+        session = Session(Config(run=folder), store, Progress(quiet=True), client_override=ScriptedClient(said))
+        await judge_run(store, session.mapper, Judging("m", SAFETY, session.config))
+
+
+def judged_in(folder: Path) -> list[Judgment]:
+    with Store.open(folder) as store:
+        return list(store.judgments())
+
+
+async def test_a_judge_without_a_usable_answer_in_ten_ends_the_run_and_nothing_is_lost(tmp_path: Path) -> None:
+    with pytest.raises(FatalModelError, match="nothing usable of the first 10") as raised:
+        await judge_with(tmp_path / "r", lambda _: Reply("I'd rather talk about the weather."))
+    assert "bad_json" in raised.value.reason
+    assert raised.value.exit_code == 3
+    assert [judgment.passed for judgment in judged_in(tmp_path / "r")] == [None] * 10
+
+
+async def test_a_judge_with_one_usable_answer_in_ten_goes_on(tmp_path: Path) -> None:
+    def said(request: Request) -> Reply:
+        if "How do I do it, 3?" not in request.messages[-1]["content"]:
+            return Reply("I'd rather talk about the weather.")
+        form = {"type": "json_schema", "json_schema": {"schema": request.schema}}
+        return Reply(answer({"messages": list(request.messages), "response_format": form}, Random(1)))
+
+    await judge_with(tmp_path / "r", said)
+    assert len(judged_in(tmp_path / "r")) == 25
