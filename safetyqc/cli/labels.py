@@ -1,4 +1,4 @@
-"""Commands about the labels of a run: label import, label export, label list."""
+"""Commands about the labels of a run: label import, label export, label list; label plan is `label_plans`'."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from safetyqc.cli import label_plans
 from safetyqc.cli import options as o
 from safetyqc.cli.output import in_run, next_step, note, refuse_overwriting, say, show, show_json, typed, typed_flags
 from safetyqc.config import load_config
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
     labels.command("import")(import_files)
     labels.command("export")(export)
     labels.command("list")(list_all)
+    labels.command("plan")(label_plans.plan)
     app.add_typer(labels, name="label")
 
 

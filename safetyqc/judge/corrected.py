@@ -31,7 +31,7 @@ _UNEVEN_P = 0.01
 """Below this p-value the labels are said to be drawn unevenly over what a judge said."""
 
 
-def stratified_rate(labelled: Counts, sizes: Counts, *, confidence: float = 0.95) -> Estimate:
+def stratified_rate(labelled: Counts | Floats, sizes: Counts | Floats, *, confidence: float = 0.95) -> Estimate:
     """Estimate a pass rate among the applicable from labels within strata that cover a whole set.
 
     The estimate is the post-stratified ratio (Cochran, Sampling Techniques, 1977, 6.10). Its interval holds every rate
@@ -63,7 +63,7 @@ def stratified_rate(labelled: Counts, sizes: Counts, *, confidence: float = 0.95
 class _ScoreTest:
     """Whether a rate is too far from what the labels say."""
 
-    def __init__(self, labelled: Counts, weights: Floats, n: int, quantile: float) -> None:
+    def __init__(self, labelled: Counts | Floats, weights: Floats, n: int, quantile: float) -> None:
         self.weights, self.n, self.quantile = weights, n, quantile
         self.labels = labelled.sum(axis=1)
         self.shares = labelled / self.labels[:, None]

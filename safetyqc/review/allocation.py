@@ -1,0 +1,195 @@
+"""How many labels of which stratum an interval takes: from what judges said, and how often such words are wrong.
+
+Pure arithmetic on cells: conversations of which the judges said the same. Neyman's allocation (1934), for several rates
+at once: of each cell as many as make the least exact of the rates most exact. Imports numpy at module top: only what
+plans labels imports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+
+import numpy as np
+import numpy.typing as npt
+
+from safetyqc.errors import UserError
+from safetyqc.judge.corrected import stratified_rate
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+_ROUNDS = 60
+_POWERS = (1.0, 0.5, 0.0)
+"""Of Neyman's shares; 0 is an even draw."""
+_LEAST_SHARE = 0.25
+"""Of what an even draw would take of a stratum, at least this is taken: how often judges are wrong is not known yet."""
+_LEAST_LABELS = 2
+"""Of each stratum, so that none has to be guessed from the others."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A rate that is to be known: of the cells `within`, which are alike where `alike` is the same.
+
+    `chances` holds of each cell how often people say pass, fail and not applicable of its conversations.
+    """
+
+    within: npt.NDArray[np.bool_]
+    alike: Integers
+    chances: Floats
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be labelled: cells with their sizes, the stratum that each is drawn in, and the rates to know."""
+
+    sizes: Integers
+    strata: Integers
+    goals: list[Goal]
+
+    @cached_property
+    def strata_sizes(self) -> Integers:
+        """Conversations in each stratum."""
+        return np.bincount(self.strata, weights=self.sizes).astype(np.int64)
+
+    @property
+    def n(self) -> int:
+        """Conversations in all."""
+        return int(self.sizes.sum())
+
+    def half_widths(self, counts: Floats) -> Floats:
+        """Half of each rate's interval if so many of each stratum were labelled; 0.5 where nothing could be said."""
+        share = (counts / self.strata_sizes)[self.strata]
+        return np.array([self._half_width(goal, share) for goal in self.goals])
+
+    def _half_width(self, goal: Goal, share: Floats) -> float:
+        keys = np.stack([self.strata, goal.alike], axis=1)[goal.within]
+        if not len(keys):
+            return 0.0
+        _, groups = np.unique(keys, axis=0, return_inverse=True)
+        sizes = np.bincount(groups, self.sizes[goal.within])
+        expected = (self.sizes * share)[goal.within, None] * goal.chances[goal.within]
+        labelled = np.stack([np.bincount(groups, expected[:, k]) for k in range(3)], axis=1)
+        # a stratum of which less than half a label is expected will mostly have none
+        labelled[labelled.sum(axis=1) < 0.5] = 0
+        try:
+            found = stratified_rate(labelled, sizes)
+        except UserError:
+            return 0.5
+        return float(found.high - found.low) / 2
+
+    def even(self, total: float) -> Floats:
+        """So many drawn evenly from all strata."""
+        return np.asarray(self.strata_sizes * min(1.0, total / self.n), np.float64)
+
+
+def fractions(sizes: Integers, goals: list[Goal]) -> Floats:
+    """How often each cell is best drawn beside the others; the mean over all conversations is 1.
+
+    Minimises the largest of the goals' variances: by each round a goal that is known worse counts for more.
+    """
+    doubt = np.stack([_doubt(sizes, goal) for goal in goals]) if goals else np.ones((1, len(sizes)))
+    weights = np.ones(len(doubt))
+    drawn = np.ones(len(sizes))
+    for _ in range(_ROUNDS):
+        drawn = np.sqrt(weights @ doubt)
+        total = drawn.sum()
+        if not total:
+            return np.ones(len(sizes))
+        drawn = drawn / total
+        with np.errstate(divide="ignore", invalid="ignore"):
+            variance = np.where(doubt > 0, doubt / drawn, 0).sum(axis=1)
+        weights = weights * np.sqrt(variance / variance.max())
+    return np.asarray(np.maximum(drawn * sizes.sum() / sizes, _LEAST_SHARE), np.float64)
+
+
+def _doubt(sizes: Integers, goal: Goal) -> Floats:
+    """What one label of each cell takes off the variance of a goal's rate, before it is divided by their number."""
+    counted = np.where(goal.within, sizes, 0)
+    if not counted.any():
+        return np.zeros(len(sizes))
+    weights = counted / counted.sum()
+    passing, failing, _ = weights @ goal.chances
+    rate = passing / (passing + failing)
+    worth = np.array([1 - rate, -rate, 0.0])
+    spread = goal.chances @ worth**2 - (goal.chances @ worth) ** 2
+    doubt: Floats = weights**2 * spread
+    return doubt
+
+
+def in_classes(drawn: Floats, most: int) -> Integers:
+    """Put cells that are best drawn about equally often together: the class of each, the one drawn least first."""
+    low, high = np.log(drawn.min()), np.log(drawn.max())
+    if high - low < 0.2:
+        return np.zeros(len(drawn), np.int64)
+    found = np.minimum(((np.log(drawn) - low) / (high - low) * most).astype(np.int64), most - 1)
+    return np.unique(found, return_inverse=True)[1].astype(np.int64)
+
+
+def best_allocation(
+    problem: Problem, drawn: Floats, least: Integers, *, half_width: float | None, labels: int
+) -> tuple[Floats, Integers]:
+    """How often each cell is drawn beside the others, and how many of each stratum: evenly, by `drawn`, or between.
+
+    By formula `drawn` is best; for few labels, or strata of few, the interval may say otherwise. Arguments are those of
+    `allocate` and `of_total`.
+    """
+    ways = [drawn**power for power in _POWERS]
+    if half_width is not None:
+        counts = [allocate(problem, way, half_width, least) for way in ways]
+        best = min(range(len(ways)), key=lambda n: int(counts[n].sum()))
+    else:
+        counts = [of_total(problem, way, labels, least) for way in ways]
+        best = min(range(len(ways)), key=lambda n: float(problem.half_widths(counts[n].astype(np.float64)).max()))
+    return ways[best], counts[best]
+
+
+def allocate(problem: Problem, drawn: Floats, half_width: float, least: Integers) -> Integers:
+    """How many of each stratum make every rate known to `half_width`; all of them where even that does not.
+
+    Args:
+        drawn: of each cell, how often beside the others (`fractions`).
+        least: how many of each stratum are drawn already.
+    """
+
+    def counts(scale: float) -> Floats:
+        return _counts(problem, drawn, scale, least)
+
+    scale = _smallest(lambda scale: bool((problem.half_widths(counts(scale)) <= half_width).all()), problem, drawn)
+    return np.ceil(counts(scale) - 1e-9).astype(np.int64)
+
+
+def of_total(problem: Problem, drawn: Floats, total: float, least: Integers) -> Integers:
+    """So many labels, shared out over the strata; never fewer of one than are drawn already."""
+    scale = _smallest(lambda scale: bool(_counts(problem, drawn, scale, least).sum() >= total), problem, drawn)
+    return np.round(_counts(problem, drawn, scale, least)).astype(np.int64)
+
+
+def even_total(problem: Problem, half_width: float) -> int | None:
+    """How many labels an even draw would take for the same; None where all are not enough."""
+    scale = _smallest(
+        lambda scale: bool((problem.half_widths(problem.even(scale)) <= half_width).all()), problem, np.ones(1)
+    )
+    return None if scale > problem.n else ceil(scale)
+
+
+def _smallest(enough: Callable[[float], bool], problem: Problem, drawn: Floats) -> float:
+    """The smallest number of labels at an even draw's rate that is enough; more than all of them where none is."""
+    low, high = 0.0, problem.n / float(drawn.min()) + 1
+    while high - low > 0.25:
+        middle = (low + high) / 2
+        if enough(middle):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _counts(problem: Problem, drawn: Floats, scale: float, least: Integers) -> Floats:
+    sizes = problem.strata_sizes
+    wanted = np.bincount(problem.strata, problem.sizes * drawn, minlength=len(sizes)) * scale / problem.n
+    floor = np.maximum(least, np.minimum(_LEAST_LABELS, sizes))
+    counts: Floats = np.clip(wanted, floor, sizes)
+    return counts
