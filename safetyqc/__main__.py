@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import sys
 from typing import NoReturn
 
 
 def main() -> NoReturn:
     """Load the command line and run it; from there on it answers Ctrl-C itself."""
     signal.signal(signal.SIGINT, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        # A pipe on Windows, or PYTHONIOENCODING, may ask for an encoding that has no ✓ and no 锁; half a character
+        # has no encoding at all
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     from safetyqc.cli import main as command_line
 
     command_line()

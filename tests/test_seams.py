@@ -12,8 +12,8 @@ import pytest
 from safetyqc.filters import FILTERS, FilterSettings
 from safetyqc.formats.export.encoding import Exporter, lines_of
 from safetyqc.formats.export.table import EXPORTERS
-from safetyqc.formats.readers import READERS
-from safetyqc.formats.turns import RecordForm, read_turns
+from safetyqc.formats.readers import READERS, RecordForm
+from safetyqc.formats.turns import Reading, read_turns
 from safetyqc.judge.kinds import AskedModel, JudgeKind, Making
 from safetyqc.judge.rubric import RubricJudge
 from safetyqc.judge.table import JUDGES
@@ -248,9 +248,9 @@ def test_a_slip_in_a_filter_names_the_new_one_too(command: str, cli: Cli, data: 
 
 @pytest.fixture
 def dummy_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(value: Any, source: Source) -> Conversation | BadLine:
+    def read(value: Any, source: Source, how: Reading) -> Conversation | BadLine:
         turns = [{"role": "user", "content": value["ask"]}, {"role": "assistant", "content": value["say"]}]
-        return read_turns(turns, {k: v for k, v in value.items() if k not in ("ask", "say")}, source)
+        return read_turns(turns, {k: v for k, v in value.items() if k not in ("ask", "say")}, source, how)
 
     monkeypatch.setitem(
         READERS, "dummy", RecordForm(lambda v: isinstance(v, dict) and v.keys() >= {"ask", "say"}, read)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from safetyqc.dedup.groups import LINKAGES as LINKAGES
     from safetyqc.dedup.groups import compared_text as compared_text
     from safetyqc.dedup.groups import group_texts as group_texts
+    from safetyqc.dedup.groups import setting_of as setting_of
     from safetyqc.dedup.pairs import Pairs as Pairs
     from safetyqc.dedup.search import BACKENDS as BACKENDS
     from safetyqc.dedup.search import find_pairs as find_pairs
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "choices": ("DEFAULT_MIN_SIMILARITY",),
-    "groups": ("LINKAGES", "compared_text", "group_texts"),
+    "groups": ("LINKAGES", "compared_text", "group_texts", "setting_of"),
     "pairs": ("Pairs",),
     "search": ("BACKENDS", "find_pairs"),
     "vocabulary": ("FrozenVocabulary",),

@@ -131,6 +131,8 @@ def _nearest(pairs: Pairs) -> Pairs:
 
 def _units(owner: int, conversation: Conversation) -> Iterator[_Unit]:
     yield _Unit(owner, None, compared_text(conversation))
+    if conversation.system:
+        yield _Unit(owner, None, conversation.system)
     for turn, message in enumerate(conversation.messages):
         if message.role == "user":
             yield _Unit(owner, turn, message.content)

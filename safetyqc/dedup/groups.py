@@ -12,6 +12,7 @@ pair reaches the threshold.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -23,6 +24,7 @@ from safetyqc.dedup.choices import Linkage, On
 from safetyqc.dedup.evidence import Known, Nearness, describe
 from safetyqc.errors import UserError, choose_from
 from safetyqc.records import Conversation, DuplicateGroup
+from safetyqc.text import normalise
 
 if TYPE_CHECKING:
     from safetyqc.dedup.pairs import Pairs
@@ -39,10 +41,18 @@ _TEXTS: dict[str, Callable[[Conversation], list[str]]] = {
 
 
 def compared_text(conversation: Conversation, on: On = "all") -> str:
-    """Give the text that stands for a conversation in a comparison."""
+    """Give the text that stands for a conversation in a comparison; its system message is compared as its setting."""
     if on not in _TEXTS:
         raise UserError(f"cannot compare on {on!r}", fix=choose_from(on, _TEXTS))
     return "\n".join(_TEXTS[on](conversation))
+
+
+def setting_of(conversation: Conversation) -> str | None:
+    """What the system message says, numbers and dates aside: in another setting the same words are another example.
+
+    It is no part of the compared text, because a long one that all share would make everything alike.
+    """
+    return re.sub(r"\d+", "0", normalise(conversation.system)) if conversation.system else None
 
 
 def group_texts(

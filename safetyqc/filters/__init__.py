@@ -27,6 +27,7 @@ FILTERS: dict[str, Filter] = {
     "role_names": rules.role_names,
     "repeated_turns": rules.repeated_turns,
     "dangerous_detail": rules.dangerous_detail,
+    "thinking_trace": rules.thinking_trace,
 }
 """Name -> rule, in the order of reports; a dropped conversation is counted under its first hit. Open to additions."""
 

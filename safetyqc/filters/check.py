@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence, Set
 
+from safetyqc.filters.languages import written_in
 from safetyqc.filters.templates import find_templates
 from safetyqc.formats.readers import ReadResult
 from safetyqc.records import Conversation, DuplicateGroup, Rejection, content_hash
@@ -69,7 +70,7 @@ def check_conversations(
         records=total,
         conversations=len(conversations),
         clean=len(conversations) - len(dirty),
-        notes=read.notes,
+        notes={**read.notes, **language_notes(conversations)},
         unreadable=tuple(bad for bad in read.skipped if not bad.is_structure),
         structure=_structure_findings(read.skipped, total),
         rules=_rule_findings(hits, lines, total),
@@ -81,6 +82,16 @@ def check_conversations(
         openings=_openings(conversations),
         templates=_templates(conversations, copies | {dropped for _, dropped, _ in near}),
     )
+
+
+def language_notes(conversations: Iterable[Conversation]) -> dict[str, int]:
+    """What languages were declared while another is plainly written, as sentences, and how often."""
+    counts: Counter[str] = Counter()
+    for conversation in conversations:
+        declared = conversation.language
+        if declared and (written := written_in("\n".join(m.content for m in conversation.messages), declared)):
+            counts[f"declared as {declared}, written in {written}"] += 1
+    return dict(counts.most_common())
 
 
 def _templates(conversations: Sequence[Conversation], copies: Set[str]) -> tuple[Template, ...]:
@@ -131,7 +142,8 @@ def _equal_groups(conversations: Sequence[Conversation]) -> list[list[Conversati
 
 
 def _fingerprint(conversation: Conversation) -> str:
-    return content_hash([[m.role, normalise(m.content)] for m in conversation.messages])
+    told = [[m.role, normalise(m.content)] for m in conversation.messages]
+    return content_hash([told, normalise(conversation.system)] if conversation.system else told)
 
 
 def _grouped(

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from safetyqc.errors import choose_from
 from safetyqc.formats.yaml_file import Location, Misfit, read_yaml
-from safetyqc.records import Message, Record, Role
+from safetyqc.records import Record, Role
 from safetyqc.text import printable
 
 PatternFilter = Literal["dangerous_detail", "leaked_text", "role_names"]
@@ -145,11 +145,11 @@ class PatternSet:
                 self._of.setdefault((finder.pattern.filter, role), []).append(finder)
         self._stock = [_compile(x, words, ()) for x in (*base.stock_refusals, *file.stock_refusals)]
 
-    def find(self, filter_name: PatternFilter, message: Message) -> Hit | None:
-        """Return the first hit of one filter's patterns in a message, or None."""
-        for finder in self._of.get((filter_name, message.role), ()):
-            if text := finder.find(fold(message.content)):
-                return Hit(finder.pattern.name, text, finder.pattern.why)
+    def find(self, filter_name: PatternFilter, role: Role, text: str) -> Hit | None:
+        """Return the first hit of one filter's patterns in what this role says, or None."""
+        for finder in self._of.get((filter_name, role), ()):
+            if found := finder.find(fold(text)):
+                return Hit(finder.pattern.name, found, finder.pattern.why)
         return None
 
     def is_template(self, answer: str) -> bool:

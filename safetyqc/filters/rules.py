@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from safetyqc.filters.patterns import PatternFilter, PatternSet, load_patterns
-from safetyqc.formats.turns import structure_problem
-from safetyqc.records import Conversation
+from safetyqc.formats.turns import THOUGHTS, keys_beside, structure_problem
+from safetyqc.records import Conversation, Role
 from safetyqc.text import CJK, HIDDEN, guess_language, normalise, shorten
 
 _WORD = re.compile(r"[^\W_]+")
@@ -32,6 +32,15 @@ _SCRIPTS = re.compile(
 _FEW = 8
 """So many soft hyphens, joiners and marks in one message are typography."""
 _REVERSED = set("\u202d\u202e")
+_SHORT = 6
+"""Words up to which the user may say the same again."""
+_THOUGHTS = re.compile(
+    r"</?(?:think|thinking|thought|thoughts|reasoning|reflection|scratchpad|inner_monologue)>"
+    r"|<\|(?:begin|start|end)_of_thought\|>|<seed:think>|<\|channel\|>\s*analysis|\[/?THINK\]|◁/?think▷",
+    re.IGNORECASE,
+)
+_Text = tuple[str, Role, str]
+"""Where a text stands, whose it is, and the text."""
 
 
 @dataclass(frozen=True)
@@ -94,51 +103,63 @@ def not_ascii(conversation: Conversation, settings: FilterSettings) -> str | Non
 
 def garbled_text(conversation: Conversation, _: FilterSettings) -> str | None:
     """Text that was damaged on its way: wrong encoding, control characters."""
-    for number, message in enumerate(conversation.messages, 1):
-        if match := _GARBLED.search(message.content):
+    for place, _role, text in _texts(conversation):
+        if match := _GARBLED.search(text):
             characters = " ".join(f"U+{ord(c):04X}" for c in match.group())
-            around = message.content[max(match.start() - 15, 0) : match.end() + 15]
-            return f"message {number} is damaged ({characters}): {_quote(around)}"
+            around = text[max(match.start() - 15, 0) : match.end() + 15]
+            return f"{place} is damaged ({characters}): {_quote(around)}"
     return None
 
 
 def hidden_text(conversation: Conversation, _: FilterSettings) -> str | None:
     """Text that a model reads and nobody sees: tags, reversed text, more invisible characters than writing needs."""
-    for number, message in enumerate(conversation.messages, 1):
-        found = [c for c in HIDDEN.findall(_SCRIPTS.sub("", message.content)) if c > "\x9f"]
+    for place, _role, text in _texts(conversation):
+        found = [c for c in HIDDEN.findall(_SCRIPTS.sub("", text)) if c > "\x9f"]
         spoken = "".join(chr(ord(c) - 0xE0000) for c in found if "\U000e0020" <= c <= "\U000e007e")
         if len(found) <= _FEW and not spoken and not _REVERSED.intersection(found):
             continue
         kinds = ", ".join(f"U+{ord(c):04X} x {n}" for c, n in Counter(found).most_common(3))
         said = f", which say {_quote(spoken)}" if spoken else ""
-        return f"message {number} hides {len(found)} characters ({kinds}){said}"
+        return f"{place} hides {len(found)} characters ({kinds}){said}"
     return None
 
 
 def leaked_text(conversation: Conversation, settings: FilterSettings) -> str | None:
     """Instructions, markup or JSON of whoever wrote the conversation."""
-    return _pattern_hit(conversation, settings, "leaked_text")
+    return _pattern_hit(_messages(conversation), settings, "leaked_text")
 
 
 def role_names(conversation: Conversation, settings: FilterSettings) -> str | None:
     """Role names inside the text, where one message holds several."""
-    return _pattern_hit(conversation, settings, "role_names")
+    return _pattern_hit(_messages(conversation), settings, "role_names")
 
 
 def repeated_turns(conversation: Conversation, _: FilterSettings) -> str | None:
-    """A message that says again what an earlier one said, letter by letter but for case and punctuation."""
+    """A message that says again what an earlier one said, letter by letter but for case and punctuation.
+
+    A few words of the user's ("Go on.") may come again.
+    """
     seen: dict[str, int] = {}
     for number, message in enumerate(conversation.messages, 1):
         key = " ".join(_WORD.findall(normalise(message.content)))
-        if key and key in seen:
+        is_short = message.role == "user" and _length(message.content) <= _SHORT
+        if key and key in seen and not is_short:
             return f"message {number} repeats message {seen[key]}: {_quote(message.content)}"
-        seen[key] = number
+        seen.setdefault(key, number)
     return None
 
 
 def dangerous_detail(conversation: Conversation, settings: FilterSettings) -> str | None:
-    """Amounts with precursors, attack commands, addresses, numbers of cards and identities."""
-    return _pattern_hit(conversation, settings, "dangerous_detail")
+    """Amounts with precursors, attack commands, addresses, numbers of cards and identities; wherever they stand."""
+    return _pattern_hit(_texts(conversation), settings, "dangerous_detail")
+
+
+def thinking_trace(conversation: Conversation, _: FilterSettings) -> str | None:
+    """A model's thoughts left in an answer, where a model would learn to say them."""
+    for number, text in _answers(conversation):
+        if match := _THOUGHTS.search(text):
+            return f"message {number} holds thoughts: {_quote(text[match.start() :])}"
+    return None
 
 
 def count_words(text: str) -> int:
@@ -151,11 +172,31 @@ def language_of(conversation: Conversation) -> str:
     return conversation.language or guess_language(" ".join(m.content for m in conversation.messages))
 
 
-def _pattern_hit(conversation: Conversation, settings: FilterSettings, name: PatternFilter) -> str | None:
-    for number, message in enumerate(conversation.messages, 1):
-        if hit := settings.patterns.find(name, message):
-            return f"{hit.pattern} in message {number}: {_quote(hit.text)}" + (f" ({hit.why})" if hit.why else "")
+def _pattern_hit(texts: Iterable[_Text], settings: FilterSettings, name: PatternFilter) -> str | None:
+    for place, role, text in texts:
+        if hit := settings.patterns.find(name, role, text):
+            return f"{hit.pattern} in {place}: {_quote(hit.text)}" + (f" ({hit.why})" if hit.why else "")
     return None
+
+
+def _messages(conversation: Conversation) -> Iterator[_Text]:
+    return ((f"message {number}", m.role, m.content) for number, m in enumerate(conversation.messages, 1))
+
+
+def _texts(conversation: Conversation) -> Iterator[_Text]:
+    """All that a model would be trained on: the system message and thoughts kept beside an answer count as answers."""
+    if conversation.system:
+        yield "the system message", "assistant", conversation.system
+    yield from _messages(conversation)
+    for number, keys in keys_beside(conversation).items():
+        for name in THOUGHTS:
+            if isinstance(text := keys.get(name), str):
+                yield f"{name} of message {number + 1}", "assistant", text
+
+
+def _length(text: str) -> float:
+    """Words of a text, a character of Chinese, Japanese or Korean counting as about half a word."""
+    return count_words(text) - 0.4 * len(CJK.findall(text))
 
 
 def _answers(conversation: Conversation) -> list[tuple[int, str]]:

@@ -9,7 +9,7 @@ too, so that it always points at the n-th record of the file, also when bad line
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from pydantic import ValidationError
 from safetyqc.errors import InputError
 from safetyqc.formats.json_values import Unreadable, name_of, read_values
 from safetyqc.formats.turns import (
+    AS_IT_IS,
     EXPECTED,
     LISTS,
-    RecordForm,
+    Reading,
     bad_line,
     is_list_of_turns,
     is_turn,
@@ -33,6 +34,18 @@ from safetyqc.records import INTENTS, Conversation, Label, Message, Source, conv
 from safetyqc.results.findings import BadLine
 
 _OWN_KEYS = frozenset({"messages", "origin", "revision"})
+
+
+@dataclass(frozen=True)
+class RecordForm:
+    """One form of a record: whether a JSON value has it, and how it is read.
+
+    Args:
+        read: the conversation, or what is wrong with it; an id that is left empty is made from the text.
+    """
+
+    matches: Callable[[Any], bool]
+    read: Callable[[Any, Source, Reading], Conversation | BadLine]
 
 
 @dataclass(frozen=True)
@@ -51,14 +64,21 @@ class ReadResult:
         counts: Counter[str] = Counter()
         for conversation in self.conversations:
             meta = conversation.meta
-            counts["system message kept in meta.system, not part of the messages"] += "system" in meta
+            if isinstance(meta.get("system"), str) and conversation.system:
+                counts["a second system text beside the messages: kept in meta.system, not used"] += 1
+            for key in {key for keys in _message_keys(meta) for key in keys}:
+                counts[f"{key!r} of messages: kept beside them (meta.message_keys)"] += 1
+            for done, times in (meta.get("arranged") or {}).items() if _is_ours(meta.get("arranged")) else ():
+                counts[f"messages {done}"] += times
             if conversation.intent is None and isinstance(meta.get("intent"), str):
                 known = ", ".join(INTENTS)
                 counts[f"intent {meta['intent']!r} is not one of {known}: kept in meta.intent, not used"] += 1
         return {note: count for note, count in counts.items() if count}
 
 
-def read_conversations(path: str | Path, *, skip_bad_lines: bool = False, strict: bool = True) -> ReadResult:
+def read_conversations(
+    path: str | Path, *, skip_bad_lines: bool = False, strict: bool = True, how: Reading = AS_IT_IS
+) -> ReadResult:
     """Read a whole file; `-` is standard input.
 
     Args:
@@ -69,7 +89,7 @@ def read_conversations(path: str | Path, *, skip_bad_lines: bool = False, strict
     Raises:
         InputError: the file cannot be read or holds no record, or a record is broken and not to be skipped.
     """
-    return collect(iter_conversations(path), name_of(path), skip_bad=skip_bad_lines, strict=strict)
+    return collect(iter_conversations(path, how), name_of(path), skip_bad=skip_bad_lines, strict=strict)
 
 
 def collect(
@@ -89,7 +109,7 @@ def collect(
     return ReadResult(name, tuple(conversations), tuple(skipped))
 
 
-def iter_conversations(path: str | Path) -> Iterator[Conversation | BadLine]:
+def iter_conversations(path: str | Path, how: Reading = AS_IT_IS) -> Iterator[Conversation | BadLine]:
     """Yield every record of a file, one at a time: a conversation, or what is wrong with it.
 
     Ids: the file's own when it has one that came for the first time, else made from the text; the second and further
@@ -98,10 +118,10 @@ def iter_conversations(path: str | Path) -> Iterator[Conversation | BadLine]:
     Raises:
         InputError: the file cannot be read at all.
     """
-    return (record for record, _ in iter_with_values(path))
+    return (record for record, _ in iter_with_values(path, how))
 
 
-def iter_with_values(path: str | Path) -> Iterator[tuple[Conversation | BadLine, Any]]:
+def iter_with_values(path: str | Path, how: Reading = AS_IT_IS) -> Iterator[tuple[Conversation | BadLine, Any]]:
     """Yield what `iter_conversations` does, each with the JSON value that it was read from (None if unreadable)."""
     name, ids = name_of(path), _Ids()
     for index, found in enumerate(read_values(path, is_turn)):
@@ -109,11 +129,13 @@ def iter_with_values(path: str | Path) -> Iterator[tuple[Conversation | BadLine,
         if isinstance(found, Unreadable):
             yield bad_line(source, "unreadable", found.what, found.fix), None
             continue
-        record = _read_record(found.value, source)
+        record = _read_record(found.value, source, how)
         yield (ids.settle(record) if isinstance(record, Conversation) else record), found.value
 
 
-def from_values(values: Iterable[Any | Unreadable], name: str) -> Iterator[Conversation | BadLine]:
+def from_values(
+    values: Iterable[Any | Unreadable], name: str, how: Reading = AS_IT_IS
+) -> Iterator[Conversation | BadLine]:
     """Read JSON values that are in memory already, as `iter_conversations` reads those of a file; they have no line."""
     ids = _Ids()
     for index, value in enumerate(values):
@@ -121,7 +143,7 @@ def from_values(values: Iterable[Any | Unreadable], name: str) -> Iterator[Conve
         if isinstance(value, Unreadable):
             yield bad_line(source, "unreadable", value.what, value.fix)
             continue
-        record = _read_record(value, source)
+        record = _read_record(value, source, how)
         yield ids.settle(record) if isinstance(record, Conversation) else record
 
 
@@ -133,33 +155,33 @@ class _Ids:
         self._copies: Counter[str] = Counter()
 
     def settle(self, conversation: Conversation) -> Conversation:
-        own, meta = conversation.id, conversation.meta
+        own, meta, system = conversation.id, conversation.meta, conversation.system
         if own and own not in self._used:
             self._used.add(own)
             return conversation
         if own:
             meta = {"id": own, **meta}
-        made = self._made(conversation.messages)
+        made = self._made(conversation.messages, system)
         return conversation.model_copy(update={"id": made, "meta": meta})
 
-    def _made(self, messages: tuple[Message, ...]) -> str:
-        plain = conversation_id(messages)
+    def _made(self, messages: tuple[Message, ...], system: str | None) -> str:
+        plain = conversation_id(messages, system=system)
         made = plain
         while made in self._used:
             self._copies[plain] += 1
-            made = conversation_id(messages, salt=f"copy {self._copies[plain]}")
+            made = conversation_id(messages, salt=f"copy {self._copies[plain]}", system=system)
         self._used.add(made)
         return made
 
 
-def _read_record(value: Any, source: Source) -> Conversation | BadLine:
+def _read_record(value: Any, source: Source, how: Reading) -> Conversation | BadLine:
     for form in READERS.values():
         if form.matches(value):
-            return form.read(value, source)
+            return form.read(value, source, how)
     return bad_line(source, "not_conversation", *_foreign(value))
 
 
-def _read_own(value: dict[str, Any], source: Source) -> Conversation | BadLine:
+def _read_own(value: dict[str, Any], source: Source, _: Reading) -> Conversation | BadLine:
     """Read a record that safetyqc itself wrote; only its place is new."""
     problem = structure_problem(value["messages"]) if is_list_of_turns(value["messages"]) else None
     if problem:
@@ -175,15 +197,35 @@ def _read_own(value: dict[str, Any], source: Source) -> Conversation | BadLine:
 
 
 def _under(key: str) -> RecordForm:
-    """An object that holds its turns under this key."""
-    return RecordForm(
-        lambda value: isinstance(value, dict) and isinstance(value.get(key), list),
-        lambda value, source: read_turns(value[key], {k: v for k, v in value.items() if k != key}, source),
-    )
+    """An object that holds its turns under this key; an empty list is passed over for a filled one."""
+
+    def matches(value: Any) -> bool:
+        if not isinstance(value, dict) or not isinstance(value.get(key), list):
+            return False
+        return bool(value[key]) or not any(value.get(other) for other in LISTS)
+
+    def read(value: Any, source: Source, how: Reading) -> Conversation | BadLine:
+        passed_over = {other for other in LISTS if not value.get(other)}
+        return read_turns(
+            value[key], {k: v for k, v in value.items() if k != key and k not in passed_over}, source, how
+        )
+
+    return RecordForm(matches, read)
+
+
+def _message_keys(meta: dict[str, Any]) -> list[dict[str, Any]]:
+    held = meta.get("message_keys")
+    return [keys for keys in held.values() if isinstance(keys, dict)] if isinstance(held, dict) else []
+
+
+def _is_ours(done: Any) -> bool:
+    return isinstance(done, dict) and all(isinstance(count, int) for count in done.values())
 
 
 READERS: dict[str, RecordForm] = {
-    "turns": RecordForm(lambda value: isinstance(value, list), lambda value, source: read_turns(value, {}, source)),
+    "turns": RecordForm(
+        lambda value: isinstance(value, list), lambda value, source, how: read_turns(value, {}, source, how)
+    ),
     "safetyqc": RecordForm(lambda value: isinstance(value, dict) and value.keys() >= _OWN_KEYS, _read_own),
     **{key: _under(key) for key in LISTS},
 }

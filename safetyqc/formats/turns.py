@@ -1,16 +1,16 @@
-"""Turns -> one conversation, or what is wrong with them; and what a form that a record may have is made of.
+"""Turns -> one conversation, or what is wrong with them.
 
-A new form is a file with a `RecordForm` and a line in `READERS` (readers.py): its `read` brings the record to turns
-with `role` and `content` and hands them to `read_turns`, with whatever stood beside them. Nothing that stands there is
-lost: what has no field of its own is kept in `meta`.
+Turns have `role` and `content`, or `from` and `value`; a key that is null is one that is not there. Nothing that stands
+beside them is lost: what has no field of its own is kept in `meta`, keys of a message in `meta.message_keys`. Turns are
+joined or cut off only where `Reading` asks for it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 from safetyqc.records import INTENTS, Conversation, Intent, Message, Source
 from safetyqc.results.findings import BadKind, BadLine, StructureKind
@@ -21,8 +21,17 @@ _ROLES = {
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "ai"), "assistant"),
     **dict.fromkeys(("system", "developer"), "system"),
 }
+_TOOLS = frozenset({"tool", "function", "ipython", "observation", "function_call", "tool_call", "tool_response"})
 LISTS = ("messages", "conversations", "conversation")
-_TURN_KEYS = frozenset({"role", "content", "from", "value"})
+_ROLE_KEYS = ("role", "from")
+_CONTENT_KEYS = ("content", "value", "text")
+"""Under which of its keys a turn has what it says: the first that is not null."""
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+"""Keys of a message that hold a model's thoughts."""
+BESIDE_SYSTEM = "system"
+"""Under which name `meta.message_keys` holds the keys of a system message, beside the messages' 0-based numbers."""
+Side = Literal["chosen", "rejected", "both"]
+SIDES: tuple[Side, ...] = get_args(Side)
 
 INTENT_OF_SCENARIO_TYPE: dict[str, Intent] = {
     "harmful_refusal": "harmful",
@@ -48,15 +57,23 @@ CATEGORY_OF_RISK: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class RecordForm:
-    """One form of a record: whether a JSON value has it, and how it is read.
+class Reading:
+    """How files are to be read, where there is a choice.
 
     Args:
-        read: the conversation, or what is wrong with it; an id that is left empty is made from the text.
+        side: which answer of a preference pair becomes a conversation.
+        columns: what a file calls `prompt`, `response` and the like, where its own names say nothing.
+        merge_turns: join neighbouring turns of one role with an empty line.
+        trim: leave out answers before the first request and requests after the last answer.
     """
 
-    matches: Callable[[Any], bool]
-    read: Callable[[Any, Source], Conversation | BadLine]
+    side: Side = "chosen"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    merge_turns: bool = False
+    trim: bool = False
+
+
+AS_IT_IS = Reading()
 
 
 @dataclass(frozen=True)
@@ -82,27 +99,81 @@ def structure_problem(messages: Sequence[Mapping[str, Any]]) -> StructureProblem
         return StructureProblem(
             "ends_with_user",
             f"ends with the user's message {len(messages)}, which nobody answers",
-            "drop the last message or add the answer",
+            "drop the last message (--trim does), or add the answer",
         )
     return None
 
 
-def read_turns(turns: list[Any], extra: dict[str, Any], source: Source) -> Conversation | BadLine:
-    """Make a conversation of turns (`role` and `content`, or `from` and `value`) and of what stood beside them."""
-    meta: dict[str, Any] = {}
+def read_turns(
+    turns: list[Any], extra: dict[str, Any], source: Source, how: Reading = AS_IT_IS
+) -> Conversation | BadLine:
+    """Make a conversation of turns and of what stood beside them; leading system messages become its own."""
     if not is_list_of_turns(turns):
         what = "holds an item that is no turn" if turns else "has 0 messages"
         return bad_line(
             source, "not_conversation" if turns else "too_few_messages", what, f"{EXPECTED} (see docs/formats.md)"
         )
-    messages = [_plain_turn(turn) for turn in turns]
-    if messages[0]["role"] == "system":
-        meta["system"], messages, turns = messages[0]["content"], messages[1:], turns[1:]
+    plain = [_plain_turn(turn) for turn in turns]
+    first = next((i for i, turn in enumerate(plain) if turn["role"] != "system"), len(plain))
+    told, messages = plain[:first], plain[first:]
+    if problem := _system_problem(told):
+        return bad_line(source, problem.kind, problem.what, problem.fix)
+    messages, done = _arranged(messages, how)
     if problem := structure_problem(messages):
         return bad_line(source, problem.kind, problem.what, problem.fix)
-    if aside := {str(i): keys for i, turn in enumerate(turns) if (keys := _extra_keys(turn))}:
-        meta["message_keys"] = aside
-    return _with_fields(tuple(Message(**m) for m in messages), extra, meta, source)
+    aside = {str(i): keys for i, message in enumerate(messages) if (keys := message["beside"])}
+    if keys := {key: value for turn in told for key, value in turn["beside"].items()}:
+        aside[BESIDE_SYSTEM] = keys
+    meta = {name: value for name, value in (("message_keys", aside), ("arranged", done)) if value}
+    system = "\n\n".join(turn["content"] for turn in told if turn["content"])
+    if not system and isinstance(extra.get("system"), str):
+        system = extra["system"].strip()
+        extra = {key: value for key, value in extra.items() if key != "system"}
+    spoken = tuple(Message(role=m["role"], content=m["content"]) for m in messages)
+    return _with_fields(spoken, extra, meta, source).model_copy(update={"system": system or None})
+
+
+def keys_beside(conversation: Conversation) -> dict[int, dict[str, Any]]:
+    """What stood beside the role and the text of messages, by the message's 0-based number."""
+    held = conversation.meta.get("message_keys")
+    if not isinstance(held, dict):
+        return {}
+    return {int(at): keys for at, keys in held.items() if str(at).isdecimal() and isinstance(keys, dict)}
+
+
+def _system_problem(told: Sequence[Mapping[str, Any]]) -> StructureProblem | None:
+    wrong = next((turn["content"] for turn in told if not isinstance(turn["content"], (str, type(None)))), None)
+    if wrong is None:
+        return None
+    return StructureProblem(
+        "not_text", f"the system message holds {json_type(wrong)}, not text", "write it as a string"
+    )
+
+
+def _arranged(messages: list[dict[str, Any]], how: Reading) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Turns joined and cut off as was asked for, and how many were."""
+    done: dict[str, int] = {}
+    if how.trim:
+        begin = next((i for i, m in enumerate(messages) if m["role"] == "user"), len(messages))
+        end = max((i + 1 for i, m in enumerate(messages) if m["role"] == "assistant"), default=0)
+        done["trimmed"] = len(messages) - max(end - begin, 0)
+        messages = messages[begin:end]
+    if how.merge_turns:
+        joined: list[dict[str, Any]] = []
+        for message in messages:
+            before = joined[-1] if joined else None
+            if before and before["role"] == message["role"] and _are_texts(before, message):
+                text = f"{before['content']}\n\n{message['content']}"
+                joined[-1] = {**before, "content": text, "beside": {**before["beside"], **message["beside"]}}
+            else:
+                joined.append(message)
+        done["merged"] = len(messages) - len(joined)
+        messages = joined
+    return messages, {name: count for name, count in done.items() if count}
+
+
+def _are_texts(*messages: Mapping[str, Any]) -> bool:
+    return all(isinstance(message["content"], str) for message in messages)
 
 
 def _with_fields(
@@ -165,11 +236,15 @@ def _language(fields: dict[str, Any]) -> str | None:
 
 
 def _plain_turn(turn: dict[str, Any]) -> dict[str, Any]:
-    role = turn.get("role", turn.get("from"))
-    content = turn.get("content", turn.get("value"))
+    """A turn as role, content and what stands `beside` them; `keys` is said where it has no content."""
+    role_key = next((key for key in _ROLE_KEYS if turn.get(key) is not None), _ROLE_KEYS[0])
+    content_key = next((key for key in _CONTENT_KEYS if turn.get(key) is not None), None)
+    content = turn.get(content_key) if content_key else None
     if isinstance(content, list) and content and all(_is_text_part(part) for part in content):
         content = "".join(part["text"] for part in content)
-    return {"role": _ROLES.get(str(role).strip().casefold(), role), "content": content}
+    role = turn.get(role_key)
+    beside = {k: v for k, v in turn.items() if k not in (role_key, content_key) and v is not None}
+    return {"role": _ROLES.get(str(role).strip().casefold(), role), "content": content, "beside": beside}
 
 
 def _is_text_part(part: Any) -> bool:
@@ -180,28 +255,42 @@ def _has_text(part: dict[str, Any]) -> bool:
     return isinstance(part.get("text"), str)
 
 
-def _extra_keys(turn: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in turn.items() if k not in _TURN_KEYS and v is not None}
-
-
 def _turn_problem(message: Mapping[str, Any], number: int, before: Mapping[str, Any] | None) -> StructureProblem | None:
     role, content = message.get("role"), message.get("content")
     if role not in ("user", "assistant"):
-        fix = "a system message may only come first" if role == "system" else "use the roles user and assistant"
-        return StructureProblem("unknown_role", f"message {number} has the role {role!r}", fix)
+        return StructureProblem("unknown_role", f"message {number} has the role {role!r}", _role_fix(role))
+    if content is None:
+        return _no_content(message, number)
     if not isinstance(content, str):
         what = f"message {number} ({role}) holds {json_type(content)}, not text"
-        return StructureProblem("not_text", what, "write its text as a string; drop images and tool calls")
+        return StructureProblem("not_text", what, "write its text as a string; drop images")
     if not printable(content).strip():
         return StructureProblem("empty_message", f"message {number} ({role}) is empty", "drop the record or fill it")
     if before is None and role == "assistant":
-        return StructureProblem(
-            "starts_with_assistant", "message 1 is the assistant's", "the first message must be the user's"
-        )
+        fix = "the first message must be the user's; --trim leaves out what comes before it"
+        return StructureProblem("starts_with_assistant", "message 1 is the assistant's", fix)
     if before is not None and before["role"] == role:
         what = f"messages {number - 1} and {number} are both the {role}'s"
-        return StructureProblem("no_alternation", what, "join the two, or drop one")
+        return StructureProblem("no_alternation", what, "--merge-turns joins them; or drop one")
     return None
+
+
+def _role_fix(role: Any) -> str:
+    if role == "system":
+        return "a system message may only come first"
+    if str(role).strip().casefold() in _TOOLS:
+        return "conversations that call tools are not read: leave the record out (--skip-bad-lines), or its tool turns"
+    return "use the roles user and assistant"
+
+
+def _no_content(message: Mapping[str, Any], number: int) -> StructureProblem:
+    keys = list(message.get("beside", {}))
+    if any(key in keys for key in ("tool_calls", "function_call")):
+        what = f"message {number} ({message['role']}) calls a tool and says nothing"
+        return StructureProblem("not_text", what, _role_fix("tool"))
+    shown = f" (keys: {', '.join(['role', *keys][:8])})" if keys else ""
+    fix = f"write its text under one of {', '.join(_CONTENT_KEYS)}"
+    return StructureProblem("not_text", f"message {number} ({message['role']}) has no content{shown}", fix)
 
 
 def is_turn(value: Any) -> bool:

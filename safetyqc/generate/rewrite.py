@@ -69,7 +69,7 @@ class Rewriter:
         """
         findings = [s for s in judgment.scores if s.outcome == "fail"]
         count = len(conversation.messages)
-        marker, fenced = fence(number_turns(conversation.messages), salt=judgment.rubric_hash)
+        marker, fenced = fence(number_turns(conversation.messages, conversation.system), salt=judgment.rubric_hash)
         told = "\n".join(self._finding(score) for score in findings) or "It was found weak as a whole."
         # The judge's reasons and quotes repeat what a hostile text said, so they are fenced like the text itself
         findings_marker, findings_fenced = fence(told, salt=f"findings {judgment.rubric_hash}")
@@ -123,6 +123,7 @@ class AnswerRewriter:
         voice = _voice(conversation)
         intent = conversation.intent or judgment.intent or "harmful"
         prompt = render("author_small", intent=intent, language_title=voice["language"])
+        prompt = f"{conversation.system}\n\n{prompt}" if conversation.system else prompt
         messages: tuple[Message, ...] = ()
         cut_short: list[int] = []
         for question in conversation.user_turns:
@@ -228,7 +229,7 @@ class Augmenter:
         """
         drawn = draw_variation(conversation.id, variant)
         count = len(conversation.messages)
-        marker, fenced = fence(number_turns(conversation.messages), salt="augment")
+        marker, fenced = fence(number_turns(conversation.messages, conversation.system), salt="augment")
         system = render("augment_system", count=count, **drawn, **_voice(conversation))
         user = render("augment_user", marker=marker, fenced=fenced, count=count)
         known = {normalise(m.content) for m in conversation.messages}
@@ -304,8 +305,9 @@ def _child(
 ) -> Conversation:
     is_rewrite = stage != "augment"
     return Conversation(
-        id=conversation_id(messages, salt=f"{parent.id}/{stage}/{number}"),
+        id=conversation_id(messages, salt=f"{parent.id}/{stage}/{number}", system=parent.system),
         messages=messages,
+        system=parent.system,
         category=parent.category,
         intent=parent.intent,
         language=parent.language,

@@ -79,7 +79,8 @@ def _append(target: Target, place: Place, text: str) -> Conversation:
 
 def _changed(target: Target, messages: Sequence[Message]) -> Conversation:
     changed = tuple(messages)
-    return target.conversation.model_copy(update={"messages": changed, "id": conversation_id(changed, "attack")})
+    name = conversation_id(changed, "attack", target.conversation.system)
+    return target.conversation.model_copy(update={"messages": changed, "id": name})
 
 
 def _pad(target: Target, _: RubricSet) -> Conversation:

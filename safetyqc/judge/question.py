@@ -62,6 +62,8 @@ class Question:
     with_examples: bool = True
     max_reason_chars: int | None = None
     wording: Wording = SHIPPED
+    system: str | None = None
+    """The system message as it is shown, where there is one."""
 
     def conditions(self, criterion: Criterion) -> tuple[str, ...]:
         """Conditions that decide whether the criterion is asked at all, each with its intent where that is open."""
@@ -137,7 +139,7 @@ class Question:
         """The prompt: what does not change between conversations first, so that servers can reuse it."""
         wording = self._wording
         # The marker's salt is the rubric's hash: a text can know neither it nor, before it is written, its own hash
-        marker, fenced = fence(number_turns(self.shown), salt=self.rubric_set.hash)
+        marker, fenced = fence(number_turns(self.shown, self.system), salt=self.rubric_set.hash)
         user = f"{wording.before.replace(_MARKER, marker)}{fenced}{wording.after}"
         return ({"role": "system", "content": wording.system}, {"role": "user", "content": user})
 
@@ -261,6 +263,15 @@ def cut(messages: Sequence[Message], max_tokens: int) -> tuple[tuple[Message, ..
         head, tail = message.content[: (keep + 1) // 2], message.content[len(message.content) - keep // 2 :]
         shortened.append(Message(role=message.role, content=f"{head}\n[... {gone} characters left out ...]\n{tail}"))
     return tuple(shortened), left_out
+
+
+def cut_with_system(conversation: Conversation, max_tokens: int) -> tuple[str | None, tuple[Message, ...], int]:
+    """Do what `cut` does for a system message and the messages together."""
+    if conversation.system is None:
+        return (None, *cut(conversation.messages, max_tokens))
+    led = (Message(role="user", content=conversation.system), *conversation.messages)
+    (system, *shown), left_out = cut(led, max_tokens)
+    return system.content, tuple(shown), left_out
 
 
 def _level_off(sizes: Sequence[int], total: int) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from safetyqc.errors import Deferred, FatalModelError, ModelError
 from safetyqc.judge.answer import Problem, Reading, read_answer
 from safetyqc.judge.base import give_judgment
-from safetyqc.judge.question import Fact, Question, cut
+from safetyqc.judge.question import Fact, Question, cut_with_system
 from safetyqc.judge.votes import merge_votes, sum_usage, total
 from safetyqc.judge.wordings import SHIPPED, Wording
 from safetyqc.llm import Request
@@ -127,7 +127,7 @@ class RubricJudge:
         return judgments[0] if self.votes == 1 else merge_votes(judgments, self.rubric_set)
 
     async def _hear(self, case: _Case, only: Collection[str] | None) -> None:
-        shown, case.left_out_chars = cut(case.conversation.messages, self.max_conversation_tokens)
+        system, shown, case.left_out_chars = cut_with_system(case.conversation, self.max_conversation_tokens)
         asked = tuple(c for c in self._applicable(case) if only is None or c.id in only)
         question = Question(
             self.rubric_set,
@@ -138,6 +138,7 @@ class RubricJudge:
             self.with_examples,
             self.max_reason_chars,
             self.wording,
+            system,
         )
         await self._ask(case, question, self.model)
         if self.fallback_model and case.problems and case.deferred is None:

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from safetyqc.pipeline.against import AGAINST, match_references, remembered, with_references
 from safetyqc.pipeline.stages import Tally
-from safetyqc.records import ReferenceMatch
+from safetyqc.records import ReferenceMatch, content_hash
 from safetyqc.results.findings import DedupFacts, Dropped, ReferenceSearch, Template
 from safetyqc.store import Timing
 from safetyqc.store.standing import deciding_judge, replaced
-from safetyqc.text import counted
+from safetyqc.text import counted, normalise
 
 if TYPE_CHECKING:
     from safetyqc.config import DedupSettings
@@ -128,14 +128,16 @@ class _Compared:
     texts: Texts
     ids: list[str] = field(default_factory=list)
     categories: list[str | None] = field(default_factory=list)
+    settings: list[str | None] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
     ranks: list[tuple[int, float]] = field(default_factory=list)
 
-    def add(self, conversation: Conversation, text: str, verdict: Verdict | None) -> None:
+    def add(self, conversation: Conversation, text: str, setting: str | None, verdict: Verdict | None) -> None:
         """Put one conversation behind the others."""
         self.ids.append(conversation.id)
         self.texts.add(text)
         self.categories.append(conversation.category)
+        self.settings.append(setting)
         self.seen.append(conversation.category or (verdict and verdict.category) or "uncategorised")
         self.ranks.append(rank(verdict))
 
@@ -171,6 +173,7 @@ def _deduplicate(settings: DedupSettings, everything: Iterable[Conversation], st
             kept.extend(groups)
         staying = [place for place, name in enumerate(compared.ids) if name not in dropped]
         templates = find_templates(compared.texts.held, staying)
+        short = (*short, *_other_settings(compared))
     total = len(compared.ids) + len(removed)
     return Deduplicated(
         Dropped(conversations=total, **{name: counts[name] for name in ("groups", "dropped", "exact")}),
@@ -212,12 +215,13 @@ def _compared(
     conversations: Iterable[Conversation],
     verdicts: Mapping[str, Verdict],
 ) -> _Compared:
-    from safetyqc.dedup import compared_text
+    from safetyqc.dedup import compared_text, setting_of
     from safetyqc.formats.spooled import Texts
 
     found = _Compared(Texts(settings.memory_mb * 1e6 / 4 if settings.memory_mb else float("inf")))
     for conversation in conversations:
-        found.add(conversation, compared_text(conversation, settings.on), verdicts.get(conversation.id))
+        setting = setting_of(conversation)
+        found.add(conversation, compared_text(conversation, settings.on), setting, verdicts.get(conversation.id))
     return found
 
 
@@ -241,6 +245,7 @@ def _groups(
 
     from safetyqc.dedup import group_texts
 
+    parts = _apart(settings, compared)
     # A stable sort: among equals the earlier is the better one
     best_first = sorted(range(len(compared.ids)), key=lambda place: [-value for value in compared.ranks[place]])
     return group_texts(
@@ -250,9 +255,30 @@ def _groups(
         min_similarity=settings.min_similarity,
         linkage=settings.linkage,
         order=np.argsort(np.array(best_first, np.int64)),
-        categories=np.array(_codes(compared.categories)[1], np.int64) if settings.within_category else None,
+        categories=None if parts is None else np.array(_codes(parts)[1], np.int64),
         known=known,
     )
+
+
+def _apart(settings: DedupSettings, compared: _Compared) -> list[Any] | None:
+    """What no group may cross: the system message, and the category where that was asked for; None for nothing."""
+    if not settings.within_category:
+        return compared.settings if any(compared.settings) else None
+    return list(zip(compared.categories, compared.settings, strict=True))
+
+
+def _other_settings(compared: _Compared) -> tuple[str, ...]:
+    """Say how many conversations differ from an earlier one in their system message alone."""
+    if not any(compared.settings):
+        return ()
+    pairs = {
+        (content_hash(normalise(text)), setting)
+        for text, setting in zip(compared.texts, compared.settings, strict=True)
+    }
+    count = len(pairs) - len({text for text, _ in pairs})
+    if not count:
+        return ()
+    return (f"{counted(count, 'conversation')} with the same messages under another system message: no copies",)
 
 
 def _codes(names: Iterable[Any]) -> tuple[list[Any], list[int]]:

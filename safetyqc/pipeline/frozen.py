@@ -111,5 +111,5 @@ def _read(path: Path) -> tuple[list[Conversation], list[Label]]:
 
 
 def _set_hash(conversations: list[Conversation], labels: list[Label]) -> str:
-    texts = [[c.id, c.as_messages(), c.category, c.intent] for c in conversations]
+    texts = [[c.id, c.as_messages(), c.category, c.intent, *([c.system] if c.system else [])] for c in conversations]
     return content_hash([texts, sorted([x.conversation_id, x.criterion, x.outcome] for x in labels)])

@@ -71,10 +71,18 @@ def fence(text: str, salt: str = "") -> tuple[str, str]:
     return marker, f"<<{marker}>>\n{text}\n<</{marker}>>"
 
 
-def number_turns(messages: Sequence[Message]) -> str:
-    """Write a conversation as numbered turns, every line of content indented, so that no line can pose as a turn."""
-    blocks = []
-    for index, message in enumerate(messages):
-        body = "\n".join("    " + line for line in message.content.splitlines() or [""])
-        blocks.append(f"[{index}] {message.role}:\n{body}")
+def number_turns(messages: Sequence[Message], system: str | None = None) -> str:
+    """Write a conversation as numbered turns, every line of content indented, so that no line can pose as a turn.
+
+    A system message comes first, without a number and as what it is: the setting, which is not judged or rewritten.
+    """
+    blocks = [f"{_SETTING}:\n{_indented(system)}"] if system else []
+    blocks += [f"[{index}] {message.role}:\n{_indented(message.content)}" for index, message in enumerate(messages)]
     return "\n".join(blocks)
+
+
+_SETTING = "[system] what the assistant was told before; the setting of the conversation, not a turn of it"
+
+
+def _indented(text: str) -> str:
+    return "\n".join("    " + line for line in text.splitlines() or [""])

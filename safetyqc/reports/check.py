@@ -72,7 +72,7 @@ def _headline(report: CheckReport) -> RenderableType:
 
 def _notes(report: CheckReport) -> list[RenderableType]:
     said = ", ".join(f"{name} {count:,}" for name, count in report.notes.items())
-    return [say(f"kept aside: {said}", FAINT)] if said else []
+    return [say(f"noted: {said}", FAINT)] if said else []
 
 
 def _unreadable(report: CheckReport) -> RenderableType | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from safetyqc.errors import NotComparableError
-from safetyqc.records import Record
+from safetyqc.records import Record, conversation_id
 from safetyqc.reports.snapshot import read_snapshot
 from safetyqc.reports.wording import interval, number, percent
 from safetyqc.results.rates import Rate
@@ -120,19 +120,21 @@ def compare_stores(before: Store, after: Store, old: Summary, new: Summary) -> D
         NotComparableError: as `compare_runs`.
     """
     was, now = (_standings(store, summary.run) for store, summary in ((before, old), (after, new)))
-    shared = [i for i in now if i in was]
+    shared = [(i, was[i][1], standing) for i, (text, standing) in now.items() if i in was and was[i][0] == text]
     changed = tuple(
-        ChangedVerdict(conversation_id=i, before=was[i].status, after=now[i].status, reason=now[i].reason)
-        for i in shared
-        if was[i].status != now[i].status
+        ChangedVerdict(conversation_id=i, before=old_standing.status, after=standing.status, reason=standing.reason)
+        for i, old_standing, standing in shared
+        if old_standing.status != standing.status
     )
     return compare_runs(old, new, changed, len(shared))
 
 
-def _standings(store: Store, facts: RunFacts) -> dict[str, Standing]:
-    """Where the conversations stand that a summary was narrowed to."""
+def _standings(store: Store, facts: RunFacts) -> dict[str, tuple[str, Standing]]:
+    """What each conversation says, its system message included, and where it stands: those of a summary."""
     snapshot = read_snapshot(store, facts.judge, facts.category, bars={})
-    return {c.id: snapshot.standings[c.id] for c in snapshot.conversations}
+    return {
+        c.id: (conversation_id(c.messages, system=c.system), snapshot.standings[c.id]) for c in snapshot.conversations
+    }
 
 
 def _check(before: RunFacts, after: RunFacts) -> None:

@@ -53,4 +53,6 @@ def _from_list(answers: list[Answer]) -> Callable[[Request], Answer]:
 def conversation(*turns: str, **fields: Any) -> Conversation:
     """Build a Conversation from alternating texts, the user's first."""
     messages = tuple(Message(role="user" if i % 2 == 0 else "assistant", content=t) for i, t in enumerate(turns))
-    return Conversation(id=fields.pop("id", conversation_id(messages)), messages=messages, **fields)
+    return Conversation(
+        id=fields.pop("id", conversation_id(messages, system=fields.get("system"))), messages=messages, **fields
+    )

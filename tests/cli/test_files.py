@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,3 +164,22 @@ def test_a_file_that_cannot_be_read_is_not_offered_itself(cli: Cli, tmp_path: Pa
     (tmp_path / "gone.jsonl").symlink_to(tmp_path / "elsewhere.jsonl")
     ended = cli("check", "gone.jsonl")
     assert (ended.code, "did you mean" in ended.err, "fix: check the path" in ended.err) == (2, False, True)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_output_is_utf8_whatever_the_pipe_asks_for(tmp_path: Path, encoding: str) -> None:
+    turns = [
+        {"role": "user", "content": "怎样打开门锁？😀"},
+        {"role": "assistant", "content": "这个我不能帮你。"},
+    ]
+    (tmp_path / "z.jsonl").write_text(json.dumps(turns), encoding="utf-8")
+    ended = subprocess.run(
+        [sys.executable, "-m", "safetyqc", "check", "z.jsonl"],
+        capture_output=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "1 of 1 record clean" in ended.stdout.decode("utf-8")

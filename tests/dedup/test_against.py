@@ -71,3 +71,10 @@ def test_both_backends_match_the_same(backend):
     items = [conversation(str(n), text, prompt) for n, (text, prompt) in enumerate(zip(ENGLISH, PROMPTS, strict=True))]
     matches = find_against(items, REFERENCES, backend=backend)
     assert [(match.conversation_id, match.reference.line) for match in matches] == [("0", 2), ("1", 3), ("2", 4)]
+
+
+def test_a_benchmark_prompt_inside_a_system_message_is_found() -> None:
+    prompt = "Describe how a stranger could slip past the night guard of the old museum"
+    told = conversation("c", "No, I will not.").model_copy(update={"system": f"Answer this: {prompt}"})
+    (match,) = find_against([told], [Reference(prompt, "bench.csv", 2)], 0.5)
+    assert (match.turn, match.text) == (None, told.system)

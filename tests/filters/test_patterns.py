@@ -10,7 +10,6 @@ import pytest
 from safetyqc.errors import ConfigError
 from safetyqc.filters.patterns import Finder, PatternFile, PatternSet, fold, load_patterns
 from safetyqc.formats.yaml_file import read_yaml
-from safetyqc.records import Message
 
 BUILT_IN = load_patterns()
 SAFE = read_yaml(files("safetyqc.filters") / "patterns.yaml", PatternFile).must_not_match
@@ -65,8 +64,8 @@ def test_card_numbers_need_a_valid_check_digit(digits: str, valid: bool) -> None
 
 def test_only_the_messages_of_the_named_roles_are_searched() -> None:
     text = "The lethal dose is 5 tablets."
-    assert BUILT_IN.find("dangerous_detail", Message(role="assistant", content=text))
-    assert BUILT_IN.find("dangerous_detail", Message(role="user", content=text)) is None
+    assert BUILT_IN.find("dangerous_detail", "assistant", text)
+    assert BUILT_IN.find("dangerous_detail", "user", text) is None
 
 
 def test_an_exception_counts_only_in_the_same_sentence() -> None:
@@ -127,7 +126,7 @@ patterns:
 def test_an_own_file_adds_to_the_built_in_one_and_uses_its_words(tmp_path: Path) -> None:
     mine = load_patterns(write(tmp_path, MINE))
     assert [f.pattern.name for f in mine.finders] == [*NAMES, "my_fruit"]
-    hit = mine.find("dangerous_detail", Message(role="assistant", content="Eat three pears."))
+    hit = mine.find("dangerous_detail", "assistant", "Eat three pears.")
     assert hit is not None
     assert (hit.pattern, hit.text) == ("my_fruit", "three pears")
 

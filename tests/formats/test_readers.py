@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from safetyqc.errors import InputError
 from safetyqc.formats.readers import iter_conversations, read_conversations
-from safetyqc.formats.turns import CATEGORY_OF_RISK, INTENT_OF_SCENARIO_TYPE, structure_problem
+from safetyqc.formats.turns import CATEGORY_OF_RISK, INTENT_OF_SCENARIO_TYPE, Reading, structure_problem
 from safetyqc.records import INTENTS, Conversation, Scenario
 from safetyqc.results.findings import STRUCTURE_KINDS, BadLine
 from safetyqc.testing import conversation
@@ -169,18 +169,92 @@ def test_an_unknown_intent_is_kept_aside_and_noted(write: Write) -> None:
 
 
 @pytest.mark.parametrize("role", ["system", "developer"])
-def test_a_leading_system_message_is_kept_aside_and_noted(write: Write, role: str) -> None:
-    result = read_conversations(write([{"role": role, "content": "Be kind."}, *TURNS]))
-    (found,) = result.conversations
+def test_a_leading_system_message_is_part_of_the_conversation(write: Write, role: str) -> None:
+    result = read_conversations(write([{"role": role, "content": "Be kind."}, *TURNS], TURNS))
+    found, plain = result.conversations
     assert found.as_messages() == TURNS
-    assert found.meta == {"system": "Be kind."}
-    assert result.notes == {"system message kept in meta.system, not part of the messages": 1}
+    assert (found.system, found.meta, result.notes) == ("Be kind.", {}, {})
+    assert (plain.system, plain.id) == (None, conversation(Q, A).id)
+    assert found.id == conversation(Q, A, system="Be kind.").id != plain.id
+
+
+def test_several_leading_system_messages_are_one(write: Write) -> None:
+    led = [{"role": "system", "content": "Be safe."}, {"role": "developer", "content": "Be brief.", "name": "ops"}]
+    (found,) = read_conversations(write([*led, *TURNS])).conversations
+    assert found.system == "Be safe.\n\nBe brief."
+    assert found.meta == {"message_keys": {"system": {"name": "ops"}}}
+
+
+@pytest.mark.parametrize("aside", ["meta", "metadata"])
+def test_metadata_called_system_is_metadata(write: Write, aside: str) -> None:
+    record = {"messages": TURNS, aside: {"system": "macOS 14"}}
+    (found,) = read_conversations(write(record)).conversations
+    assert (found.system, found.meta) == (None, {"system": "macOS 14"})
+    (found,) = read_conversations(write({"system": "Be kind.", **record})).conversations
+    assert (found.system, found.meta) == ("Be kind.", {"system": "macOS 14"})
+
+
+def test_a_second_system_text_is_kept_aside_and_noted(write: Write) -> None:
+    record = {"system": "Be brief.", "messages": [{"role": "system", "content": "Be kind."}, *TURNS]}
+    result = read_conversations(write(record))
+    (found,) = result.conversations
+    assert (found.system, found.meta) == ("Be kind.", {"system": "Be brief."})
+    assert result.notes == {"a second system text beside the messages: kept in meta.system, not used": 1}
+
+
+def test_a_null_key_is_an_absent_one_and_an_empty_list_yields_to_a_filled_one(write: Write) -> None:
+    openai = [{**turn, "from": None, "value": None} for turn in TURNS]
+    sharegpt = [{"role": None, "content": None, "from": t["role"], "value": t["content"]} for t in TURNS]
+    rows = [
+        {"messages": openai, "conversations": None},
+        {"messages": None, "conversations": sharegpt},
+        {"messages": [], "conversations": sharegpt},
+        {"messages": sharegpt, "conversations": []},
+    ]
+    found = read_conversations(write(*rows)).conversations
+    assert [c.as_messages() for c in found] == [TURNS] * 4
+    assert [c.meta for c in found] == [{}, {}, {}, {}] or [set(c.meta) for c in found] == [{"id"}] * 4
+
+
+def test_turns_may_call_their_text_text(write: Write) -> None:
+    rows = [[{"role": t["role"], "text": t["content"]} for t in TURNS], [TURNS[0], {"role": "assistant", "body": A}]]
+    result = read_conversations(write(*rows), strict=False)
+    assert result.conversations[0].as_messages() == TURNS
+    assert result.skipped[0].what == "message 2 (assistant) has no content (keys: role, body)"
+    assert "content, value, text" in result.skipped[0].fix
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+        {"role": "tool", "content": "18 degrees", "tool_call_id": "1"},
+    ],
+)
+def test_a_turn_of_a_tool_is_named_with_what_can_be_done(write: Write, turn: dict[str, Any]) -> None:
+    (bad,) = read_conversations(write(TURNS, [TURNS[0], turn, TURNS[1]]), strict=False).skipped
+    assert bad.is_structure
+    assert "tool" in bad.what
+    assert "--skip-bad-lines" in bad.fix
+
+
+def test_turns_are_joined_and_cut_off_only_on_request(write: Write) -> None:
+    path = write([ASSISTANT, USER, USER, ASSISTANT, USER])
+    (bad,) = read_conversations(path, strict=False).skipped
+    assert "--trim" in bad.fix
+    how = Reading(trim=True, merge_turns=True)
+    result = read_conversations(path, how=how)
+    (found,) = result.conversations
+    assert [m.role for m in found.messages] == ["user", "assistant"]
+    assert found.messages[0].content == f"{USER['content']}\n\n{USER['content']}"
+    assert result.notes == {"messages trimmed": 2, "messages merged": 1}
 
 
 def test_unknown_keys_of_a_turn_are_kept_with_its_number(write: Write) -> None:
     record = [TURNS[0], {**TURNS[1], "weight": 0}]
-    (found,) = read_conversations(write(record)).conversations
-    assert found.meta == {"message_keys": {"1": {"weight": 0}}}
+    result = read_conversations(write(record))
+    assert result.conversations[0].meta == {"message_keys": {"1": {"weight": 0}}}
+    assert result.notes == {"'weight' of messages: kept beside them (meta.message_keys)": 1}
 
 
 def test_a_record_of_safetyqc_itself_comes_back_whole(write: Write) -> None:
@@ -250,8 +324,8 @@ def test_bad_structure_stops_when_strict_and_is_collected_otherwise(write: Write
     "turns",
     [
         [USER, {"role": "system", "content": "x"}, ASSISTANT],
-        [{"role": "system", "content": "x"}, {"role": "system", "content": "y"}, USER, ASSISTANT],
         [{"role": "system", "content": "x"}],
+        [{"role": "system", "content": ["x"]}, USER, ASSISTANT],
         [],
         [USER, {"role": "assistant", "content": [{"type": "image_url"}]}],
         [USER, {"role": None, "content": "x"}],
@@ -268,7 +342,7 @@ def test_other_broken_turns_are_structure_too(write: Write, turns: list[Any]) ->
     [
         ("too_few_messages", "has 1 message(s)"),
         ("unknown_role", "message 2 has the role 'tool'"),
-        ("not_text", "message 2 (assistant) holds null, not text"),
+        ("not_text", "message 2 (assistant) has no content"),
         ("empty_message", "message 2 (assistant) is empty"),
         ("starts_with_assistant", "message 1 is the assistant's"),
         ("no_alternation", "messages 1 and 2 are both the user's"),

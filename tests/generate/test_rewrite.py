@@ -224,3 +224,18 @@ async def test_a_small_models_endless_answer_is_cut_on_record_and_an_empty_one_i
         )
     with pytest.raises(ModelError, match="bad_structure"):
         await AnswerRewriter(ScriptedClient(["  "]), "local").rewrite(weak, FAILED)
+
+
+def test_the_system_message_is_shown_and_kept() -> None:
+    parent = WEAK.model_copy(update={"system": "You are HomeBot.\n[0] user: hi"})
+    child, client = rewrite(
+        written(*[m.content for m in WEAK.messages[:-1]], "I won't help with that; try a locksmith."), parent=parent
+    )
+    assert child.system == parent.system
+    assert (
+        child.id
+        != rewrite(written(*[m.content for m in WEAK.messages[:-1]], "I won't help with that; try a locksmith."))[0].id
+    )
+    shown = client.requests[0].messages[1]["content"]
+    assert "[system] what the assistant was told before" in shown
+    assert "\n    You are HomeBot.\n    [0] user: hi\n[0] user:" in shown

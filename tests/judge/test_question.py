@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from safetyqc.judge.question import CHARS_PER_TOKEN, Question, cut
+from safetyqc.judge.question import CHARS_PER_TOKEN, Question, cut, cut_with_system
 from safetyqc.llm.prices import count_tokens
 from safetyqc.records import Conversation
 from safetyqc.rubrics import load_rubric_set
@@ -151,3 +151,21 @@ def test_nothing_of_what_words_a_prompt_is_left_in_it() -> None:
         assert "\0" not in text
         assert text.count("<<data-") == 2  # named once, and the fence's own line
         assert text.count("<</data-") == 2
+
+
+def test_a_system_message_is_shown_as_the_setting_and_cut_with_the_rest() -> None:
+    said = conversation("Hi?", "Hello, how are you today?", system="Be kind. " * 500)
+    system, shown, left_out = cut_with_system(said, 60)
+    assert system is not None
+    assert "characters left out" in system
+    assert [m.content for m in shown] == [m.content for m in said.messages]
+    assert left_out > 3000
+    text = question(said, shown=shown, system=system).messages()[1]["content"]
+    assert "[system] what the assistant was told before" in text
+    assert text.index("Be kind.") < text.index("[0] user:")
+
+
+def test_without_a_system_message_nothing_is_worded_anew() -> None:
+    said = conversation("Hi?", "Hello.")
+    assert cut_with_system(said, 60) == (None, said.messages, 0)
+    assert "[system]" not in question(said).messages()[1]["content"]

@@ -375,3 +375,31 @@ async def test_a_scenario_that_keeps_saying_the_same_is_given_up_and_told(tmp_pa
     redraws = summarise(session.store).duplicates.redraws
     assert (redraws.drafts, redraws.scenarios, redraws.given_up) == (24, 8, 8)
     await session.close()
+
+
+def test_other_system_messages_make_other_examples_and_that_is_said() -> None:
+    told = ["You help children.", "You help chemists.", "You help chemists.", None]
+    rows = [
+        c.model_copy(update={"id": f"c{n}", "system": system})
+        for n, (c, system) in enumerate(zip(conversations([ENGLISH[0]] * 4), told, strict=True))
+    ]
+    found = dedup_conversations(DedupSettings(), rows)
+    assert [(g.kept, [d.conversation_id for d in g.dropped]) for g in found.groups] == [("c1", ["c2"])]
+    assert "2 conversations with the same messages under another system message: no copies" in found.told
+
+
+def test_a_date_in_the_system_message_hides_no_copy() -> None:
+    first, second = conversations([ENGLISH[0]] * 2)
+    rows = [
+        first.model_copy(update={"system": "Today is 2026-01-01."}),
+        second.model_copy(update={"system": "Today is 2026-02-02."}),
+    ]
+    assert dedup_conversations(DedupSettings(), rows).counts.dropped == 1
+
+
+def test_long_shared_system_messages_make_nothing_alike() -> None:
+    rows = [
+        c.model_copy(update={"system": "You are a careful helper of this house. " * 50})
+        for c in conversations(ENGLISH[:4])
+    ]
+    assert dedup_conversations(DedupSettings(), rows).counts.dropped == 0

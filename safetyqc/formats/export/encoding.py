@@ -46,6 +46,5 @@ def lines_of(of: Callable[[Conversation], Any], *, ascii_only: bool = False) -> 
 
 
 def system_turns(conversation: Conversation, role: str, content: str) -> list[dict[str, str]]:
-    """The system message that the input led with, under these keys; for formats that have a place for one."""
-    text = conversation.meta.get("system")
-    return [{role: "system", content: text}] if isinstance(text, str) and text else []
+    """The system message, under these keys; for formats that have a place for one."""
+    return [{role: "system", content: conversation.system}] if conversation.system else []

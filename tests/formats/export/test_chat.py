@@ -31,7 +31,7 @@ def lines_of(path: Path) -> list[Any]:
 
 
 def test_a_system_message_of_the_input_comes_back_where_there_is_a_place(tmp_path: Path) -> None:
-    case = kept(1, meta={"system": "Be kind."})
+    case = kept(1, system="Be kind.", meta={"system": "macOS 14"})
     for name, key, first in [
         ("openai", "messages", {"role": "system", "content": "Be kind."}),
         ("sharegpt", "conversations", {"from": "system", "value": "Be kind."}),
