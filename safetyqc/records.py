@@ -213,6 +213,8 @@ class Label(Record):
     conversation_id: str
     criterion: str
     outcome: Literal["pass", "fail", "na", "disputed", "cleared"]
+    level: str | None = None
+    """Of the rubric, where one was chosen: what the outcome comes from."""
     annotator: str = "human"
     source: str | None = None
     """Where it came from: a file's name, or the page it was given on."""

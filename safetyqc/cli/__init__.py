@@ -16,7 +16,19 @@ from typing import NoReturn
 
 import typer
 
-from safetyqc.cli import batching, checking, comparing, judging, labels, modelling, reporting, rubrics, running, writing
+from safetyqc.cli import (
+    batching,
+    checking,
+    comparing,
+    judging,
+    labels,
+    modelling,
+    reporting,
+    reviewing,
+    rubrics,
+    running,
+    writing,
+)
 from safetyqc.errors import Interrupted, OutputError, SafetyqcError
 
 READER_GONE = 141
@@ -32,7 +44,19 @@ app = typer.Typer(
     help="Quality control of safety SFT data with LLM judges whose numbers can be trusted.\n\n"
     "Start with `safetyqc demo` (no key needed), or check your own file: `safetyqc check FILE`.",
 )
-for module in (running, writing, checking, judging, comparing, labels, reporting, rubrics, modelling, batching):
+for module in (
+    running,
+    writing,
+    checking,
+    judging,
+    comparing,
+    labels,
+    reviewing,
+    reporting,
+    rubrics,
+    modelling,
+    batching,
+):
     module.register(app)
 
 

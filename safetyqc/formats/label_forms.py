@@ -24,7 +24,7 @@ _TEXTS = {
     "request": ("request", "prompt", "question", "instruction"),
     "answer": ("answer", "response", "completion", "output"),
 }
-_ABOUT = ("note", "at", "seconds", "rubric_hash", "source", "queue", "stratum", "probability", "adjudicated")
+_ABOUT = ("note", "at", "seconds", "rubric_hash", "source", "queue", "stratum", "probability", "adjudicated", "level")
 """What may stand beside a label, as records.Label names it."""
 _OUTCOMES = ("outcome", "label")
 _FACTS = frozenset({*IDS, *_ABOUT, *_OUTCOMES, *(k for keys in _TEXTS.values() for k in keys)}) | {

@@ -211,7 +211,7 @@ def _label(line: _Line, criterion: str, outcome: Said, annotator: str, about: Ma
 def _about(line: _Line) -> dict[str, Any]:
     """What a label record has beside who said what; each is checked, since it comes from a file."""
     told: dict[str, Any] = {}
-    for key in ("note", "rubric_hash", "queue", "stratum"):
+    for key in ("note", "rubric_hash", "queue", "stratum", "level"):
         if isinstance(value := line.fields.get(key), str) and value:
             told[key] = value
     if "labels" in line.fields and line.fields.get("at") not in (None, ""):

@@ -28,7 +28,7 @@ from safetyqc.store.file import (
     make_file,
     make_folder,
 )
-from safetyqc.store.schema import FORMAT, UPGRADED
+from safetyqc.store.schema import FORMAT, UPGRADED, statements
 from safetyqc.store.upgrade import show_as_now, upgrade
 from safetyqc.store.writer import Writer
 
@@ -41,18 +41,19 @@ _AT_ONCE = 900
 class OpenedRun:
     """What all tables of a run share. Open it with `create`, `open` or `read`; close it, or use a `with` block."""
 
-    def __init__(self, folder: Path, *, mode: Literal["create", "write", "read"]) -> None:
+    def __init__(self, folder: Path, *, mode: Literal["create", "write", "beside", "read"]) -> None:
         self.folder = folder
         self.path = folder / FILE_NAME
         with contextlib.ExitStack() as undo:
-            self._lock = None if mode == "read" else lock_run(folder)
+            self._lock = lock_run(folder) if mode in ("create", "write") else None
             if self._lock:
                 undo.callback(self._lock.release)
             if mode == "create":
                 make_file(self.path)
             self._reader = connect(self.path, read_only=mode == "read")
             undo.callback(self._reader.close)
-            self._settle_format(read_only=mode == "read")
+            with lock_run(folder) if mode == "beside" and self.meta("format") != FORMAT else contextlib.nullcontext():
+                self._settle_format(read_only=mode == "read")
             self._writer = None if mode == "read" else Writer(self.path)
             undo.pop_all()
 
@@ -75,6 +76,19 @@ class OpenedRun:
             RunError: no run there, of another version, or in use by another process.
         """
         return cls(existing(folder), mode="write")
+
+    @classmethod
+    def beside(cls, folder: str | Path) -> Self:
+        """Open an existing run to add labels to it while other processes may write it too.
+
+        Nothing but labels and what belongs to them may be written so: two writers of anything else pay twice.
+
+        Raises:
+            RunError: no run there, of another version, or one that must be upgraded while somebody writes it.
+        """
+        opened = cls(existing(folder), mode="beside")
+        opened._add_new_tables()
+        return opened
 
     @classmethod
     def read(cls, folder: str | Path) -> Self:
@@ -115,6 +129,13 @@ class OpenedRun:
             (show_as_now if read_only else upgrade)(self._reader)
         except sqlite3.Error as error:
             raise explain(error, self.path) from error
+
+    def _add_new_tables(self) -> None:
+        """Give a run of the present format the tables that it was made without."""
+        there = {name for (name,) in self._rows("SELECT name FROM sqlite_master")}
+        for name, statement in statements().items():
+            if name not in there:
+                self._write(statement, [()]).result()
 
     # ---- writing ------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from safetyqc.store.calls import CalledRun
 from safetyqc.store.file import damaged
 from safetyqc.store.labels import LabelledRun
 from safetyqc.store.probes import ProbedRun
+from safetyqc.store.reviews import ReviewedRun
 
 _PART_BYTES = 64_000_000
 _MOST_HELD_CHARACTERS = 32_000_000
@@ -95,7 +96,7 @@ class Timing:
     items: int
 
 
-class Store(CalledRun, LabelledRun, ProbedRun):
+class Store(CalledRun, LabelledRun, ProbedRun, ReviewedRun):
     """The records of one run. Open it with `create`, `open` or `read`; close it, or use it as a context manager."""
 
     _held_characters = 0

@@ -26,6 +26,8 @@ CREATE TABLE filtered (conversation_id TEXT PRIMARY KEY, settings TEXT NOT NULL)
 CREATE TABLE labels (seq INTEGER PRIMARY KEY, conversation_id TEXT NOT NULL, criterion TEXT NOT NULL,
     annotator TEXT NOT NULL, outcome TEXT NOT NULL, at REAL, body TEXT NOT NULL);
 CREATE INDEX labels_by_cell ON labels (conversation_id, criterion, annotator);
+CREATE TABLE review_acts (seq INTEGER PRIMARY KEY, at REAL NOT NULL, annotator TEXT NOT NULL,
+    conversation_id TEXT NOT NULL, act TEXT NOT NULL, body TEXT NOT NULL);
 CREATE TABLE draws (id TEXT PRIMARY KEY, at REAL NOT NULL, body TEXT NOT NULL);
 CREATE TABLE duplicates (dropped_id TEXT PRIMARY KEY, kept_id TEXT NOT NULL, body TEXT NOT NULL);
 CREATE TABLE rewrites (seq INTEGER PRIMARY KEY, parent_id TEXT NOT NULL, revision INTEGER NOT NULL,
