@@ -72,7 +72,7 @@ def plan(
         show_json(found.model_dump(mode="json"))
         return
     show(_render(found))
-    next_step(f"safetyqc label export sheet.csv{in_run(config)}")
+    next_step(f"safetyqc review{in_run(config)}", f"safetyqc label export sheet.csv{in_run(config)}")
 
 
 def _render(found: LabelPlan) -> RenderableType:

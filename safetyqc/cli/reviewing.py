@@ -49,12 +49,6 @@ def review(
             "--criterion", metavar="NAME", help="Ask about this one alone; repeat it for several.", show_default=False
         ),
     ] = None,
-    overlap: Annotated[
-        float,
-        typer.Option(
-            "--overlap", metavar="SHARE", min=0, max=1, help="Part that every annotator gets, to compare people."
-        ),
-    ] = 0.1,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
     port: Annotated[
         int, typer.Option("--port", metavar="N", min=0, max=65535, help="Of 127.0.0.1; 0 takes a free one.")
@@ -75,7 +69,7 @@ def review(
     from safetyqc.review.opening import Wanted, open_desk
     from safetyqc.store import Store
 
-    wanted = Wanted(name, queue, tuple(ids or ()), tuple(criteria or ()), overlap)
+    wanted = Wanted(name, queue, tuple(ids or ()), tuple(criteria or ()))
     with Store.beside(config.run) as store:
         desk, notes = open_desk(store, config.judge.rubric, wanted)
         for line in notes:

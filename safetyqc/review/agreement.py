@@ -14,8 +14,8 @@ from safetyqc.results.statistics import cohen_kappa, share
 
 ADJUDICATED = "adjudicated"
 """Under this name decisions between annotators are stored, so that what each of them said stays theirs."""
-AGAIN = "again"
-"""Queue of what an annotator is shown a second time."""
+AGAIN = "review, again"
+"""Source of a label that was given when an annotator was shown a conversation a second time."""
 _OFTEN, _MOST = 3, 0.5
 """From so many differences on, and from such a share of a criterion's, one pair of levels is called a pattern."""
 
@@ -138,11 +138,11 @@ def _consistency(annotator: str, pairs: list[tuple[str, str]]) -> Consistency:
 
 def _twice(labels: list[Label]) -> tuple[str, str] | None:
     """What was last said before a cell came again, and what was last said then."""
-    first = next((i for i, label in enumerate(labels) if label.queue == AGAIN), None)
+    first = next((i for i, label in enumerate(labels) if label.source == AGAIN), None)
     if first is None:
         return None
     before = [label for label in labels[:first] if label.is_verdict]
-    after = [label for label in labels[first:] if label.queue == AGAIN]
+    after = [label for label in labels[first:] if label.source == AGAIN]
     if not before or not after[-1].is_verdict:
         return None
     return before[-1].outcome, after[-1].outcome

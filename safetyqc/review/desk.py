@@ -16,7 +16,8 @@ from safetyqc.errors import UserError, choose_from
 from safetyqc.records import Label, Record
 from safetyqc.results.compare import OVERALL
 from safetyqc.review.agreement import ADJUDICATED, AGAIN
-from safetyqc.review.items import Item, is_shared
+from safetyqc.review.draws import PLAN
+from safetyqc.review.items import ALL, Item
 from safetyqc.review.memory import Memory, Own
 from safetyqc.store import Act
 
@@ -32,7 +33,7 @@ NA = "na"
 _REPEAT_EVERY = 10
 _REPEAT_AFTER = 5
 """So many others were finished since, or it would be answered from memory."""
-_REPEATING, _SHARING = ("plan", "all"), ("plan", "all", "disagreement", "canary", "escalation")
+_REPEATING, _SHARING = (PLAN, ALL), (PLAN, ALL, "disagreement", "canary", "escalation")
 
 
 class Given(Record):
@@ -64,17 +65,13 @@ class Place:
 
 @dataclass
 class Desk:
-    """The work of one annotator on the items of one queue; `only` narrows what is asked to some criteria.
-
-    `share` is the part of the items that every annotator gets.
-    """
+    """The work of one annotator on the items of one queue; `only` narrows what is asked to some criteria."""
 
     store: Store
     rubric: RubricSet
     annotator: str
     queue: str
     items: list[Item]
-    share: float = 0.1
     only: tuple[str, ...] = ()
     memory: Memory = field(init=False)
 
@@ -132,7 +129,7 @@ class Desk:
         """This annotator's verdict on a cell; with `again` only one that was given when it was shown again."""
         labels = self.memory.own[ADJUDICATED].labels if self.decides else self.own.labels
         label = labels.get((name, criterion))
-        return label if label and label.is_verdict and (not again or label.queue == AGAIN) else None
+        return label if label and label.is_verdict and (not again or label.source == AGAIN) else None
 
     def is_current(self, label: Label) -> bool:
         """Whether a label was given for the wording that is shown."""
@@ -164,16 +161,17 @@ class Desk:
         deferred = None
         for at in (*range(after + 1, len(self.items)), *range(min(after + 1, len(self.items)))):
             name = self.items[at].conversation_id
-            if name in self.finished or self._is_taken(name, now):
+            if name in self.finished or self._is_taken(self.items[at], now):
                 continue
             if name not in self.own.deferred:
                 return Place(at)
             deferred = at if deferred is None else deferred
         return None if deferred is None else Place(deferred)
 
-    def _is_taken(self, name: str, now: float) -> bool:
-        if self.queue not in _SHARING or is_shared(name, self.share):
+    def _is_taken(self, item: Item, now: float) -> bool:
+        if self.queue not in _SHARING or item.shared:
             return False
+        name = item.conversation_id
         return name in self.by_others or self.memory.is_before_others(name, self.annotator, now)
 
     def _repeat_due(self) -> int | None:
@@ -213,12 +211,12 @@ class Desk:
             outcome=outcome,
             level=None if given.level == NA else given.level,
             annotator=ADJUDICATED if self.decides else self.annotator,
-            source=f"review, decided by {self.annotator}" if self.decides else "review",
+            source=f"review, decided by {self.annotator}" if self.decides else AGAIN if given.again else "review",
             at=time.time(),
             rubric_hash=self.rubric.hash,
             note=note,
             seconds=round(min(given.seconds, 3600.0), 1),
-            queue=AGAIN if given.again else item.queue,
+            queue=item.queue,
             stratum=item.stratum,
             probability=item.probability,
             seen=self.own.seen.get(given.id, ()),

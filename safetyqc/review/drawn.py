@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safetyqc.review.draws import PLAN, Draw, read_draws
+from safetyqc.review.items import OVERLAP_EVERY
 from safetyqc.store.standing import read_standings
 
 if TYPE_CHECKING:
     from safetyqc.store import Store
 
-OVERLAP_EVERY = 5
-"""Of a draw's conversations, every so manieth is asked of every annotator: how far people agree is measured on them."""
 _IN_PLAY = frozenset({"kept", "failed", "unscored", "unjudged"})
 
 

@@ -9,19 +9,31 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from safetyqc.review.draws import PLAN
+
+ALL = "all"
+"""The queue of everything that counts, in an order that chance made."""
+BY_CHANCE = frozenset({None, PLAN, ALL})
+"""Queues whose labels say something of rates: what came out of any other was picked for what was said of it."""
+OVERLAP_EVERY = 5
+"""Every so manieth conversation is asked of every annotator: how far people agree is measured on them."""
+
 
 @dataclass(frozen=True)
 class Item:
-    """A conversation to label, and why it is shown; `criteria` None means all that apply.
+    """A conversation to label; `criteria` None means all that apply.
 
-    `stratum` and `probability` are those of the draw, and stay None where a conversation was not drawn by chance.
+    `queue`, `stratum` and `probability` are what is stored with its labels: how it came to be labelled at all. So what
+    is labelled once more, by whomever, stays in the sample that it was in.
     """
 
     conversation_id: str
-    queue: str
+    queue: str | None
     criteria: tuple[str, ...] | None = None
     stratum: str | None = None
     probability: float | None = None
+    shared: bool = False
+    """Whether every annotator is asked, whoever labelled it already."""
 
 
 def by_chance(conversation_id: str, salt: str = "order") -> int:
@@ -30,6 +42,6 @@ def by_chance(conversation_id: str, salt: str = "order") -> int:
     return int.from_bytes(digest, "big")
 
 
-def is_shared(conversation_id: str, share: float) -> bool:
-    """Whether every annotator gets this one: by them people are measured against each other."""
-    return by_chance(conversation_id, "shared") < share * 2**64
+def is_shared(conversation_id: str) -> bool:
+    """Whether every annotator gets this one where no draw says so."""
+    return by_chance(conversation_id, "shared") % OVERLAP_EVERY == 0

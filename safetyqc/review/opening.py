@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from safetyqc.errors import UserError, choose_from
 from safetyqc.review.agreement import ADJUDICATED
 from safetyqc.review.desk import Desk
+from safetyqc.review.drawn import current_draw
+from safetyqc.review.draws import PLAN
+from safetyqc.review.items import ALL
 from safetyqc.review.queues import QUEUES, Asked, queue_items
 from safetyqc.text import counted
 
@@ -25,7 +28,6 @@ class Wanted:
     queue: str | None = None
     ids: tuple[str, ...] = ()
     criteria: tuple[str, ...] = ()
-    share: float = 0.1
 
 
 def open_desk(store: Store, rubric_name: str, wanted: Wanted) -> tuple[Desk, list[str]]:
@@ -42,7 +44,7 @@ def open_desk(store: Store, rubric_name: str, wanted: Wanted) -> tuple[Desk, lis
     _check_name(store, wanted.annotator)
     queue = _queue_of(wanted, store)
     items = queue_items(queue, Asked(store, rubric, wanted.annotator, wanted.ids))
-    desk = Desk(store, rubric, wanted.annotator, queue, items, wanted.share, wanted.criteria)
+    desk = Desk(store, rubric, wanted.annotator, queue, items, wanted.criteria)
     if not desk.items:
         why = "its criteria apply to none of the conversations" if items else QUEUES[queue].about
         fix = choose_from("", [name for name in QUEUES if name not in (queue, "chosen")])
@@ -52,7 +54,7 @@ def open_desk(store: Store, rubric_name: str, wanted: Wanted) -> tuple[Desk, lis
 
 def _queue_of(wanted: Wanted, store: Store) -> str:
     if not wanted.ids:
-        return wanted.queue or ("plan" if "plan" in QUEUES and store.draws() else "all")
+        return wanted.queue or (PLAN if current_draw(store) else ALL)
     if wanted.queue:
         raise UserError("--id and --queue cannot both be given", fix="leave one of them out")
     return "chosen"

@@ -21,6 +21,7 @@ from safetyqc.review import allocation
 from safetyqc.review.allocation import Goal, Problem
 from safetyqc.review.cells import NA, Words, read_words
 from safetyqc.review.draws import PLAN, Draw, put_draw, read_draws
+from safetyqc.review.items import BY_CHANCE
 from safetyqc.store.standing import classified, deciding_judge, read_standings
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class _Population:
         if not found:
             raise UserError("the run holds no conversation to label", where=str(store.path), fix="import some first")
         judgments = list(store.judgments(rubric_hash=judge[1])) if judge else []
-        labels = [label for label in store.labels() if label.queue in (None, PLAN)]
+        labels = [label for label in store.labels() if label.queue in BY_CHANCE]
         labels = [x for x in labels if not judge or x.rubric_hash in (None, judge[1])]
         ids = [c.id for c in found]
         asked = dict.fromkeys(s.criterion for j in judgments if judge and j.judge == judge[0] for s in j.scores)

@@ -1,12 +1,12 @@
 """Which conversations the page shows, by the name of a queue.
 
-Only `all` goes by chance. What stands in any other queue was picked for what a judge or a person said of it, so its
-labels carry no probability and say nothing of rates.
+Only `plan` and `all` go by chance. What stands in the queues of suspects was picked for what a judge said of it, so its
+labels carry no probability and say nothing of rates. What is labelled once more stays in the sample that it was in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 from safetyqc.errors import UserError, choose_from
 from safetyqc.records import AGAIN
 from safetyqc.review.agreement import disputes, open_for
-from safetyqc.review.items import Item, by_chance
+from safetyqc.review.drawn import drawn_items
+from safetyqc.review.draws import PLAN
+from safetyqc.review.items import ALL, BY_CHANCE, Item, by_chance, is_shared
 from safetyqc.store.standing import deciding_judge, read_standings
 
 if TYPE_CHECKING:
+    from safetyqc.records import Label
     from safetyqc.rubrics import RubricSet
     from safetyqc.store import Store, Verdict
 
@@ -64,7 +67,14 @@ def _chance(item: Item) -> int:
 
 
 def _everything(asked: Asked) -> list[Item]:
-    return [Item(name, "all") for name in sorted(asked.in_play, key=by_chance)]
+    return [Item(name, ALL, shared=is_shared(name)) for name in sorted(asked.in_play, key=by_chance)]
+
+
+def _drawn(asked: Asked) -> list[Item]:
+    return [
+        Item(x.conversation_id, x.queue, x.criteria, x.stratum, x.probability, x.overlap)
+        for x in drawn_items(asked.store)
+    ]
 
 
 def _verdicts(asked: Asked) -> Iterator[dict[str, Verdict]]:
@@ -110,27 +120,28 @@ def _escalated(asked: Asked) -> list[Item]:
 
 
 def _of_others(asked: Asked) -> list[Item]:
-    by_others: dict[str, dict[str, None]] = {}
-    for label in asked.store.labels():
-        if label.annotator != asked.annotator and not label.adjudicated:
-            by_others.setdefault(label.conversation_id, {})[label.criterion] = None
-    items = [Item(name, "overlap", tuple(criteria)) for name, criteria in by_others.items() if name in asked.in_play]
-    return sorted(items, key=_chance)
+    by_others = [x for x in asked.store.labels() if x.annotator != asked.annotator and not x.adjudicated]
+    return sorted((item for item in _labelled(by_others) if item.conversation_id in asked.in_play), key=_chance)
 
 
 def _older_wording(asked: Asked) -> list[Item]:
     own = {(x.conversation_id, x.criterion): x for x in asked.store.labels() if x.annotator == asked.annotator}
-    found: dict[str, list[str]] = {}
-    for name, criterion in open_for(own, asked.rubric.hash):
-        found.setdefault(name, []).append(criterion)
-    return [Item(name, "older", tuple(criteria)) for name, criteria in found.items()]
+    return list(_labelled(open_for(own, asked.rubric.hash).values()))
 
 
 def _disputed(asked: Asked) -> list[Item]:
-    found: dict[str, list[str]] = {}
-    for name, criterion in disputes(asked.store.label_history()):
-        found.setdefault(name, []).append(criterion)
-    return [Item(name, "adjudication", tuple(criteria)) for name, criteria in found.items()]
+    return list(_labelled(x for said in disputes(asked.store.label_history()).values() for x in said))
+
+
+def _labelled(labels: Iterable[Label]) -> Iterator[Item]:
+    """What has labels already, as it came to be labelled at first: by chance where any label says so."""
+    by_name: dict[str, list[Label]] = {}
+    for label in labels:
+        by_name.setdefault(label.conversation_id, []).append(label)
+    for name, own in by_name.items():
+        first = next((x for x in own if x.queue in BY_CHANCE), own[0])
+        criteria = tuple(dict.fromkeys(x.criterion for x in own))
+        yield Item(name, first.queue, criteria, first.stratum, first.probability)
 
 
 def _chosen(asked: Asked) -> list[Item]:
@@ -143,7 +154,8 @@ def _chosen(asked: Asked) -> list[Item]:
 
 
 QUEUES: dict[str, Queue] = {
-    "all": Queue(_everything, "everything that counts, in an order drawn by chance"),
+    PLAN: Queue(_drawn, "what `safetyqc label plan` drew"),
+    ALL: Queue(_everything, "everything that counts, in an order drawn by chance"),
     "disagreement": Queue(_disagreements, "what two judges disagree on"),
     "canary": Queue(_missed_canaries, "planted flaws that the deciding judge missed"),
     "escalation": Queue(_escalated, "what a judge or a cascade left to people"),

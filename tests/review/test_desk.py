@@ -11,6 +11,8 @@ from safetyqc.errors import UserError
 from safetyqc.records import Label
 from safetyqc.review import showing
 from safetyqc.review.desk import Desk, Given, Noted, Place
+from safetyqc.review.plan import Wanted as PlanWanted
+from safetyqc.review.plan import plan_labels
 from safetyqc.review.queues import QUEUES
 from safetyqc.store import Store
 
@@ -143,7 +145,7 @@ def test_what_was_put_off_comes_when_nothing_else_is_left(desk: OpenDesk) -> Non
 
 
 def test_two_annotators_at_once_share_the_work_and_the_overlap(desk: OpenDesk) -> None:
-    ann, ben = desk("ann", share=0.2), desk("ben", share=0.2)
+    ann, ben = desk("ann"), desk("ben")
     met: dict[str, list[str]] = {"ann": [], "ben": []}
     for _ in range(40):
         for here in (ann, ben):
@@ -175,6 +177,35 @@ def test_labels_of_another_wording_are_told_apart_and_listed(desk: OpenDesk, run
     assert desk().finished == {}  # the third was never answered
     with pytest.raises(UserError, match="queue 'older' is empty"):
         desk(queue="older")
+
+
+def test_a_plan_is_what_is_shown_and_its_probabilities_are_stored(desk: OpenDesk, run: Path) -> None:
+    with Store.open(run) as store:
+        plan_labels(store, PlanWanted(labels=10, criteria=("safe_alternative",)))
+    here = desk()
+    assert here.queue == "plan"
+    assert 10 <= len(here.items) < 30
+    for item in here.items:
+        say(here, item.conversation_id)
+    stored = labels(run)
+    drawn = {x.conversation_id: (x.queue, x.stratum, x.probability) for x in here.items}
+    assert {x.conversation_id: (x.queue, x.stratum, x.probability) for x in stored} == drawn
+    assert {x.criterion for x in stored} == {"safe_alternative"}
+    assert all(x.probability for x in stored)
+
+
+def test_what_is_labelled_once_more_stays_in_the_sample_that_it_was_in(desk: OpenDesk, run: Path) -> None:
+    with Store.open(run) as store:
+        plan_labels(store, PlanWanted(labels=10, criteria=("safe_alternative",)))
+    name = desk("ann").items[0].conversation_id
+    say(desk("ann"), name, "vague")
+    say(desk("ben", queue="overlap"), name)
+    decided = desk("cleo", queue="adjudicate")
+    decided.label(Given(id=name, criterion="safe_alternative", level="none", note="nothing in it"))
+    assert len({(x.queue, x.stratum, x.probability) for x in labels(run)}) == 1
+    assert labels(run)[0].queue == "plan"
+    say(desk("dora", queue="disagreement"), "c_0003")
+    assert [x.queue for x in labels(run) if x.annotator == "dora"] == ["disagreement"]
 
 
 def test_judges_that_differ_make_a_queue_whose_labels_were_not_drawn(desk: OpenDesk, run: Path) -> None:
