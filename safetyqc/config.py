@@ -191,6 +191,10 @@ class ExportSettings(Record):
 
     format: Annotated[str, _one_of(lambda: EXPORTERS)] = "nanochat"
     path: Path | None = None
+    folder: Path | None = None
+    """A dataset folder in place of single files: README.md, data/, and what trainers need to be told."""
+    licence: str = "other"
+    """As the Hub names it; `other` says nothing about it."""
     val_share: Share = 0.0
     oversample: dict[str, float] = Field(default_factory=dict)
     force: bool = False

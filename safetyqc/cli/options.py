@@ -162,7 +162,9 @@ Turns = Annotated[
 Taxonomy = Annotated[
     Path | None, typer.Option("--taxonomy", metavar="FILE", help="Your own categories.", show_default=False)
 ]
-Format = Annotated[str | None, TableOption("--format", names=lambda: EXPORTERS, help="Default: nanochat.")]
+Format = Annotated[
+    str | None, TableOption("--format", names=lambda: EXPORTERS, metavar="FORM", help="{names} (default: nanochat).")
+]
 Skip = Annotated[
     list[str] | None,
     TableOption(

@@ -117,6 +117,13 @@ def export(
         Path | None, typer.Argument(metavar="FILE", help="Where to (nanochat has a default).", show_default=False)
     ] = None,
     format_name: o.Format = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", metavar="DIR", help="Write a dataset folder: card, data, trainers' settings."),
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", metavar="ID", help="For the card, as the Hub names it.")
+    ] = None,
     val_share: o.ValShare = None,
     oversample: Annotated[
         list[str] | None,
@@ -143,6 +150,8 @@ def export(
         "run": run,
         "export.path": path,
         "export.format": format_name,
+        "export.folder": folder,
+        "export.licence": licence,
         "export.val_share": val_share,
         "export.oversample": parse_shares(oversample, "--oversample") if oversample else None,
         "export.force": force,

@@ -32,6 +32,8 @@ BESIDE_SYSTEM = "system"
 """Under which name `meta.message_keys` holds the keys of a system message, beside the messages' 0-based numbers."""
 Side = Literal["chosen", "rejected", "both"]
 SIDES: tuple[Side, ...] = get_args(Side)
+_FACTS = frozenset({"id", "category", "intent", "language"})
+"""What a table has a column for, empty where nobody knows."""
 
 INTENT_OF_SCENARIO_TYPE: dict[str, Intent] = {
     "harmful_refusal": "harmful",
@@ -180,7 +182,7 @@ def _with_fields(
     messages: tuple[Message, ...], extra: dict[str, Any], meta: dict[str, Any], source: Source
 ) -> Conversation:
     """Sort what stands beside the messages into fields of the record; everything else goes to `meta`."""
-    fields = _flatten(extra)
+    fields = {k: v for k, v in _flatten(extra).items() if not (k in _FACTS and v in (None, ""))}
     own_id = fields.get("id")
     has_id = isinstance(own_id, (str, int)) and not isinstance(own_id, bool) and str(own_id).strip() != ""
     category, intent, language = fields.get("category"), _intent(fields), _language(fields)

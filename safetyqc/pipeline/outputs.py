@@ -19,6 +19,8 @@ from safetyqc.text import counted
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
+    from safetyqc.formats.export.contrast import Contrast
+    from safetyqc.formats.export.encoding import Takes
     from safetyqc.formats.export.manifest import Manifest
     from safetyqc.records import Conversation, DuplicateGroup
     from safetyqc.reports.diff import Difference
@@ -47,7 +49,7 @@ def export_run(
     force: bool = False,
     diversity: bool = False,
 ) -> Exported:
-    """Write what is kept in the configured format, with a manifest and a dataset card beside it.
+    """Write what is kept, and what failed where the format takes it, with a manifest and a dataset card beside it.
 
     Args:
         judge: whose verdicts decide; None for the run's own.
@@ -60,33 +62,75 @@ def export_run(
         OutputError: a file is there already, or cannot be written.
     """
     from safetyqc.formats.export.files import ExportPlan, export_conversations
-    from safetyqc.formats.export.manifest import tell_repeats
     from safetyqc.formats.export.table import exporter_of
-    from safetyqc.reports.documents import dataset_card
     from safetyqc.reports.snapshot import read_snapshot
 
     settings = config.export
     snapshot = read_snapshot(store, judge, bars=config.bars or None)
-    standings, conversations = snapshot.standings, in_plan_order(snapshot.conversations)
-    summary = _summarise(snapshot, config, diversity)
-    path = settings.path or (folder / exporter_of(settings.format).file_name if folder else None)
+    conversations = in_plan_order(snapshot.conversations)
+    summary, exporter = _summarise(snapshot, config, diversity), exporter_of(settings.format)
+    path = settings.path or (folder / exporter.file_name if folder and not settings.folder else None)
     plan = ExportPlan(
         format=settings.format,
         path=path,
+        folder=settings.folder,
         val_share=settings.val_share,
         seed=config.generate.seed,
         oversample=settings.oversample,
         force=settings.force or force,
-        source=summary.run.model_dump(mode="json", exclude={"folder"}) | {"run": store.folder.name},
+        source=summary.run.model_dump(mode="json", exclude={"folder"}),  # equal runs give equal bytes
     )
+    contrast = _examples(snapshot, conversations, exporter.takes)
+    manifest = export_conversations(
+        contrast.examples,
+        plan,
+        groups=_links(conversations, snapshot.groups),
+        left_out=contrast.left_out,
+        guessed=snapshot.guessed_categories,
+        card=lambda manifest: _card(summary, manifest, settings.licence),
+    )
+    return _told(manifest, summary)
+
+
+_FAILED = ("failed", "superseded", "discarded")
+"""Where a conversation stands that the deciding judge may have failed and that nothing else speaks against."""
+
+
+def _examples(snapshot: Snapshot, conversations: Sequence[Conversation], takes: Takes) -> Contrast:
+    """What the format has a line for, and why a conversation is in none."""
+    from safetyqc.formats.export.contrast import Contrast, label_answers, pair_up
+    from safetyqc.formats.export.encoding import Example
+
+    standings, verdicts = snapshot.standings, snapshot.verdicts
     kept = [c for c in conversations if standings[c.id].status == "kept"]
     left_out = {c.id: standings[c.id].status for c in conversations if standings[c.id].status != "kept"}
-    groups = _links(conversations, snapshot.groups)
-    manifest = export_conversations(kept, plan, groups=groups, left_out=left_out, guessed=snapshot.guessed_categories)
-    card = Path(manifest.files[0].path).with_suffix(".card.md")
-    files, lines = ({Path(f.path).name: getattr(f, of) for f in manifest.files} for of in ("conversations", "lines"))
-    write_text(card, dataset_card(summary, files=files, lines=lines, repeats=tell_repeats(manifest)))
-    return _told(manifest, card, summary)
+    if takes == "kept":
+        return Contrast([Example(c) for c in kept], dict(left_out))
+    failed = [
+        c
+        for c in conversations
+        if standings[c.id].status in _FAILED and c.id in verdicts and verdicts[c.id].passed is False
+    ]
+    told = (pair_up if takes == "pairs" else label_answers)(kept, failed, verdicts)
+    used = {c.id for e in told.examples for c in (e.conversation, e.rejected) if c}
+    return Contrast(told.examples, {i: why for i, why in (left_out | told.left_out).items() if i not in used})
+
+
+def _card(summary: Summary, manifest: Manifest, licence: str) -> str:
+    from safetyqc.formats.export.files import SPLITS
+    from safetyqc.reports.documents import dataset_card
+
+    files, lines = ({f.path: getattr(f, of) for f in manifest.files} for of in ("conversations", "lines"))
+    splits = {SPLITS[f.split]: f.path for f in manifest.files}
+    return dataset_card(summary, files=files, lines=lines, splits=splits, notes=_notes(manifest), licence=licence)
+
+
+def _notes(manifest: Manifest) -> list[str]:
+    """What a reader of the files must know: what stands in them more than once, as failed, or not at all."""
+    from safetyqc.formats.export.losses import tell_losses
+    from safetyqc.formats.export.manifest import tell_failed, tell_repeats
+
+    return [*tell_repeats(manifest), *tell_failed(manifest), *tell_losses(manifest.format, manifest.losses)]
 
 
 def in_plan_order(conversations: Iterable[Conversation]) -> list[Conversation]:
@@ -107,14 +151,17 @@ def in_plan_order(conversations: Iterable[Conversation]) -> list[Conversation]:
     return sorted(found, key=place)
 
 
-def _told(manifest: Manifest, card: Path, summary: Summary) -> Exported:
-    from safetyqc.formats.export.manifest import tell_repeats
+def _told(manifest: Manifest, summary: Summary) -> Exported:
+    from safetyqc.formats.export.table import exporter_of
 
-    count = sum(f.conversations for f in manifest.files)
+    nouns = {"kept": "conversation", "pairs": "pair", "verdicts": "answer"}
+    takes = exporter_of(manifest.format).takes
+    count = sum(f.conversations if takes == "kept" else f.lines for f in manifest.files)
     left = ", ".join(f"{reason} {n:,}" for reason, n in manifest.left_out_by_reason.items())
-    told = f"exported {counted(count, 'conversation')} as {manifest.format}" + (f"; left out: {left}" if left else "")
-    told += "".join(f"; {line}" for line in tell_repeats(manifest))
-    return Exported((*(Path(f.path) for f in manifest.files), card), count, told, summary)
+    told = f"exported {counted(count, nouns[takes])} as {manifest.format}" + (f"; left out: {left}" if left else "")
+    told += "".join(f"; {line}" for line in _notes(manifest))
+    files = (*(Path(f.path) for f in manifest.files), *map(Path, manifest.beside))
+    return Exported(files, count, told, summary)
 
 
 def _links(conversations: Iterable[Conversation], groups: Iterable[DuplicateGroup]) -> list[Collection[str]]:

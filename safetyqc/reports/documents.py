@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from safetyqc.reports.wording import (
-    duration,
     estimated,
     interval,
     money,
@@ -58,7 +57,8 @@ def dataset_card(
     *,
     files: Mapping[str, int],
     lines: Mapping[str, int] | None = None,
-    repeats: Sequence[str] = (),
+    splits: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
     licence: str = "other",
 ) -> str:
     """Render a dataset card with Hugging Face front matter, to be written beside an export.
@@ -66,17 +66,18 @@ def dataset_card(
     Args:
         files: name and number of conversations of every file that was written.
         lines: how many lines each has, where some were repeated.
-        repeats: what was repeated, and by whose categories.
+        splits: the file of each split, by its name, which `datasets.load_dataset` goes by.
+        notes: what a reader of the files must know: what was repeated, what their form does not hold.
         licence: an identifier of the Hub; `other` says nothing about it.
     """
     parts = [
-        _front_matter(summary, sum(files.values()), licence),
+        _front_matter(summary, sum(files.values()), splits or {}, licence),
         "# Safety conversations",
         "Multi-turn safety conversations for supervised fine-tuning, made and checked with safetyqc "
         f"{escape(summary.run.safetyqc)}. The requests may be harmful by nature; the answers were judged.",
         _files(files, lines or files),
         "## Provenance\n\n" + _provenance(summary),
-        "## Composition\n\n" + _composition(summary, repeats),
+        "## Composition\n\n" + _composition(summary, notes),
         "## Quality before export\n\n" + _quality(summary),
         "## Limits\n\n" + _limits(summary),
     ]
@@ -88,10 +89,10 @@ def _files(files: Mapping[str, int], lines: Mapping[str, int]) -> str:
     return _table(("file", "conversations", "lines"), rows)
 
 
-def _composition(summary: Summary, repeats: Sequence[str]) -> str:
+def _composition(summary: Summary, notes: Sequence[str]) -> str:
     """The run has this balance; what export then repeated is said after it."""
-    before = "Conversations that were kept, each counted once." if repeats else ""
-    said = "\n".join(f"- {escape(line)}" for line in repeats)
+    before = "Conversations that were kept, each counted once." if notes else ""
+    said = "\n".join(f"- {escape(line)}" for line in notes)
     return "\n\n".join(part for part in (before, _balance(summary), said) if part)
 
 
@@ -197,7 +198,7 @@ def _moves(difference: Difference) -> str:
     return f"{title}\n\n{judge}\n\n" + _table(("rate", "before", "after", "points", "95% interval", ""), rows)
 
 
-def _front_matter(summary: Summary, rows: int, licence: str) -> str:
+def _front_matter(summary: Summary, rows: int, splits: Mapping[str, str], licence: str) -> str:
     """YAML, written as JSON strings, which are YAML: a hostile name cannot break out of its quotes."""
     size = next((name for limit, name in _SIZES if rows < limit), "n>1M")
     languages = [code for code in summary.shape.languages if re.fullmatch(r"[a-z]{2,3}", code)]
@@ -209,6 +210,9 @@ def _front_matter(summary: Summary, rows: int, licence: str) -> str:
         "size_categories": [size],
         "tags": ["safety", "sft", "conversational", "safetyqc", *(["synthetic"] if summary.run.authors else [])],
     }
+    if splits:
+        data_files = [{"split": name, "path": path} for name, path in splits.items()]
+        fields["configs"] = [{"config_name": "default", "data_files": data_files}]
     return "\n".join(["---", *(f"{key}: {json.dumps(value)}" for key, value in fields.items()), "---"])
 
 
@@ -233,7 +237,7 @@ def _provenance(summary: Summary) -> str:
     total = summary.spent.total
     if total.calls:
         cost = f", {money(total.cost_usd)}" if total.unpriced < total.calls else ""
-        lines.append(f"- took {total.calls:,} model calls{cost} and {duration(total.wall_s)}")
+        lines.append(f"- took {total.calls:,} model calls{cost}")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Whole conversations as lists of messages: nanochat, OpenAI, ShareGPT, and the project's own records."""
+"""Whole conversations as lists of messages: nanochat, OpenAI, ShareGPT, LLaMA-Factory, and our own records."""
 
 from __future__ import annotations
 
@@ -8,20 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from safetyqc.errors import InputError
-from safetyqc.formats.export.encoding import Exporter, lines_of, system_turns
+from safetyqc.formats.export.encoding import FACTS, Exporter, facts_of, lines_of, system_turns
+from safetyqc.formats.export.trainers import OPENAI_TAGS, axolotl, llamafactory, trl
+from safetyqc.formats.turns import keys_beside
 from safetyqc.records import Conversation
 
 NANOCHAT_FILE = "safety_conversations.jsonl"
 
 
 def _openai(conversation: Conversation) -> dict[str, Any]:
-    return {"messages": [*system_turns(conversation, "role", "content"), *conversation.as_messages()]}
+    """Keys such as `weight` and `reasoning_content` stand beside a message again, as they were brought in."""
+    beside = keys_beside(conversation)
+    turns = [{**message, **beside.get(n, {})} for n, message in enumerate(conversation.as_messages())]
+    return {"messages": [*system_turns(conversation, "role", "content"), *turns]}
+
+
+def _llamafactory(conversation: Conversation) -> dict[str, Any]:
+    messages = [*system_turns(conversation, "role", "content"), *conversation.as_messages()]
+    return {"messages": messages, **facts_of(conversation)}
 
 
 def _sharegpt(conversation: Conversation) -> dict[str, Any]:
     names = {"user": "human", "assistant": "gpt"}
     turns = [{"from": names[m.role], "value": m.content} for m in conversation.messages]
-    return {"id": conversation.id, "conversations": [*system_turns(conversation, "from", "value"), *turns]}
+    return {"conversations": [*system_turns(conversation, "from", "value"), *turns], **facts_of(conversation)}
 
 
 def _nanochat_home() -> Path:
@@ -29,10 +39,46 @@ def _nanochat_home() -> Path:
     return Path(os.environ.get("NANOCHAT_BASE_DIR") or Path.home() / ".cache" / "nanochat")
 
 
-NANOCHAT = Exporter(NANOCHAT_FILE, lines_of(Conversation.as_messages, ascii_only=True), _nanochat_home)
-OPENAI = Exporter("safety_conversations.openai.jsonl", lines_of(_openai))
-SHAREGPT = Exporter("safety_conversations.sharegpt.jsonl", lines_of(_sharegpt))
-SAFETYQC = Exporter("safety_conversations.safetyqc.jsonl", lines_of(lambda c: c.model_dump(mode="json")))
+NANOCHAT = Exporter(
+    NANOCHAT_FILE,
+    lines_of(Conversation.as_messages, ascii_only=True),
+    _nanochat_home,
+    holds=frozenset({"turns"}),
+    is_table=False,
+)
+OPENAI = Exporter(
+    "safety_conversations.openai.jsonl",
+    lines_of(_openai),
+    holds=frozenset({"system", "turns", "keys"}),
+    snippets={
+        "dataset_info.json": llamafactory({"messages": "messages"}, OPENAI_TAGS),
+        "axolotl.yaml": axolotl(field_messages="messages"),
+        "trl.yaml": trl("sft"),
+    },
+)
+LLAMAFACTORY = Exporter(
+    "safety_conversations.llamafactory.jsonl",
+    lines_of(_llamafactory),
+    holds=FACTS | {"system", "turns"},
+    snippets=OPENAI.snippets,
+)
+SHAREGPT = Exporter(
+    "safety_conversations.sharegpt.jsonl",
+    lines_of(_sharegpt),
+    holds=FACTS | {"system", "turns"},
+    snippets={
+        "dataset_info.json": llamafactory({"messages": "conversations"}),
+        "axolotl.yaml": axolotl(
+            field_messages="conversations", message_property_mappings={"role": "from", "content": "value"}
+        ),
+    },
+)
+SAFETYQC = Exporter(
+    "safety_conversations.safetyqc.jsonl",
+    lines_of(lambda c: c.model_dump(mode="json")),
+    holds=FACTS | {"system", "turns", "keys", "meta"},
+    is_table=False,
+)
 
 
 def validate_nanochat_file(path: str | Path) -> int:

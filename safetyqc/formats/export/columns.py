@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from safetyqc.errors import UserError
-from safetyqc.formats.export.encoding import Exporter
-from safetyqc.records import Conversation
+from safetyqc.formats.export.encoding import FACTS, Example, Exporter, system_turns
+from safetyqc.formats.export.trainers import axolotl, trl
 
 
-def _parquet(conversations: Sequence[Conversation]) -> Iterator[bytes]:
+def _parquet(examples: Sequence[Example]) -> Iterator[bytes]:
+    conversations = [example.conversation for example in examples]
     try:
         import pyarrow
         from pyarrow import parquet
@@ -23,10 +24,17 @@ def _parquet(conversations: Sequence[Conversation]) -> Iterator[bytes]:
     columns: dict[str, Any] = {
         name: pyarrow.array([getattr(c, name) for c in conversations], "string") for name in text
     }
-    columns["messages"] = pyarrow.array([c.as_messages() for c in conversations], pyarrow.list_(turn))
+    columns["messages"] = pyarrow.array(
+        [[*system_turns(c, "role", "content"), *c.as_messages()] for c in conversations], pyarrow.list_(turn)
+    )
     buffer = io.BytesIO()
     parquet.write_table(pyarrow.table(columns), buffer)
     yield buffer.getvalue()
 
 
-PARQUET = Exporter("safety_conversations.parquet", _parquet)
+PARQUET = Exporter(
+    "safety_conversations.parquet",
+    _parquet,
+    holds=FACTS | {"system", "turns"},
+    snippets={"axolotl.yaml": axolotl(field_messages="messages"), "trl.yaml": trl("sft")},
+)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 from pydantic import ValidationError
 
 from safetyqc.errors import OutputError, UserError
-from safetyqc.formats.export.chat import NANOCHAT_FILE
-from safetyqc.formats.export.encoding import Exporter
+from safetyqc.formats.export.encoding import Example, Exporter, Takes
+from safetyqc.formats.export.losses import count_losses
 from safetyqc.formats.export.manifest import ExportedFile, LeftOut, Manifest
 from safetyqc.formats.export.split import Categories, check_factors, oversample, split_by_group
 from safetyqc.formats.export.table import exporter_of
@@ -34,6 +34,7 @@ class ExportPlan:
     Args:
         format: a name of EXPORTERS.
         path: the training file; None for the format's default. The validation file and the manifest stand beside it.
+        folder: a dataset folder to write in place of single files: README.md, data/, what trainers need to be told.
         val_share: share of conversations to hold out, 0..1.
         oversample: category -> how often its conversations stand in the training file; 1.5 repeats every second one.
         force: replace files that are there.
@@ -42,6 +43,7 @@ class ExportPlan:
 
     format: str = "nanochat"
     path: Path | None = None
+    folder: Path | None = None
     val_share: float = 0.0
     seed: int = 0
     oversample: Mapping[str, float] = field(default_factory=dict)
@@ -50,21 +52,24 @@ class ExportPlan:
 
 
 def export_conversations(
-    conversations: Iterable[Conversation],
+    conversations: Iterable[Conversation | Example],
     plan: ExportPlan,
     *,
     groups: Iterable[Collection[str]] = (),
     left_out: Mapping[str, str] | None = None,
     guessed: Mapping[str, str] | None = None,
+    card: Callable[[Manifest], str] | None = None,
 ) -> Manifest:
     """Write the files of a plan; all of them, or none when anything goes wrong.
 
     Args:
-        conversations: those to export, in order. One of bad structure is left out and named in the manifest.
+        conversations: those to export, in order; as examples where the format takes pairs or verdicts. One of bad
+            structure is left out and named in the manifest.
         groups: ids that must stay on one side of the split, such as duplicate groups.
         left_out: id -> reason of what the caller kept back, for the manifest.
         guessed: id -> category of those that neither plan nor file gave one: they are split, repeated and counted by
             it, but it is written into no line.
+        card: the text of the dataset card, once it is known what it is about.
 
     Raises:
         UserError: unknown format, a share or factor out of range, an unknown category, nothing to export.
@@ -73,57 +78,131 @@ def export_conversations(
     exporter = exporter_of(plan.format)
     good, bad = _by_structure(conversations)
     if not good:
-        raise UserError("nothing to export: no conversation is kept", fix="see `safetyqc report` for what was dropped")
-    category_of = Categories(guessed or {})
-    split = split_by_group(good, groups, plan.val_share, plan.seed, category_of)
-    check_factors(plan.oversample, good, category_of)
-    parts = {"train": oversample(split.train, plan.oversample, category_of)} | ({"val": split.val} if split.val else {})
-    paths = _paths(plan.path or exporter.default_path(), parts)
+        raise UserError(_NOTHING[exporter.takes][0], fix=_NOTHING[exporter.takes][1])
+    categories = Categories(guessed or {})
+    parts = _parts(good, plan, groups, categories)
+    paths = _paths(plan, exporter, parts, with_card=card is not None)
     if not plan.force:
         _refuse_existing(paths.values())
     with ExitStack() as unfinished:  # all files take their place together, after the last byte of each is written
         files = {name: unfinished.enter_context(replacing(path)) for name, path in paths.items()}
-        written = [_write(files[name], paths[name], name, part, exporter, category_of) for name, part in parts.items()]
-        manifest = _manifest(plan, written, dict(left_out or {}) | bad, guessed=sum(map(category_of.is_guess, good)))
+        written = [_write(files[name], paths[name], name, part, exporter, categories) for name, part in parts.items()]
+        manifest = _manifest(plan, written, dict(left_out or {}) | bad, good, categories).model_copy(
+            update={"beside": tuple(str(path) for name, path in paths.items() if name not in (*parts, "manifest"))}
+        )
         if "manifest" in files:
-            files["manifest"].write(manifest.model_dump_json(indent=2).encode() + b"\n")
-            _drop_old_validation(paths)
+            seen = _as_seen_from(paths["manifest"].parent, manifest)
+            files["manifest"].write(seen.model_dump_json(indent=2).encode() + b"\n")
+            if card:
+                files["card"].write(card(seen).encode("utf-8"))
+            for name, snippet in exporter.snippets.items():
+                if name in files:
+                    files[name].write(snippet({SPLITS[f.split]: f.path for f in seen.files}).encode())
+            _drop_old(paths)
     return manifest
 
 
-def _by_structure(conversations: Iterable[Conversation]) -> tuple[list[Conversation], dict[str, str]]:
-    good: list[Conversation] = []
+SPLITS = {"train": "train", "val": "validation"}
+"""How datasets call the two parts."""
+_NOTHING: dict[Takes, tuple[str, str]] = {
+    "kept": ("nothing to export: no conversation is kept", "see `safetyqc report` for what was dropped"),
+    "pairs": (
+        "nothing to export: no kept conversation has a failed one with the same request beside it",
+        "`safetyqc rewrite` makes pairs of what failed; or export another --format",
+    ),
+    "verdicts": ("nothing to export: no conversation was kept or failed", "`safetyqc judge` first"),
+}
+
+
+def _parts(
+    examples: Sequence[Example], plan: ExportPlan, groups: Iterable[Collection[str]], categories: Categories
+) -> dict[str, Sequence[Example]]:
+    """What stands in which file; conversations are split, and their examples go with them."""
+    conversations = list({e.conversation.id: e.conversation for e in examples}.values())
+    split = split_by_group(conversations, groups, plan.val_share, plan.seed, categories)
+    check_factors(plan.oversample, conversations, categories)
+    held = {c.id for c in split.val}
+    train = [e for e in examples if e.conversation.id not in held]
+    val = [e for e in examples if e.conversation.id in held]
+    repeated = oversample(train, plan.oversample, lambda e: categories(e.conversation))
+    return {"train": repeated, "val": val} if val else {"train": repeated}
+
+
+def _by_structure(conversations: Iterable[Conversation | Example]) -> tuple[list[Example], dict[str, str]]:
+    good: list[Example] = []
     bad: dict[str, str] = {}
-    for conversation in conversations:
-        problem = structure_problem(conversation.as_messages())
-        if problem:
-            bad[conversation.id] = f"bad structure: {problem.what}"
+    for given in conversations:
+        example = Example(given) if isinstance(given, Conversation) else given
+        for conversation in filter(None, (example.conversation, example.rejected)):
+            if problem := structure_problem(conversation.as_messages()):
+                bad[conversation.id] = f"bad structure: {problem.what}"
+                break
         else:
-            good.append(conversation)
+            good.append(example)
     return good, bad
 
 
-def _paths(path: Path, parts: Mapping[str, Sequence[Conversation]]) -> dict[str, Path]:
+# ---- where to ---------------------------------------------------------------------------------------------------
+
+
+def _paths(
+    plan: ExportPlan, exporter: Exporter, parts: Mapping[str, Sequence[Example]], *, with_card: bool
+) -> dict[str, Path]:
     """Where each part goes; a target that is no regular file (a pipe, /dev/stdout) gets the training part alone."""
+    if plan.folder is not None:
+        return _in_folder(plan, plan.folder, exporter, parts)
+    path = plan.path or exporter.default_path()
     if path.is_dir():
-        raise OutputError("is a folder", where=str(path), fix=f"give a file: {path / NANOCHAT_FILE}")
+        fix = f"give a file: {path / exporter.file_name}, or make it a dataset folder: --folder {path}"
+        raise OutputError("is a folder", where=str(path), fix=fix)
     if path.exists() and not path.is_file():
         if "val" in parts:
             raise OutputError("cannot hold two files", where=str(path), fix="give a path, or no validation share")
         return {"train": path}
     beside = {"val": path.with_name(f"{path.stem}.val{path.suffix}")} if "val" in parts else {}
-    return {"train": path} | beside | {"manifest": path.with_name(f"{path.stem}.manifest.json")}
+    card = {"card": path.with_suffix(".card.md")} if with_card else {}
+    return {"train": path} | beside | {"manifest": path.with_name(f"{path.stem}.manifest.json")} | card
 
 
-def _drop_old_validation(paths: Mapping[str, Path]) -> None:
-    """Remove the validation file of an earlier export when this one has none: its texts may now be trained on."""
-    old = paths["train"].with_name(f"{paths['train'].stem}.val{paths['train'].suffix}")
-    if "val" not in paths and old.is_file() and paths["manifest"].is_file():
-        try:
-            listed = Manifest.model_validate_json(paths["manifest"].read_bytes()).files
-        except ValidationError:
-            return  # some other program's file: not ours to judge by
-        if any(Path(f.path).name == old.name for f in listed):
+def _in_folder(
+    plan: ExportPlan, folder: Path, exporter: Exporter, parts: Mapping[str, Sequence[Example]]
+) -> dict[str, Path]:
+    if plan.path is not None:
+        raise UserError(f"a file and a folder to write: {plan.path} and {folder}", fix="leave one of them out")
+    if not exporter.is_table:
+        fix = "give another --format, such as openai or parquet"
+        raise UserError(f"lines of {plan.format} have no columns, as a dataset folder needs", where="--folder", fix=fix)
+    suffix = Path(exporter.file_name).suffix
+    data = {name: folder / "data" / f"{SPLITS[name]}{suffix}" for name in parts}
+    fixed = {"manifest": folder / "manifest.json", "card": folder / "README.md"}
+    return data | fixed | {name: folder / name for name in exporter.snippets}
+
+
+def _name(path: Path, base: Path) -> str:
+    return path.relative_to(base).as_posix()
+
+
+def _as_seen_from(base: Path, manifest: Manifest) -> Manifest:
+    """The manifest as it is written: folders can be moved, and equal exports are equal wherever they lie."""
+    files = tuple(f.model_copy(update={"path": _name(Path(f.path), base)}) for f in manifest.files)
+    return manifest.model_copy(update={"files": files, "beside": tuple(_name(Path(p), base) for p in manifest.beside)})
+
+
+def _drop_old(paths: Mapping[str, Path]) -> None:
+    """Remove what an earlier export into the same place wrote and this one does not: a validation file's texts may now
+    be trained on."""
+    if not paths["manifest"].is_file():
+        return
+    try:
+        before = Manifest.model_validate_json(paths["manifest"].read_bytes())
+    except ValidationError:
+        return  # some other program's file: not ours to judge by
+    base = paths["manifest"].parent.resolve()
+    now = {path.resolve() for path in paths.values()}
+    for name in (*(f.path for f in before.files), *before.beside):
+        # Earlier versions wrote whole paths, of files that may have been moved since, manifest and all
+        old = (base / (Path(name).name if Path(name).is_absolute() else name)).resolve()
+        if old not in now and old.is_relative_to(base) and old.is_file():
             old.unlink()
 
 
@@ -133,31 +212,42 @@ def _refuse_existing(paths: Iterable[Path]) -> None:
             raise OutputError("is there already", where=str(path), fix="give another path, or --force to replace it")
 
 
+# ---- what is in it ----------------------------------------------------------------------------------------------
+
+
 def _write(
     file: BinaryIO,
     path: Path,
     split: str,
-    conversations: Sequence[Conversation],
+    examples: Sequence[Example],
     exporter: Exporter,
-    category_of: Categories,
+    categories: Categories,
 ) -> ExportedFile:
     digest, size = hashlib.sha256(), 0
-    for chunk in exporter.encode(conversations):
+    for chunk in exporter.encode(examples):
         file.write(chunk)
         digest.update(chunk)
         size += len(chunk)
     return ExportedFile(
         path=str(path),
         split=split,
-        lines=len(conversations),
-        conversations=len({c.id for c in conversations}),
-        by_category=category_of.count(conversations),
+        lines=len(examples),
+        conversations=len({e.conversation.id for e in examples}),
+        by_category=categories.count(e.conversation for e in examples),
+        failed=sum(e.failed for e in examples),
         sha256=digest.hexdigest(),
         bytes=size,
     )
 
 
-def _manifest(plan: ExportPlan, files: Sequence[ExportedFile], out: Mapping[str, str], guessed: int) -> Manifest:
+def _manifest(
+    plan: ExportPlan,
+    files: Sequence[ExportedFile],
+    out: Mapping[str, str],
+    examples: Sequence[Example],
+    categories: Categories,
+) -> Manifest:
+    conversations = {e.conversation.id: e.conversation for e in examples}.values()
     return Manifest(
         format=plan.format,
         source=dict(plan.source),
@@ -165,7 +255,8 @@ def _manifest(plan: ExportPlan, files: Sequence[ExportedFile], out: Mapping[str,
         val_share=plan.val_share,
         seed=plan.seed,
         oversample=dict(plan.oversample),
-        categories_guessed=guessed,
+        categories_guessed=sum(map(categories.is_guess, conversations)),
+        losses=count_losses(exporter_of(plan.format), examples),
         left_out_by_reason=dict(Counter(out.values()).most_common()),
         left_out=tuple(LeftOut(conversation_id=i, reason=reason) for i, reason in out.items()),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from safetyqc.records import Record
 
 
@@ -18,10 +20,13 @@ class ExportedFile(Record):
     """One written file: `lines` counts repeated conversations as often as they stand in it."""
 
     path: str
+    """As seen from the manifest where it is written down."""
     split: str
     lines: int
     conversations: int
     by_category: dict[str, int]
+    failed: int = 0
+    """Lines that hold an answer that failed, to be learnt from as such."""
     sha256: str
     bytes: int
 
@@ -38,6 +43,10 @@ class Manifest(Record):
     oversample: dict[str, float]
     categories_guessed: int = 0
     """Conversations whose category, as it is counted and repeated here, is a judge's guess and in no line."""
+    losses: dict[str, int] = Field(default_factory=dict)
+    """Conversations that have what the format has no place for, by what it is."""
+    beside: tuple[str, ...] = ()
+    """What else was written: the card, and what trainers are told."""
     left_out_by_reason: dict[str, int]
     left_out: tuple[LeftOut, ...]
 
@@ -53,3 +62,11 @@ def tell_repeats(manifest: Manifest) -> list[str]:
     if manifest.categories_guessed and (manifest.oversample or manifest.val_share):
         lines.append(f"{manifest.categories_guessed:,} categories are the judge's guess")
     return lines
+
+
+def tell_failed(manifest: Manifest) -> list[str]:
+    """How many lines hold an answer that failed, where the form takes such."""
+    failed = sum(f.failed for f in manifest.files)
+    return (
+        [f"{failed:,} of {sum(f.lines for f in manifest.files):,} lines hold an answer that failed"] if failed else []
+    )

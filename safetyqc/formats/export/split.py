@@ -10,11 +10,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from safetyqc.errors import UserError, choose_from
 from safetyqc.records import Conversation, content_hash
 from safetyqc.text import normalise
 
+T = TypeVar("T")
 MAX_FACTOR = 100
 
 
@@ -81,16 +83,14 @@ def split_by_group(
     return Split([c for c in conversations if c.id not in held], [c for c in conversations if c.id in held])
 
 
-def oversample(
-    conversations: Sequence[Conversation], factors: Mapping[str, float], category_of: CategoryOf = _OWN
-) -> list[Conversation]:
+def oversample(conversations: Sequence[T], factors: Mapping[str, float], category_of: Callable[[T], str]) -> list[T]:
     """Repeat conversations of a category: all once in their order, then the repeats, so that copies stand far apart.
 
     A factor of 2.5 gives each twice and every second one a third time.
     """
     result = list(conversations)
     seen: Counter[str] = Counter()
-    extra: list[list[Conversation]] = []
+    extra: list[list[T]] = []
     for conversation in conversations:
         category = category_of(conversation)
         more = factors.get(category, 1.0) - 1

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from safetyqc.errors import UserError, choose_from
-from safetyqc.formats.export.chat import NANOCHAT, OPENAI, SAFETYQC, SHAREGPT
+from safetyqc.formats.export.chat import LLAMAFACTORY, NANOCHAT, OPENAI, SAFETYQC, SHAREGPT
 from safetyqc.formats.export.columns import PARQUET
 from safetyqc.formats.export.encoding import Exporter
+from safetyqc.formats.export.preference import DPO, KTO, LLAMAFACTORY_DPO, LLAMAFACTORY_KTO, PROMPT_COMPLETION
 
 EXPORTERS: dict[str, Exporter] = {
     "nanochat": NANOCHAT,
     "openai": OPENAI,
     "sharegpt": SHAREGPT,
+    "prompt-completion": PROMPT_COMPLETION,
+    "dpo": DPO,
+    "kto": KTO,
+    "llamafactory": LLAMAFACTORY,
+    "llamafactory-dpo": LLAMAFACTORY_DPO,
+    "llamafactory-kto": LLAMAFACTORY_KTO,
     "parquet": PARQUET,
     "safetyqc": SAFETYQC,
 }

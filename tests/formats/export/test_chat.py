@@ -141,3 +141,16 @@ def test_the_documented_task_is_empty_without_a_file_and_refuses_a_wrong_one(dro
     (tmp_path / "safety_conversations.jsonl").write_text('[{"role": "assistant", "content": "x"}]\n')
     with pytest.raises(ValueError, match="conversation 1 does not alternate"):
         drop_in()
+
+
+def test_keys_of_messages_stand_beside_them_again(tmp_path: Path) -> None:
+    row = {
+        "messages": [
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": "a", "weight": 0, "reasoning_content": "hm"},
+        ]
+    }
+    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+    (read,) = read_conversations(tmp_path / "in.jsonl").conversations
+    export_conversations([read], ExportPlan(format="openai", path=tmp_path / "out.jsonl"))
+    assert lines_of(tmp_path / "out.jsonl") == [row]

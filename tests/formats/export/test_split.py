@@ -108,13 +108,13 @@ def test_what_cannot_be_split_is_told() -> None:
 @pytest.mark.parametrize(("factor", "lines"), [(1, 8), (2, 16), (1.5, 12), (2.25, 18), (3, 24), (1.1, 8)])
 def test_a_category_stands_factor_times_in_the_file(factor: float, lines: int) -> None:
     rare, common = [kept(n, "rare") for n in range(8)], [kept(n) for n in range(100, 105)]
-    counts = Counter(c.category for c in oversample([*rare, *common], {"rare": factor}))
+    counts = Counter(c.category for c in oversample([*rare, *common], {"rare": factor}, lambda c: c.category or ""))
     assert counts == {"rare": lines, "general_safety": 5}
 
 
 def test_copies_come_after_everything_was_there_once() -> None:
     cases = [kept(1, "rare"), kept(2), kept(3, "rare")]
-    ids = [c.id for c in oversample(cases, {"rare": 2})]
+    ids = [c.id for c in oversample(cases, {"rare": 2}, lambda c: c.category or "")]
     assert ids[:3] == [c.id for c in cases]
     assert ids[3:] == [cases[0].id, cases[2].id]
 

@@ -1,0 +1,103 @@
+"""What a run holds becomes files: what was kept, and beside it what failed where the format takes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safetyqc.formats.export.table import EXPORTERS
+from safetyqc.store import Store
+from tests.support.runs import fill_with_everything
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Path]:
+    """A small run in which everything happened at least once."""
+    with Store.create(tmp_path / "r") as store:
+        fill_with_everything(store)
+    return tmp_path / "r"
+
+
+def lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_rewrite_and_what_it_mends_become_a_pair(cli: Cli, run: Path, tmp_path: Path) -> None:
+    ended = cli("export", "pairs.jsonl", "--format", "dpo", "--run", run)
+    assert ended.code == 0, ended.err
+    with Store.read(run) as store:
+        kept = {r.child_id: r.parent_id for r in store.rewrites() if r.kept}
+        texts = {c.id: c for c in store.conversations()}
+    pairs = lines(tmp_path / "pairs.jsonl")
+    assert {p["id"]: p["rejected_id"] for p in pairs} == kept
+    for pair in pairs:
+        assert pair["chosen"][0]["content"] in texts[pair["id"]].assistant_turns
+        assert pair["rejected"][0]["content"] in texts[pair["rejected_id"]].assistant_turns
+    assert f"exported {len(pairs)} pair" in ended.err
+    assert "no failed answer to the same request" in ended.err
+
+
+def test_kto_holds_what_was_kept_and_what_failed_and_says_how_many(cli: Cli, run: Path, tmp_path: Path) -> None:
+    ended = cli("export", "kto.jsonl", "--format", "kto", "--run", run)
+    assert ended.code == 0, ended.err
+    labels = [row["label"] for row in lines(tmp_path / "kto.jsonl")]
+    cli("export", "kept.jsonl", "--format", "openai", "--run", run)
+    assert labels.count(True) == len(lines(tmp_path / "kept.jsonl"))
+    assert labels.count(False) > 0
+    assert f"{labels.count(False)} of {len(labels)} lines hold an answer that failed" in ended.err
+
+
+def test_what_is_near_a_reference_or_hit_by_a_rule_is_no_bad_example_either(
+    cli: Cli, run: Path, tmp_path: Path
+) -> None:
+    cli("export", "kto.jsonl", "--format", "kto", "--run", run)
+    ids = {row["id"] for row in lines(tmp_path / "kto.jsonl")}
+    with Store.read(run) as store:
+        out = {r.conversation_id for r in store.rejections()} | {
+            m.conversation_id for m in store.matches() if m.removed
+        }
+    assert out
+    assert not ids & out
+
+
+def test_the_card_of_a_folder_names_splits_licence_and_losses(cli: Cli, run: Path, tmp_path: Path) -> None:
+    ended = cli(*("export", "--folder", "d", "--format", "openai", "--licence", "cc-by-4.0", "--run", run))
+    assert ended.code == 0, ended.err
+    card = (tmp_path / "d" / "README.md").read_text(encoding="utf-8")
+    assert 'license: "cc-by-4.0"' in card
+    assert '"data_files": [{"split": "train", "path": "data/train.jsonl"}]' in card
+    assert "openai has no place for: category" in card
+    assert set(ended.out.split()) == {
+        f"d/{name}" for name in ("README.md", "data/train.jsonl", "dataset_info.json", "axolotl.yaml", "trl.yaml")
+    }
+
+
+def test_equal_runs_are_exported_to_equal_bytes(cli: Cli, tmp_path: Path) -> None:
+    written = []
+    for name in ("one", "two"):
+        with Store.create(tmp_path / name) as store:
+            fill_with_everything(store)
+        cli(*("export", "--folder", f"{name}-out", "--format", "llamafactory", "--val-share", "0.2", "--run", name))
+        out = tmp_path / f"{name}-out"
+        written.append({str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()})
+    assert written[0] == written[1]
+    assert len(written[0]) == 7
+
+
+def test_a_pipe_gets_the_lines_alone(cli: Cli, run: Path, tmp_path: Path) -> None:
+    before = {p.name for p in Path("/dev").glob("*.md")}
+    assert cli("export", "/dev/null", "--format", "openai", "--run", run).code == 0
+    assert {p.name for p in Path("/dev").glob("*.md")} == before
+
+
+@pytest.mark.parametrize("name", EXPORTERS)
+def test_every_format_takes_a_run(cli: Cli, run: Path, tmp_path: Path, name: str) -> None:
+    ended = cli("export", "out", "--format", name, "--run", run)
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "out").stat().st_size > 0
