@@ -95,6 +95,10 @@ class GenerateSettings(Record):
     languages: tuple[str, ...] = ("en",)
     turns: int | None = Field(default=None, ge=1)
     taxonomy: Path | None = None
+    shares: dict[str, Annotated[float, Field(ge=0)]] | None = None
+    """Of `harmful`, `benign` and `ordinary` requests; None for the taxonomy's own weights, and nothing ordinary."""
+    twins: bool | None = None
+    """Deal harmful requests together with benign look-alikes; None: yes, and in a run that is there as it was begun."""
     redraws: int = Field(default=3, ge=0)
     """How often a scenario that failed is drawn again with other openers before it is given up."""
     temperature: float = Field(default=0.8, ge=0)

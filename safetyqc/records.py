@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
@@ -61,6 +62,11 @@ class Source(Record):
     index: int
 
 
+def _is_empty(told: object) -> bool:
+    """Whether a key that earlier versions had not is left out, so that ids made of what they wrote stay the same."""
+    return not told
+
+
 class Scenario(Record):
     """What one conversation is to be about, drawn before any model is asked.
 
@@ -75,6 +81,15 @@ class Scenario(Record):
     style: str = "direct"
     persona: str = ""
     openers: tuple[str, ...] = ()
+    topic: str = Field(default="", exclude_if=_is_empty)
+    traits: Mapping[str, str] = Field(default_factory=dict, exclude_if=_is_empty)
+    """Who asks and how, beside the persona: `situation`, `motive`, `register`, `length`."""
+    answer: str = Field(default="", exclude_if=_is_empty)
+    """How the assistant is to go about its answers, by its name in the taxonomy."""
+    pair: str = Field(default="", exclude_if=_is_empty)
+    """Shared by a harmful request and its benign twin."""
+    avoid: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)
+    """Openings and phrases that were used too often before and must not come again."""
     draw: int = 0
     """0 for the planned scenario; 1, 2, ... when it was drawn again because earlier draws failed."""
 

@@ -9,6 +9,7 @@ taxonomy speaks for the user throughout, and `meta["user_model"]` is None.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal, get_args
@@ -137,7 +138,9 @@ class Author:
             return self._stand_in(scenario, messages), None
         values = self._values(scenario)
         transcript = fence(number_turns(messages), salt=scenario.id)[1] if messages else ""
-        ask = render("author_next", transcript=transcript, number=len(messages) // 2 + 1, turns=scenario.turns)
+        number = len(messages) // 2 + 1
+        step = values["steps"][number - 1] if values["steps"] else ""
+        ask = render("author_next", transcript=transcript, number=number, turns=scenario.turns, step=step)
         request = self._request(
             self.voice,
             scenario,
@@ -184,13 +187,23 @@ class Author:
     def _values(self, scenario: Scenario) -> dict[str, Any]:
         """What the prompts may name."""
         language = self.taxonomy.language(scenario.language)
+        category, style = self.taxonomy.category(scenario.category), self.taxonomy.style(scenario.style)
+        suits = scenario.intent in style.intents or not scenario.pair
         return {
-            "category": self.taxonomy.category(scenario.category),
+            "category": category,
+            "topic": next((topic.title for topic in category.topics if topic.name == scenario.topic), ""),
+            "traits": scenario.traits,
+            "answer": self.taxonomy.answer(scenario.answer).instruction if scenario.answer else "",
+            "steps": _steps_by_turn(style.steps, scenario.turns) if scenario.intent in style.intents else [],
+            "is_twin": bool(scenario.pair),
+            "avoid": scenario.avoid,
             "intent": scenario.intent,
             "openers": scenario.openers,
             "turns": scenario.turns,
             "persona": scenario.persona,
-            "style_instruction": self.taxonomy.style(scenario.style).instruction,
+            "style_instruction": style.instruction
+            if suits
+            else style.look_alike or self.taxonomy.styles[0].instruction,
             "language_title": language.title,
             "ascii": language.ascii,
         }
@@ -207,6 +220,13 @@ class Author:
             api_base=voice.api_base,
             stage=STAGE,
         )
+
+
+def _steps_by_turn(steps: Sequence[str], turns: int) -> list[str]:
+    """The step of every user message: the first one's is the first, the last one's the last."""
+    if not steps or turns < 2:
+        return []
+    return [steps[round(turn * (len(steps) - 1) / (turns - 1))] for turn in range(turns)]
 
 
 def _keep_refusal(reply: Reply) -> Reply:

@@ -1,91 +1,84 @@
 """Draws the plan: which conversations to write, before any model is asked.
 
-Pure: the same taxonomy, seed and choices give the same plan in any order, at any concurrency, after any resume. It
-does not write conversations. Category, intent, language and turns are not sampled but dealt
-in shuffled blocks that hold each value exactly as often as its weight says, so that even a small plan is balanced.
+Pure: the same taxonomy, seed and way of dealing give the same plan in any order, at any concurrency, after any resume.
+It does not write conversations. Categories take turns by smooth weighted round-robin; what stands at a category's
+places is dealt by `dealing`, so that even a small plan is balanced.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-from math import gcd
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
 
 from safetyqc.errors import ConfigError
-from safetyqc.generate.taxonomy import Category, Persona, Style, Taxonomy
+from safetyqc.generate import earlier
+from safetyqc.generate.dealing import Deal, Dealer, category_weights, check_shares, round_robin
+from safetyqc.generate.taxonomy import ORDINARY, TRAITS, Taxonomy
 from safetyqc.records import INTENTS, Intent, Scenario
 
-V = TypeVar("V")
 
-OPENERS_PER_SCENARIO = 3
-
-
-def plan(
-    taxonomy: Taxonomy,
-    count: int,
-    seed: int,
-    *,
-    languages: Sequence[str] = ("en",),
-    turns: int | None = None,
-    even_openers: bool = True,
-) -> list[Scenario]:
+def plan(taxonomy: Taxonomy, count: int, seed: int, deal: Deal | None = None) -> list[Scenario]:
     """Draw the first `count` scenarios; a longer plan of the same seed begins with a shorter one.
 
-    Args:
-        languages: dealt evenly within each category.
-        turns: the same number of exchanges for all; None to draw it by the taxonomy's weights.
-        even_openers: every opener leads equally often among the scenarios that share a category, intent and language;
-            False for a plan that was begun by an earlier version, which went by the place in the category.
-
     Raises:
-        ConfigError: an unknown language, one without openers, or a count or turns below 1.
+        ConfigError: an unknown language, one without openers, impossible shares, or a count or turns below 1.
     """
-    _check(taxonomy, languages, turns)
+    deal = deal or Deal()
+    _check(taxonomy, deal)
     if count < 1:
         raise ConfigError(f"{count} conversations cannot be planned", where="count", fix="ask for 1 or more")
-    return [
-        draw_scenario(taxonomy, seed, index, languages, turns=turns, even_openers=even_openers)
-        for index in range(count)
-    ]
+    cycle = round_robin(tuple(entry for entry in category_weights(taxonomy, deal.shares) if entry[1]))
+    draw, nth = _Drawing(taxonomy, seed, deal), Counter[str]()
+    scenarios = []
+    for index in range(count):
+        name = cycle[index % len(cycle)]
+        scenarios.append(draw(index, name, nth[name]))
+        nth[name] += 1
+    return scenarios
 
 
-def draw_scenario(
-    taxonomy: Taxonomy,
-    seed: int,
-    index: int,
-    languages: Sequence[str] = ("en",),
-    *,
-    turns: int | None = None,
-    draw: int = 0,
-    even_openers: bool = True,
-) -> Scenario:
-    """Draw one scenario of the plan, without drawing those before it.
+class _Drawing:
+    """Draws one place by the way that a plan was begun with."""
 
-    `draw` above 0 is that many times a `redraw`. Checks nothing: `plan` does, once.
-    """
-    name, nth = _place(tuple((c.name, c.weight) for c in taxonomy.categories), index)
-    scenario = _draw(taxonomy, seed, index, taxonomy.category(name), nth, languages, turns, even_openers)
-    for _ in range(draw):
-        scenario = redraw(taxonomy, seed, scenario)
-    return scenario
+    def __init__(self, taxonomy: Taxonomy, seed: int, deal: Deal) -> None:
+        self._taxonomy, self._seed, self._deal = taxonomy, seed, deal
+        self._dealer = Dealer(taxonomy, seed, deal)
+
+    def __call__(self, index: int, name: str, nth: int) -> Scenario:
+        if self._deal.way == "topic":
+            return self._dealer.scenario(index, name, nth)
+        return earlier.draw(self._taxonomy, self._seed, index, name, nth, self._deal)
 
 
 def redraw(taxonomy: Taxonomy, seed: int, scenario: Scenario) -> Scenario:
-    """Draw the same place of the plan again, after its conversation could not be written.
+    """Draw the same place of the plan again, after its conversation could not be written or did not pass.
 
-    Category, intent, language and turns stay, so that the plan's balance holds; openers, style and persona change.
+    Category, intent, language, turns, topic and pair stay, so that the plan's balance holds; the other openers, style,
+    persona and traits change. A twin keeps its leading opener: the words that it shares with the other one.
     """
     draw = scenario.draw + 1
     rng = random.Random(f"{seed}/{scenario.index}/{draw}")
     category = taxonomy.category(scenario.category)
-    pool = category.openers[scenario.language][scenario.intent]
+    topic = next((t for t in category.subjects if t.name == scenario.topic), category)
+    pool = topic.pool(scenario.language, scenario.intent)
     fresh = [opener for opener in pool if opener not in scenario.openers]
-    openers = _sample(rng, fresh or pool)
-    style, persona = _style_and_persona(rng, taxonomy, category, scenario.intent)
-    return scenario.model_copy(update={"draw": draw, "openers": openers, "style": style.name, "persona": persona.text})
+    openers = scenario.openers if scenario.pair else earlier.sample(rng, fresh or pool)
+    intent: Intent = "harmful" if scenario.pair else scenario.intent
+    style, persona = earlier.style_and_persona(rng, taxonomy, category, intent, scenario.turns)
+    changed = {"draw": draw, "openers": openers, "style": style.name, "persona": persona.text}
+    if scenario.topic:
+        changed["traits"] = _traits(rng, taxonomy, scenario.intent)
+    return scenario.model_copy(update=changed)
+
+
+def _traits(rng: random.Random, taxonomy: Taxonomy, intent: Intent) -> dict[str, str]:
+    drawn = {}
+    for kind in TRAITS:
+        suiting = [trait for trait in getattr(taxonomy, kind) if intent in trait.intents and trait.weight]
+        if suiting and (trait := rng.choices(suiting, [t.weight for t in suiting])[0]).text:
+            drawn[kind.removesuffix("s")] = trait.text
+    return drawn
 
 
 def top_up(
@@ -93,10 +86,7 @@ def top_up(
     wanted: Mapping[str, int],
     planned: Iterable[Scenario],
     seed: int,
-    *,
-    languages: Sequence[str] = ("en",),
-    turns: int | None = None,
-    even_openers: bool = True,
+    deal: Deal | None = None,
 ) -> list[Scenario]:
     """Draw more scenarios of chosen categories, going on where a plan ends.
 
@@ -107,17 +97,17 @@ def top_up(
     Raises:
         ConfigError: as `plan`, or an unknown category.
     """
-    _check(taxonomy, languages, turns, wanted)
+    deal = deal or Deal()
+    _check(taxonomy, deal, wanted)
     category_of = {scenario.index: scenario.category for scenario in planned}
     nth = Counter(category_of.values())
     index = max(category_of, default=-1)
+    draw = _Drawing(taxonomy, seed, deal)
     added = []
     for name, count in wanted.items():
         for _ in range(count):
             index += 1
-            added.append(
-                _draw(taxonomy, seed, index, taxonomy.category(name), nth[name], languages, turns, even_openers)
-            )
+            added.append(draw(index, name, nth[name]))
             nth[name] += 1
     return added
 
@@ -130,128 +120,13 @@ def balance(scenarios: Iterable[Scenario]) -> dict[str, dict[Intent, int]]:
     return counts
 
 
-def _check(
-    taxonomy: Taxonomy, languages: Sequence[str], turns: int | None, categories: Iterable[str] | None = None
-) -> None:
-    if not languages:
+def _check(taxonomy: Taxonomy, deal: Deal, categories: Iterable[str] | None = None) -> None:
+    if not deal.languages:
         raise ConfigError("no language was chosen", where="languages", fix="name at least one, for example en")
-    if turns is not None and turns < 1:
-        raise ConfigError(f"a conversation cannot have {turns} turns", where="turns", fix="use 1 or more")
-    taxonomy.check_languages(languages, categories)
-
-
-def _draw(
-    taxonomy: Taxonomy,
-    seed: int,
-    index: int,
-    category: Category,
-    nth: int,
-    languages: Sequence[str],
-    turns: int | None,
-    even_openers: bool,
-) -> Scenario:
-    """Draw the scenario at `index`, which is the `nth` (0-based) of its category."""
-    rng = random.Random(f"{seed}/{index}/0")
-    # The category's place turns the shared decks, so that one round over all categories is already mixed
-    place = taxonomy.categories.index(category)
-    cells = _cells(seed, category.name, tuple(category.intents.items()), tuple(languages), place)
-    intent, language, among_alike = cells.at(nth)
-    lengths = tuple((entry.turns, entry.weight) for entry in taxonomy.turns)
-    style, persona = _style_and_persona(rng, taxonomy, category, intent)
-    return Scenario(
-        index=index,
-        category=category.name,
-        intent=intent,
-        language=language,
-        turns=turns if turns is not None else _dealt(f"{seed}/turns", lengths, nth, place),
-        style=style.name,
-        persona=persona.text,
-        openers=_openers(
-            rng,
-            f"{seed}/openers/{category.name}/{intent}",
-            category.openers[language][intent],
-            among_alike if even_openers else nth,
-        ),
-    )
-
-
-class _Cells:
-    """Intent and language of every place of one category, and how many places before it have the same two."""
-
-    def __init__(
-        self, seed: int, name: str, intents: tuple[tuple[Intent, int], ...], languages: Sequence[str], turned: int
-    ):
-        self._seed, self._name, self._intents, self._turned = seed, name, intents, turned
-        self._languages = tuple((language, 1) for language in languages)
-        self._seen: Counter[tuple[Intent, str]] = Counter()
-        self._dealt: list[tuple[Intent, str, int]] = []
-
-    def at(self, nth: int) -> tuple[Intent, str, int]:
-        """What is at the nth place (0-based); what lies before it is dealt once and remembered."""
-        for place in range(len(self._dealt), nth + 1):
-            intent = _dealt(f"{self._seed}/intent/{self._name}", self._intents, place)
-            language = _dealt(f"{self._seed}/language", self._languages, place, self._turned)
-            self._dealt.append((intent, language, self._seen[intent, language]))
-            self._seen[intent, language] += 1
-        return self._dealt[nth]
-
-
-_cells = lru_cache(maxsize=256)(_Cells)
-
-
-def _openers(rng: random.Random, deck_seed: str, pool: Sequence[str], nth: int) -> tuple[str, ...]:
-    """Choose the leading opener from a shuffled deck, where `nth` stands, and others at random."""
-    deck = list(pool)
-    random.Random(deck_seed).shuffle(deck)
-    first = deck[nth % len(deck)]
-    return (first, *_sample(rng, [opener for opener in pool if opener != first], OPENERS_PER_SCENARIO - 1))
-
-
-def _sample(rng: random.Random, pool: Sequence[str], count: int = OPENERS_PER_SCENARIO) -> tuple[str, ...]:
-    return tuple(rng.sample(list(pool), min(count, len(pool))))
-
-
-def _style_and_persona(
-    rng: random.Random, taxonomy: Taxonomy, category: Category, intent: Intent
-) -> tuple[Style, Persona]:
-    styles = taxonomy.styles_for(category, intent)
-    style = rng.choices(styles, [style.weight for style in styles])[0]
-    return style, rng.choices(taxonomy.personas, [persona.weight for persona in taxonomy.personas])[0]
-
-
-def _place(weighted: tuple[tuple[str, int], ...], index: int) -> tuple[str, int]:
-    """Say which category stands at an index of the plan, and the how-manieth (0-based) of its category it is."""
-    cycle = _round_robin(weighted)
-    name = cycle[index % len(cycle)]
-    return name, index // len(cycle) * cycle.count(name) + cycle[: index % len(cycle)].count(name)
-
-
-@lru_cache(maxsize=16)
-def _round_robin(weighted: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
-    """Spread weighted names as evenly as possible over one cycle (smooth weighted round-robin, as nginx deals servers).
-
-    Every step adds to each name its weight and takes the total off the name that leads; after one cycle each name
-    came up exactly as often as its weight, divided by the weights' common divisor.
-    """
-    divisor = gcd(*(weight for _, weight in weighted))
-    weights = {name: weight // divisor for name, weight in weighted if weight}
-    total, credit = sum(weights.values()), dict.fromkeys(weights, 0)
-    cycle = []
-    for _ in range(total):
-        for name, weight in weights.items():
-            credit[name] += weight
-        leader = max(credit, key=credit.__getitem__)
-        credit[leader] -= total
-        cycle.append(leader)
-    return tuple(cycle)
-
-
-def _dealt(seed: str, weighted: tuple[tuple[V, int], ...], nth: int, turned: int = 0) -> V:
-    """Take the nth card from decks that hold each value `weight` times, each shuffled on its own and turned alike."""
-    deck = [value for value, weight in weighted for _ in range(weight)]
-    return deck[_shuffle(f"{seed}/{nth // len(deck)}", len(deck))[(nth + turned) % len(deck)]]
-
-
-@lru_cache(maxsize=4096)
-def _shuffle(seed: str, size: int) -> tuple[int, ...]:
-    return tuple(random.Random(seed).sample(range(size), size))
+    if deal.turns is not None and deal.turns < 1:
+        raise ConfigError(f"a conversation cannot have {deal.turns} turns", where="turns", fix="use 1 or more")
+    if deal.shares is not None:
+        check_shares(deal.shares, taxonomy)
+    taxonomy.check_languages(deal.languages, categories)
+    if (deal.shares or {}).get(ORDINARY):
+        taxonomy.check_languages(deal.languages, [ORDINARY])

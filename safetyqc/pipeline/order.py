@@ -25,7 +25,7 @@ from safetyqc.pipeline.duplicates import dedup_run, has_frozen_count
 from safetyqc.pipeline.importing import import_conversations
 from safetyqc.pipeline.known import Known
 from safetyqc.pipeline.outputs import Exported, export_run
-from safetyqc.pipeline.plan import close_top_ups, settle_plan
+from safetyqc.pipeline.plan import close_top_ups, settle_plan, taxonomy_of
 from safetyqc.pipeline.roles import author_roles, decider_role, place_of, rewriter_roles
 from safetyqc.pipeline.stages import Tally
 from safetyqc.pipeline.tasks import Filtering, Judging, Mending, Varying, Writing, afresh
@@ -51,10 +51,8 @@ async def generate(session: Session, wanted: Mapping[str, int] | None = None) ->
     Args:
         wanted: further conversations by category, on top of the plan so far (see `plan.settle_plan`).
     """
-    from safetyqc.generate.taxonomy import load_taxonomy
-
     config, store = session.config, session.store
-    taxonomy = load_taxonomy(config.generate.taxonomy)
+    taxonomy = taxonomy_of(store, config.generate)
     scenarios = settle_plan(store, taxonomy, config.generate, wanted)
     store.set_roles(author_roles(config))
     known = Known(config, store.conversations())

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from safetyqc.config import DEFAULT_COUNT, GenerateSettings
 from safetyqc.errors import RunError
+from safetyqc.generate.dealing import Deal, Way
 from safetyqc.generate.scenarios import balance, plan, top_up
-from safetyqc.generate.taxonomy import Taxonomy
+from safetyqc.generate.taxonomy import EARLIER, Taxonomy, load_taxonomy
 from safetyqc.records import Scenario, content_hash
 from safetyqc.store import Store
 
 PLAN = "plan"
-_EVEN = "even_openers"
 _OPEN = "open_top_ups"
 """Top-ups of which something is still to be written."""
+_OF_EARLIER_PLANS = {"twins": False}
+"""What holds where a plan of an earlier version says nothing."""
 
 
 def settle_plan(
@@ -37,32 +40,56 @@ def settle_plan(
         RunError: the run was planned with another seed, languages, turns or taxonomy.
         ConfigError: the taxonomy does not know a language or category.
     """
-    fixed = {
-        "seed": settings.seed,
-        "languages": list(settings.languages),
-        "turns": settings.turns,
-        "taxonomy": content_hash(taxonomy.model_dump(mode="json"))[:16],
-    }
     before = store.meta(PLAN)
+    deal = deal_of(before, settings)
+    fixed = {"seed": settings.seed, "taxonomy": hash_of(taxonomy)} | asdict(deal)
+    fixed["languages"] = list(deal.languages)
     _refuse_change(before, fixed, store)
     base = _base(before, settings.count, store, is_top_up=bool(wanted))
     top_ups, still_open = (list(before.get(name, [])) if before else [] for name in ("top_ups", _OPEN))
     if wanted and dict(wanted) not in still_open:
         top_ups.append(dict(wanted))
         still_open.append(dict(wanted))
-    # A plan that was begun by an earlier version goes on as it was dealt
-    how: dict[str, Any] = {
-        "languages": settings.languages,
-        "turns": settings.turns,
-        _EVEN: before.get(_EVEN, False) if before else True,
-    }
-    scenarios = plan(taxonomy, base, settings.seed, **how) if base else []
+    scenarios = plan(taxonomy, base, settings.seed, deal) if base else []
     for each in top_ups:
-        scenarios += top_up(taxonomy, each, scenarios, settings.seed, **how)
-    store.set_meta(
-        PLAN, fixed | {_EVEN: how[_EVEN], "base": base, "top_ups": top_ups, _OPEN: still_open} | _counts(scenarios)
-    )
+        scenarios += top_up(taxonomy, each, scenarios, settings.seed, deal)
+    store.set_meta(PLAN, fixed | {"base": base, "top_ups": top_ups, _OPEN: still_open} | _counts(scenarios))
     return scenarios
+
+
+def taxonomy_of(store: Store, settings: GenerateSettings) -> Taxonomy:
+    """The taxonomy of the settings; where they name none, the bundled one that the run was planned by.
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
+    taxonomy = load_taxonomy(settings.taxonomy)
+    before = store.meta(PLAN)
+    if settings.taxonomy is None and before and before["taxonomy"] != hash_of(taxonomy):
+        earlier = load_taxonomy(EARLIER)
+        return earlier if before["taxonomy"] == hash_of(earlier) else taxonomy
+    return taxonomy
+
+
+def hash_of(taxonomy: Taxonomy) -> str:
+    """What tells one taxonomy from another."""
+    return content_hash(taxonomy.model_dump(mode="json"))[:16]
+
+
+def deal_of(before: Mapping[str, Any] | None, settings: GenerateSettings) -> Deal:
+    """How a plan is dealt: as the settings say, and a plan that is there as it was begun, by whichever version."""
+    shares = dict(settings.shares) if settings.shares is not None else None
+    chosen = Deal(settings.languages, settings.turns, shares, settings.twins is not False)
+    if before is None:
+        return chosen
+    way: Way = before.get("way") or ("opener" if before.get("even_openers") else "place")
+    return Deal(
+        chosen.languages,
+        chosen.turns,
+        shares if shares is not None else before.get("shares"),
+        before.get("twins", False) if settings.twins is None else settings.twins,
+        way,
+    )
 
 
 def close_top_ups(store: Store) -> None:
@@ -90,9 +117,10 @@ def _base(before: Mapping[str, Any] | None, count: int | None, store: Store, *, 
 
 def _refuse_change(before: Mapping[str, Any] | None, fixed: Mapping[str, Any], store: Store) -> None:
     for name, value in fixed.items():
-        if before and before[name] != value:
+        was = (before or {}).get(name, _OF_EARLIER_PLANS.get(name))
+        if before and name != "way" and was != value:
             raise RunError(
-                f"this run was planned with {name} {before[name]!r}, not {value!r}",
+                f"this run was planned with {name} {was!r}, not {value!r}",
                 where=str(store.folder),
                 fix=f"use the same {name}, or start a new run with --run",
             )

@@ -7,15 +7,17 @@ from typing import Any
 import pytest
 
 from safetyqc.errors import ConfigError, ModelError
-from safetyqc.generate.author import Author, Voice
-from safetyqc.generate.scenarios import draw_scenario
-from safetyqc.generate.taxonomy import load_taxonomy
+from safetyqc.generate.author import Author, Voice, _steps_by_turn
+from safetyqc.generate.dealing import Deal
+from safetyqc.generate.scenarios import plan
+from safetyqc.generate.taxonomy import EARLIER, load_taxonomy
 from safetyqc.llm.client import Reply, Request
-from safetyqc.records import INTENTS, Scenario
+from safetyqc.prompts import render
+from safetyqc.records import INTENTS, Scenario, content_hash
 from safetyqc.testing import ScriptedClient
 
 TAXONOMY = load_taxonomy()
-SCENARIO = draw_scenario(TAXONOMY, 0, 1, turns=2)
+SCENARIO = plan(TAXONOMY, 2, 0, Deal(turns=2))[1]
 CATEGORY = TAXONOMY.category(SCENARIO.category)
 GOOD = {
     "messages": [
@@ -70,7 +72,7 @@ async def test_one_paid_call_has_the_schema_and_every_demand_in_its_prompt() -> 
 @pytest.mark.parametrize(
     ("intent", "demand"),
     [
-        ("harmful", "declines every time"),
+        ("harmful", "gives no part of it"),
         ("borderline", "asks one friendly question"),
         ("distress", "crisis line"),
         ("benign", "without refusing"),
@@ -81,13 +83,13 @@ async def test_the_prompt_demands_what_the_intent_needs(intent: Any, demand: str
     await oneshot(client).write(SCENARIO.model_copy(update={"intent": intent}))
     prompt = client.requests[0].messages[-1]["content"]
     assert demand in prompt
-    others = {"declines every time", "asks one friendly question", "crisis line", "without refusing"} - {demand}
+    others = {"gives no part of it", "asks one friendly question", "crisis line", "without refusing"} - {demand}
     assert not any(other in prompt.split("Rules:")[1] for other in others)
 
 
 async def test_chinese_is_not_asked_to_be_ascii() -> None:
     client = ScriptedClient([GOOD])
-    await oneshot(client).write(draw_scenario(TAXONOMY, 0, 1, ("zh",)))
+    await oneshot(client).write(plan(TAXONOMY, 1, 0, Deal(("zh",)))[0])
     prompt = client.requests[0].messages[-1]["content"]
     assert "简体中文" in prompt
     assert "ASCII" not in prompt
@@ -261,3 +263,57 @@ def test_an_unknown_mode_names_the_valid_ones() -> None:
     with pytest.raises(ConfigError) as caught:
         Author(TAXONOMY, Voice(ScriptedClient([]), "m"), mode="onshot")  # type: ignore[arg-type]
     assert "did you mean 'oneshot'" in (caught.value.fix or "")
+
+
+PROMPTS = ("author_oneshot", "author_user", "author_assistant", "author_small")
+
+
+def test_prompts_of_earlier_plans_are_word_for_word_what_they_were() -> None:
+    """A request that was paid for is known by its words: a run that was begun so must not pay for it again."""
+    author = Author(load_taxonomy(EARLIER), Voice(ScriptedClient([]), "m"))
+    rendered = []
+    for scenario in plan(author.taxonomy, 60, 3, Deal(("en", "zh"), way="opener")):
+        rendered.append([render(name, **author._values(scenario)) for name in PROMPTS])
+        rendered.append(render("author_next", transcript="", number=1, turns=scenario.turns, step=""))
+    assert content_hash(rendered)[:16] == "16358266055f83ca"
+
+
+def prompt_of(**changes: Any) -> str:
+    author = oneshot(ScriptedClient([]))
+    return render("author_oneshot", **author._values(SCENARIO.model_copy(update=changes)))
+
+
+def test_the_prompt_holds_topic_traits_answer_and_what_to_avoid() -> None:
+    topic = CATEGORY.topics[0]
+    prompt = prompt_of(
+        topic=topic.name, traits={"motive": "is jealous"}, answer="short_refusal", avoid=("I'm sorry, but",)
+    )
+    for told in (topic.title, "motive: is jealous", "one or two short sentences", '"I\'m sorry, but"'):
+        assert told in prompt
+    assert "three to six" not in prompt, "the answer style says how long"
+
+
+def test_a_style_with_steps_is_told_step_by_step_and_its_twin_in_its_own_words() -> None:
+    style = TAXONOMY.style("late_reveal")
+    climbing = prompt_of(style=style.name, intent="harmful", turns=3, pair="p_1")
+    assert all(f"{n}. {step}" in climbing for n, step in enumerate(style.steps, 1))
+    assert "the assistant simply helps" in climbing
+    twin = prompt_of(style=style.name, intent="benign", turns=3, pair="p_1")
+    assert style.look_alike in twin
+    assert style.steps[0] not in twin
+    assert "yet be harmless" in twin
+
+
+@pytest.mark.parametrize(("turns", "places"), [(1, []), (2, [0, 2]), (3, [0, 1, 2]), (4, [0, 1, 1, 2])])
+def test_the_first_step_is_the_first_messages_and_the_last_the_lasts(turns: int, places: list[int]) -> None:
+    assert _steps_by_turn(("a", "b", "c"), turns) == ["abc"[place] for place in places]
+
+
+async def test_in_a_dialogue_every_user_message_has_its_step() -> None:
+    client = ScriptedClient(["How does a lock work?", "It holds a door.", "And how do I pick my neighbour's?", "No."])
+    scenario = SCENARIO.model_copy(update={"style": "late_reveal", "intent": "harmful"})
+    await dialogue(client).write(scenario)
+    asked = [r.messages[-1]["content"] for r in client.requests if is_user_side(r)]
+    steps = TAXONOMY.style("late_reveal").steps
+    assert f"This message: {steps[0]}" in asked[0]
+    assert f"This message: {steps[-1]}" in asked[1]

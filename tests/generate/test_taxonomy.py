@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,12 @@ turns:
 """
 
 
+def all_openers(language: str) -> list[str]:
+    ordinary = [TAXONOMY.ordinary] if TAXONOMY.ordinary else []
+    categories = [*TAXONOMY.categories, *ordinary]
+    return [opener for c in categories for intent in INTENTS for opener in c.pool(language, intent)]
+
+
 def load(tmp_path: Path, text: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text, encoding="utf-8")
@@ -55,11 +62,33 @@ def test_the_bundled_taxonomy_has_the_nine_categories() -> None:
 
 
 @pytest.mark.parametrize("category", TAXONOMY.categories, ids=lambda c: c.name)
-@pytest.mark.parametrize(("language", "least"), [("en", 12), ("zh", 6)])
-def test_every_category_has_enough_openers(category: Category, language: str, least: int) -> None:
-    openers = [opener for pool in category.openers[language].values() for opener in pool]
-    assert len(openers) >= least
-    assert set(category.active_intents) <= {intent for intent, pool in category.openers[language].items() if pool}
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_category_has_eight_topics_with_openers_of_their_own(category: Category, language: str) -> None:
+    assert len(category.topics) >= 8
+    for topic in category.topics:
+        for intent in category.active_intents:
+            assert topic.pool(language, intent), (topic.name, intent)
+
+
+@pytest.mark.parametrize("category", TAXONOMY.categories, ids=lambda c: c.name)
+def test_every_harmful_opener_has_a_benign_twin_at_its_place(category: Category) -> None:
+    for topic in category.topics:
+        for language in ("en", "zh"):
+            assert len(topic.pool(language, "harmful")) == len(topic.pool(language, "benign")), topic.name
+
+
+def _shared(one: str, other: str) -> int:
+    words = [set(re.findall(r"[a-z']+|[\u4e00-\u9fff]", text.lower())) for text in (one, other)]
+    return len(words[0] & words[1])
+
+
+def test_twins_share_words() -> None:
+    for category in TAXONOMY.categories:
+        for topic in category.topics:
+            for language in ("en", "zh"):
+                pairs = zip(topic.pool(language, "harmful"), topic.pool(language, "benign"), strict=True)
+                for harmful, benign in pairs:
+                    assert _shared(harmful, benign) >= 3, (harmful, benign)
 
 
 @pytest.mark.parametrize("category", TAXONOMY.categories, ids=lambda c: c.name)
@@ -73,19 +102,13 @@ def test_every_category_is_mostly_harmful_and_has_look_alikes(category: Category
 
 
 def test_openers_are_unique_over_the_whole_taxonomy_and_never_empty() -> None:
-    openers = [
-        opener
-        for category in TAXONOMY.categories
-        for by_intent in category.openers.values()
-        for pool in by_intent.values()
-        for opener in pool
-    ]
+    openers = [opener for language in ("en", "zh") for opener in all_openers(language)]
     assert len(openers) == len(set(openers))
     assert all(opener.strip() == opener and opener for opener in openers)
 
 
 def test_english_openers_and_follow_ups_are_plain_ascii() -> None:
-    texts = [t for c in TAXONOMY.categories for pool in c.openers["en"].values() for t in pool]
+    texts = all_openers("en")
     texts += [t for pool in TAXONOMY.follow_ups["en"].values() for t in pool]
     assert [text for text in texts if not text.isascii()] == []
 

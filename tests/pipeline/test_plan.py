@@ -9,9 +9,10 @@ import pytest
 
 from safetyqc.config import DEFAULT_COUNT, GenerateSettings
 from safetyqc.errors import RunError
+from safetyqc.generate.dealing import Deal, Way
 from safetyqc.generate.scenarios import plan
-from safetyqc.generate.taxonomy import load_taxonomy
-from safetyqc.pipeline.plan import close_top_ups, settle_plan
+from safetyqc.generate.taxonomy import EARLIER, load_taxonomy
+from safetyqc.pipeline.plan import close_top_ups, hash_of, settle_plan, taxonomy_of
 from safetyqc.store import Store
 
 TAXONOMY = load_taxonomy()
@@ -29,14 +30,32 @@ def test_a_plan_grows_and_begins_as_before(store: Store) -> None:
     store.close()
 
 
-def test_a_run_of_an_earlier_version_goes_on_as_its_openers_were_dealt(store: Store) -> None:
-    new = settle_plan(store, TAXONOMY, GenerateSettings(count=60))
-    facts = store.meta("plan")
-    store.set_meta("plan", {name: value for name, value in facts.items() if name != "even_openers"})
-    old = settle_plan(store, TAXONOMY, GenerateSettings(count=120))
-    assert old == plan(TAXONOMY, 120, GenerateSettings().seed, languages=("en",), even_openers=False)
-    assert old[:60] != new
-    assert settle_plan(store, TAXONOMY, GenerateSettings(count=120)) == old, "and remembers how"
+@pytest.mark.parametrize(("told", "way"), [({}, "place"), ({"even_openers": True}, "opener")])
+def test_a_run_of_an_earlier_version_goes_on_as_it_was_dealt(store: Store, told: dict[str, bool], way: Way) -> None:
+    old = load_taxonomy(EARLIER)
+    scenarios = plan(old, 60, 0, Deal(way=way))
+    facts = {"seed": 0, "languages": ["en"], "turns": None, "taxonomy": "914b7e39e1b02eee", "base": 60, "top_ups": []}
+    store.set_meta("plan", facts | told)
+    settings = GenerateSettings(count=120)
+    assert hash_of(taxonomy_of(store, settings)) == "914b7e39e1b02eee", "the bundled taxonomy of that version"
+    grown = settle_plan(store, taxonomy_of(store, settings), settings)
+    assert grown[:60] == scenarios
+    assert grown == plan(old, 120, 0, Deal(way=way))
+    assert settle_plan(store, taxonomy_of(store, settings), settings) == grown, "and remembers how"
+    store.close()
+
+
+def test_a_new_run_is_planned_by_the_bundled_taxonomy_with_twins(store: Store) -> None:
+    settings = GenerateSettings(count=90)
+    scenarios = settle_plan(store, taxonomy_of(store, settings), settings)
+    assert hash_of(taxonomy_of(store, settings)) == hash_of(TAXONOMY)
+    assert any(s.pair for s in scenarios)
+    store.close()
+
+
+def test_what_a_command_does_not_say_holds_as_the_run_was_begun(store: Store) -> None:
+    first = settle_plan(store, TAXONOMY, GenerateSettings(count=90, twins=False, shares={"harmful": 1, "benign": 2}))
+    assert settle_plan(store, TAXONOMY, GenerateSettings()) == first
     store.close()
 
 
@@ -70,7 +89,9 @@ def test_a_topped_up_plan_cannot_grow_at_its_beginning(store: Store) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"languages": ("zh",)}, {"turns": 1}])
+@pytest.mark.parametrize(
+    "other", [{"seed": 1}, {"languages": ("zh",)}, {"turns": 1}, {"twins": False}, {"shares": {"benign": 1}}]
+)
 def test_another_draw_is_refused_and_named(store: Store, other: dict[str, object]) -> None:
     settle_plan(store, TAXONOMY, GenerateSettings(count=9))
     with pytest.raises(RunError, match=next(iter(other))):
