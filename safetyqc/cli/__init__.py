@@ -27,6 +27,7 @@ from safetyqc.cli import (
     reviewing,
     rubrics,
     running,
+    taxonomy,
     writing,
 )
 from safetyqc.errors import Interrupted, OutputError, SafetyqcError
@@ -54,6 +55,7 @@ for module in (
     reviewing,
     reporting,
     rubrics,
+    taxonomy,
     modelling,
     batching,
 ):

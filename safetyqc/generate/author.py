@@ -16,7 +16,8 @@ from typing import Any, Literal, get_args
 
 from safetyqc.errors import ConfigError, ModelError, choose_from
 from safetyqc.generate.dialogue import SCHEMA, whole_sentences
-from safetyqc.generate.taxonomy import Language, Taxonomy
+from safetyqc.generate.entries import Language
+from safetyqc.generate.taxonomy import Taxonomy
 from safetyqc.generate.turns import clean, read_conversation, why_not_a_user_turn, why_not_an_answer
 from safetyqc.llm.client import Client, Reply, Request, check_finish
 from safetyqc.llm.structured import ask_json

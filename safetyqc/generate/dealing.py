@@ -20,7 +20,8 @@ from math import gcd, lcm
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from safetyqc.errors import ConfigError, choose_from
-from safetyqc.generate.taxonomy import ORDINARY, TRAITS, AnswerStyle, Category, Style, Taxonomy, Topic
+from safetyqc.generate.entries import AnswerStyle, Category, Style, Topic
+from safetyqc.generate.taxonomy import ORDINARY, TRAITS, Taxonomy
 from safetyqc.records import Intent, Scenario, stable_id
 
 T = TypeVar("T")

@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import TypeVar
 
 from safetyqc.generate.dealing import OPENERS_PER_SCENARIO, Deal
-from safetyqc.generate.taxonomy import Category, Persona, Style, Taxonomy
+from safetyqc.generate.entries import Category, Persona, Style
+from safetyqc.generate.taxonomy import Taxonomy
 from safetyqc.records import Intent, Scenario
 
 V = TypeVar("V")

@@ -1,152 +1,35 @@
-"""Reads a taxonomy: the categories, intents, openers, styles, personas, languages and turns that plans are drawn from.
+"""Reads a taxonomy: the categories, topics, openers, styles, answers, personas and languages that plans are dealt from.
 
-It checks that the entries fit together, so that drawing a scenario can never fail half-way through a paid run. It
-draws nothing itself. Whether a language is complete (openers for every category and intent)
-is asked by `check_languages`, since a taxonomy may name a language that only some runs use.
+It checks that the entries fit together, so that dealing a scenario can never fail half-way through a paid run. It
+deals nothing itself. A file that begins with `extends:` holds only what is added to another one. Whether a language is
+complete (openers for every category and intent) is asked by `check_languages`, since a taxonomy may name a language
+that only some runs use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from importlib.resources import files
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Self, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from safetyqc.errors import ConfigError, choose_from
 from safetyqc.formats.yaml_file import Misfit, read_yaml
-from safetyqc.records import INTENTS, Intent, Record
-
-Severity = Annotated[int, Field(strict=True, ge=1, le=3)]
-Weight = Annotated[int, Field(strict=True, ge=0, le=1000)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-Text = Annotated[str, Field(min_length=1)]
-Openers = Mapping[str, Mapping[Intent, tuple[Text, ...]]]
-
-
-def _later(default: Any) -> Any:
-    """A key that older files have not: left out where nothing stands in it, so that their hash stays what it was."""
-    return Field(default=default, exclude_if=lambda told: told == default)
-
-
-class Topic(Record):
-    """One subject within a category, with openers of its own; the nth benign opener is the twin of the nth harmful."""
-
-    name: Name
-    title: Text
-    severity: Severity | None = None
-    """How bad the harm would be, 1 to 3; None: as in the category."""
-    openers: Openers
-
-    def pool(self, language: str, intent: Intent) -> tuple[str, ...]:
-        """Its openers in a language, for an intent."""
-        return self.openers.get(language, {}).get(intent, ())
-
-
-class Category(Record):
-    """One kind of risk: what belongs to it, what a good answer does, and what people ask."""
-
-    name: Name
-    title: Text
-    description: Text
-    good_answer: Text
-    user_limits: str = ""
-    """What the user's own messages must not contain, so that the attempt itself is harmless to store."""
-    weight: Weight = 1
-    severity: Severity = _later(2)
-    intents: Mapping[Intent, Weight]
-    styles: tuple[str, ...] | None = None
-    """The styles that suit this category; None for all."""
-    answers: tuple[str, ...] | None = _later(None)
-    """The answer styles that suit it; None for all."""
-    openers: Openers = Field(default_factory=dict)
-    """Of no topic."""
-    topics: tuple[Topic, ...] = _later(())
-
-    @field_validator("intents")
-    @classmethod
-    def _some_intent(cls, intents: Mapping[Intent, int]) -> Mapping[Intent, int]:
-        if not any(intents.values()):
-            raise Misfit(
-                "no intent has a weight above 0", fix="give at least one of " + ", ".join(INTENTS) + " a weight"
-            )
-        return intents
-
-    @field_validator("topics")
-    @classmethod
-    def _unique_topics(cls, topics: tuple[Topic, ...]) -> tuple[Topic, ...]:
-        _check_unique_names(topics)
-        return topics
-
-    @property
-    def active_intents(self) -> tuple[Intent, ...]:
-        """Intents that a plan may draw, in the file's order."""
-        return tuple(intent for intent, weight in self.intents.items() if weight)
-
-    @property
-    def subjects(self) -> tuple[Topic, ...]:
-        """What scenarios are dealt from: the topics, and one without a name for openers of no topic."""
-        own = (Topic.model_construct(name="", title="", severity=None, openers=self.openers),) if self.openers else ()
-        return (*own, *self.topics)
-
-    def pool(self, language: str, intent: Intent) -> tuple[str, ...]:
-        """All its openers in a language, for an intent."""
-        return tuple(opener for subject in self.subjects for opener in subject.pool(language, intent))
-
-
-class Style(Record):
-    """How the user goes about it."""
-
-    name: Name
-    weight: Weight = 1
-    intents: tuple[Intent, ...] = INTENTS
-    instruction: Text
-    look_alike: str = _later("")
-    """How the benign twin of a harmful request goes about it, in the same form; without it twins ask directly."""
-    steps: tuple[Text, ...] = _later(())
-    """What the user's messages do in turn, the last step in the last one; in conversations of two turns or more."""
-
-
-class AnswerStyle(Record):
-    """How the assistant goes about its answers, and for how bad a harm that is right."""
-
-    name: Name
-    weight: Weight = 1
-    intents: tuple[Intent, ...] = INTENTS
-    severities: tuple[Severity, ...] = (1, 2, 3)
-    instruction: Text
-
-
-class Trait(Record):
-    """A detail of who asks and how; an empty text leaves it open."""
-
-    text: str
-    weight: Weight = 1
-    intents: tuple[Intent, ...] = INTENTS
-
-
-class Persona(Record):
-    """Who is typing; an empty text leaves it open."""
-
-    text: str
-    weight: Weight = 1
-
-
-class Language(Record):
-    """A language to write in; `ascii` asks for plain ASCII text and folds typographic characters."""
-
-    name: Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$")]
-    title: Text
-    ascii: bool = False
-
-
-class Turns(Record):
-    """A number of user/assistant exchanges and how often it comes up."""
-
-    turns: Annotated[int, Field(strict=True, ge=1, le=20)]
-    weight: Weight = 1
-
+from safetyqc.generate.additions import Addition, is_addition, merge
+from safetyqc.generate.entries import (
+    AnswerStyle,
+    Category,
+    Language,
+    Openers,
+    Persona,
+    Style,
+    Trait,
+    Turns,
+    check_unique_names,
+    later,
+)
+from safetyqc.records import Intent, Record
 
 N = TypeVar("N", Category, Style, AnswerStyle, Language)
 TRAITS = ("situations", "motives", "registers", "lengths")
@@ -162,13 +45,13 @@ class Taxonomy(Record):
     languages: Annotated[tuple[Language, ...], Field(min_length=1)]
     turns: Annotated[tuple[Turns, ...], Field(min_length=1)]
     follow_ups: Openers = Field(default_factory=dict)
-    ordinary: Category | None = _later(None)
+    ordinary: Category | None = later(None)
     """Requests that touch no risk; dealt only where a plan's shares name them."""
-    situations: tuple[Trait, ...] = _later(())
-    motives: tuple[Trait, ...] = _later(())
-    registers: tuple[Trait, ...] = _later(())
-    lengths: tuple[Trait, ...] = _later(())
-    answers: tuple[AnswerStyle, ...] = _later(())
+    situations: tuple[Trait, ...] = later(())
+    motives: tuple[Trait, ...] = later(())
+    registers: tuple[Trait, ...] = later(())
+    lengths: tuple[Trait, ...] = later(())
+    answers: tuple[AnswerStyle, ...] = later(())
 
     @field_validator("categories", "styles", "personas", "turns")
     @classmethod
@@ -180,7 +63,7 @@ class Taxonomy(Record):
     @field_validator("categories", "styles", "languages", "answers")
     @classmethod
     def _unique_names(cls, entries: tuple[Category | Style | Language, ...]) -> tuple[object, ...]:
-        _check_unique_names(entries)
+        check_unique_names(entries)
         return entries
 
     @field_validator("ordinary")
@@ -280,18 +163,47 @@ class Taxonomy(Record):
                         )
 
 
+OWN = "safetyqc"
+"""What a file extends that adds to the bundled one."""
+BUNDLED = Path(__file__).with_name("taxonomy.yaml")
 EARLIER = Path(__file__).with_name("taxonomy_1.yaml")
 """The bundled taxonomy before this one: runs that were planned by it go on by it."""
 
 
 def load_taxonomy(path: str | Path | None = None) -> Taxonomy:
-    """Read a taxonomy file, or the bundled one.
+    """Read a taxonomy file, with those that it extends, or the bundled one.
 
     Raises:
         ConfigError: names file, line, key and a fix.
     """
-    source = Path(path) if path is not None else files("safetyqc.generate") / "taxonomy.yaml"
-    return read_yaml(source, Taxonomy)
+    return _load(Path(path) if path is not None else BUNDLED, ())
+
+
+def _load(path: Path, above: tuple[Path, ...]) -> Taxonomy:
+    if path.resolve() in above:
+        raise ConfigError("extends itself", where=str(path), fix=f"name another file, or {OWN}, behind `extends:`")
+    if not is_addition(path):
+        return read_yaml(path, Taxonomy)
+    addition = read_yaml(path, Addition)
+    base = BUNDLED if addition.extends == OWN else path.parent / addition.extends
+    merged = merge(_load(base, (*above, path.resolve())).model_dump(mode="json", exclude_unset=True), addition)
+    try:
+        return Taxonomy.model_validate(merged)
+    except ValidationError as error:
+        raise _misfit(error, path) from error
+
+
+def _misfit(error: ValidationError, path: Path) -> ConfigError:
+    """Say where in the whole taxonomy what was added does not fit: its lines stand in two files."""
+    first = error.errors(include_url=False)[0]
+    inner = first.get("ctx", {}).get("error")
+    at = (*first["loc"], *inner.at) if isinstance(inner, Misfit) else first["loc"]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).lstrip(".")
+    if isinstance(inner, Misfit):
+        return ConfigError(inner.what, where=f"{path} ({place}, with what it extends)", fix=inner.fix)
+    message = first["msg"]
+    fix = f"add `{at[-1]}:` there" if first["type"] == "missing" else None
+    return ConfigError(f"{message[0].lower()}{message[1:]}", where=f"{path} ({place}, with what it extends)", fix=fix)
 
 
 def _named(entries: tuple[N, ...], kind: str, name: str) -> N:
@@ -306,14 +218,6 @@ def _check_names(used: Iterable[str], known: set[str], at: tuple[int | str, ...]
         if name not in known:
             step = position if at[-1] == "styles" else name
             raise Misfit(f"unknown {kind} {name!r}", at=(*at, step), fix=choose_from(name, known))
-
-
-def _check_unique_names(entries: Iterable[Category | Style | Language | Topic | AnswerStyle]) -> None:
-    seen: set[str] = set()
-    for position, entry in enumerate(entries):
-        if entry.name in seen:
-            raise Misfit(f"name {entry.name!r} stands twice", at=(position, "name"), fix="rename or remove one")
-        seen.add(entry.name)
 
 
 def _check_unique_openers(category: Category, at: tuple[int | str, ...]) -> None:

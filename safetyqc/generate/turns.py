@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from safetyqc.generate.dialogue import declines_to_write, read_messages
-from safetyqc.generate.taxonomy import Language
+from safetyqc.generate.entries import Language
 from safetyqc.records import Message, Role
 from safetyqc.text import CJK, fold_to_ascii, guess_language, normalise, printable, shorten
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from safetyqc.errors import ConfigError
-from safetyqc.generate.taxonomy import Category, load_taxonomy
+from safetyqc.generate.entries import Category
+from safetyqc.generate.taxonomy import load_taxonomy
 from safetyqc.records import INTENTS
 
 TAXONOMY = load_taxonomy()
