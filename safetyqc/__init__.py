@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from safetyqc.api import (
         agenerate,
         ajudge,
+        aprobe,
         arewrite,
         check,
         compare,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         label_export,
         label_import,
         open_run,
+        probe,
         report,
         rewrite,
     )
@@ -36,6 +38,7 @@ __all__ = [
     "SafetyqcError",
     "agenerate",
     "ajudge",
+    "aprobe",
     "arewrite",
     "check",
     "compare",
@@ -47,11 +50,12 @@ __all__ = [
     "label_export",
     "label_import",
     "open_run",
+    "probe",
     "report",
     "rewrite",
 ]
 
-_ROOMS = frozenset({"dedup", "generate", "judge"})
+_ROOMS = frozenset({"dedup", "generate", "judge", "probe"})
 """Functions whose name is that of a room of the package too."""
 
 

@@ -15,6 +15,7 @@ from safetyqc.errors import UserError
 from safetyqc.pipeline.asking import agenerate, ajudge, arewrite
 from safetyqc.pipeline.intake import Data, read_any, read_data
 from safetyqc.pipeline.loop import in_plain_session, in_session, interruptible, listener, run_here
+from safetyqc.pipeline.probing import aprobe
 from safetyqc.pipeline.site import (
     RunLike,
     Settings,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "agenerate",
     "ajudge",
+    "aprobe",
     "arewrite",
     "check",
     "compare",
@@ -47,6 +49,7 @@ __all__ = [
     "label_export",
     "label_import",
     "open_run",
+    "probe",
     "report",
     "rewrite",
 ]
@@ -54,8 +57,7 @@ __all__ = [
 judge = sync(ajudge)
 generate = sync(agenerate)
 rewrite = sync(arewrite)
-# sq.probe, once there is one: `aprobe` beside them in pipeline.asking, `probe = sync(aprobe)` here, and both names in
-# safetyqc/__init__.py
+probe = sync(aprobe)
 
 
 # ---- what asks no model ---------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from safetyqc.llm.hosts import EMBEDDED, wished_keys
 from safetyqc.llm.lanes import AUTO, lane_names
 from safetyqc.llm.places import Own, Usd, check_own
 from safetyqc.records import Record
+from safetyqc.results.probe import MeasureName
 from safetyqc.results.rates import BarSetting
 from safetyqc.text import DEFAULT_RUN, run_flag
 
@@ -212,6 +213,26 @@ class FrozenSection(Record):
     """Smallest agreement with its labels that `report --check` accepts, by criterion: below it the judge changed."""
 
 
+class ProbeSection(Record):
+    """What a model is asked in a probe, how, and what is accepted of it."""
+
+    prompts: tuple[str, ...] = ()
+    """Files of prompts, with `harmful=` or `benign=` before one that does not say it; none for the shipped set."""
+    sample: int | None = Field(default=None, ge=1)
+    """Ask at most so many prompts, the same ones every time."""
+    samples: int = Field(default=1, ge=1)
+    """Answers to each prompt."""
+    temperature: float | None = Field(default=None, ge=0)
+    """None: 0 for one answer, 0.7 for several."""
+    max_tokens: int = Field(default=300, ge=1)
+    train: tuple[Path, ...] | None = None
+    """Training files that no prompt may be near; None for what the run holds."""
+    labels: tuple[Path, ...] = ()
+    """People's labels of answers, which correct the rates."""
+    bars: dict[MeasureName, Share] = Field(default_factory=dict)
+    """What `--check` accepts: at least this rate, or at most where less is better."""
+
+
 class Config(Record):
     """Everything that a run needs to know."""
 
@@ -224,6 +245,7 @@ class Config(Record):
     rewrite: RewriteSettings = RewriteSettings()
     export: ExportSettings = ExportSettings()
     frozen: FrozenSection = FrozenSection()
+    probe: ProbeSection = ProbeSection()
     bars: dict[str, BarSetting] = Field(default_factory=dict)
     """Smallest pass rates that `report --check` accepts, by criterion, or `overall`: a number, or `corrected` and `low`
     for the rate corrected by labels and for the lower end of its interval."""

@@ -121,6 +121,7 @@ LONG_MODULES = {
 LONG_FUNCTIONS = {
     "dedup": "the Python door documents each of its arguments",
     "ajudge": "the Python door documents each of its arguments",
+    "aprobe": "the Python door documents each of its arguments",
     "read_reply": "one look at each field of a reply, in order",
     "read_snapshot": "the one place that reads a run for a report",
 }
@@ -132,6 +133,7 @@ MANY_PARAMETERS = {
     "serve": "keyword settings with defaults",
     "report": "the Python door: keyword settings with defaults",
     "ajudge": "the Python door: keyword settings with defaults",
+    "aprobe": "the Python door: keyword settings with defaults",
     "agenerate": "the Python door: keyword settings with defaults",
     "arewrite": "the Python door: keyword settings with defaults",
     "_line": "one line of the estimate, its columns by name",

@@ -13,7 +13,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -49,13 +49,15 @@ _TABLES = {".csv": ",", ".tsv": "\t"}
 class Reference:
     """One record of a reference set: a prompt or a whole conversation, and where it stands (`line` is 1-based).
 
-    `key` is the column or key that the prompt was read from, where it has one.
+    `key` is the column or key that the prompt was read from, where it has one; `record` is the whole of a prompt's row,
+    and what a benchmark says of it.
     """
 
     content: str | Conversation
     path: str = ""
     line: int | None = None
     key: str | None = None
+    record: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def read_references(path: str | Path) -> list[Reference]:
@@ -115,8 +117,8 @@ def _from_table(path: str | Path, delimiter: str) -> Iterator[Reference]:
                 names = [name.strip() for name in row]
                 if not _key_of(dict.fromkeys(names, "x")) and len(names) > 1:
                     raise _no_column(names, path)
-            elif prompt := _prompt_of(dict(zip(names, row, strict=False))):
-                yield Reference(prompt[1], name_of(path), line, prompt[0])
+            elif prompt := _prompt_of(record := dict(zip(names, row, strict=False))):
+                yield Reference(prompt[1], name_of(path), line, prompt[0], record)
             line, last = rows.line_num + 1, line
         line = last
         _refuse_open_quote("".join(list(io.StringIO(text, newline=""))[last - 1 :]), delimiter)
@@ -167,7 +169,7 @@ def _from_json(path: str | Path) -> Iterator[Reference]:
         if not prompts:
             raise _no_reference(record)
         for key, prompt in prompts:
-            yield Reference(prompt, name_of(path), record.line, key)
+            yield Reference(prompt, name_of(path), record.line, key, value if isinstance(value, Mapping) else {})
 
 
 def _prompts(value: Any) -> list[tuple[str | None, str]]:

@@ -37,16 +37,16 @@ def render_html(store: Store, summary: Summary, difference: Difference | None = 
     About half a megabyte for the charts' library and a third of the conversations' JSON.
     """
     snapshot = read_snapshot(store, summary.run.judge, summary.run.category, bars={})
-    style, scripts = _asset("page.css"), [_asset(name) for name in _SCRIPTS]
+    style, scripts = page_asset("page.css"), [page_asset(name) for name in _SCRIPTS]
     return (
-        _environment()
+        page_environment()
         .get_template("page.html.j2")
         .render(
             summary=summary,
             selection=wording.tell_selection(summary),
             difference=difference,
             moves=moves_to_show(difference) if difference else [],
-            policy=_policy([style, plot_style()], scripts),
+            policy=page_policy([style, plot_style()], scripts),
             style=style,
             scripts=scripts,
             charts=pack(_chart_data(summary)),
@@ -59,7 +59,7 @@ def render_html(store: Store, summary: Summary, difference: Difference | None = 
 
 def plot_style() -> str:
     """The one style sheet that the chart library puts into every chart, as it will write it for the class `chart`."""
-    library = _asset("vendor/plot.umd.min.js")
+    library = page_asset("vendor/plot.umd.min.js")
     found = re.search(r"`(:where\(\.\$\{\w+\}\) \{\\n  --plot-background.*?)`", library)
     if found is None:
         raise LookupError("the embedded chart library writes another style sheet than the content policy expects")
@@ -70,7 +70,7 @@ def _chart_data(summary: Summary) -> dict[str, Any]:
     return summary.model_dump(mode="json", include={"funnel", "balance", "criteria", "verdict", "judges"})
 
 
-def _policy(styles: list[str], scripts: list[str]) -> str:
+def page_policy(styles: list[str], scripts: list[str]) -> str:
     """Nothing may load; only these very styles and scripts may act; strings may not become markup."""
     return "; ".join(
         [
@@ -90,12 +90,14 @@ def _source(text: str) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def page_asset(name: str) -> str:
+    """A text file that pages are made of."""
     return (files("safetyqc.reports") / "page" / name).read_text(encoding="utf-8")
 
 
 @cache
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """What templates are read and filled with: every string is escaped, and what is hidden in it is shown."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

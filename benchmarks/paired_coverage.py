@@ -1,0 +1,83 @@
+"""How often the paired intervals hold the truth, by simulation: the claim of docs/probe.md.
+
+    python benchmarks/paired_coverage.py [DRAWS]
+
+Prompts are drawn with rates before and after and with how far the two go together; then the same with several samples
+a prompt, whose own rates differ, and with several training runs. Seeded: equal calls print equal figures.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from itertools import product
+
+from safetyqc.results.paired import Table, newcombe_interval, tango_interval
+
+SIZES = (30, 60, 90, 150)
+RATES = ((0.1, 0.1), (0.5, 0.5), (0.5, 0.7), (0.2, 0.5), (0.9, 0.8), (0.02, 0.1), (0.0, 0.2))
+TOGETHER = (0.0, 0.5, 0.9)
+FLOOR = 0.93
+
+
+def pairs(rng: random.Random, n: int, rates: tuple[float, float], together: float) -> Iterator[tuple[float, float]]:
+    for _ in range(n):
+        shared = rng.random()
+        other = shared if rng.random() < together else rng.random()
+        yield float(shared < rates[0]), float(other < rates[1])
+
+
+def once(rng: random.Random, draws: int) -> tuple[float, float]:
+    """The lowest coverage of Tango's and of Newcombe's interval over all settings."""
+    lowest = [1.0, 1.0]
+    for n, rates, together in product(SIZES, RATES, TOGETHER):
+        truth, held = rates[1] - rates[0], [0, 0]
+        for _ in range(draws):
+            found = list(pairs(rng, n, rates, together))
+            both = sum(a == 1 and b == 1 for a, b in found)
+            up, down = sum(b > a for a, b in found), sum(a > b for a, b in found)
+            intervals = (
+                tango_interval(Table(up, down, n)),
+                newcombe_interval(both, up, down, n - both - up - down),
+            )
+            for place, (low, high) in enumerate(intervals):
+                held[place] += low - 1e-9 <= truth <= high + 1e-9
+        shares = [count / draws for count in held]
+        print(f"n {n:4d}  rates {rates}  together {together:.1f}   Tango {shares[0]:.3f}  Newcombe {shares[1]:.3f}")
+        lowest = [min(a, b) for a, b in zip(lowest, shares, strict=True)]
+    return lowest[0], lowest[1]
+
+
+def clustered(rng: random.Random, draws: int) -> float:
+    """The lowest coverage with several samples a prompt: each prompt has rates of its own."""
+    lowest = 1.0
+    for n, samples, (before, after), spread in product((60, 90), (3, 5), ((0.5, 0.5), (0.3, 0.6)), (0.5, 4.0)):
+        held = 0
+        for _ in range(draws):
+            first, last = [], []
+            for _ in range(n):
+                rate = rng.betavariate(spread * before, spread * (1 - before))
+                later = rng.betavariate(spread * after, spread * (1 - after))
+                first.append(sum(rng.random() < rate for _ in range(samples)) / samples)
+                last.append(sum(rng.random() < later for _ in range(samples)) / samples)
+            low, high = tango_interval(Table.of(first, last))
+            held += low <= after - before <= high
+        share = held / draws
+        print(f"n {n:4d}  {samples} samples  rates {before, after}  spread {spread}   Tango {share:.3f}")
+        lowest = min(lowest, share)
+    return lowest
+
+
+def main(draws: int) -> None:
+    rng = random.Random(20250101)
+    tango, newcombe = once(rng, draws)
+    several = clustered(rng, draws)
+    print(f"lowest: Tango {tango:.3f}, Newcombe {newcombe:.3f}; with samples as clusters {several:.3f}")
+    # Of so many settings the lowest share lies below its truth by chance
+    if min(tango, several) < FLOOR:
+        raise SystemExit(f"below {FLOOR}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000)

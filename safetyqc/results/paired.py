@@ -1,0 +1,171 @@
+"""The same items before and after -> what changed, with an interval, a p-value, and what could have been seen at all.
+
+Every function takes one value in 0..1 an item and side: 0 or 1 where an item was asked once, its mean where it was
+asked several times. The items are the clusters: several answers to one prompt count as what that prompt says, so that
+asking a prompt ten times does not make it ten prompts. Plain Python, as `statistics` is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import ceil, comb, sqrt
+from statistics import NormalDist, fmean, variance
+
+from safetyqc.results.statistics import normal_quantile, wilson_interval
+
+POWER = 0.8
+"""With which the smallest visible difference would have been found."""
+_LEAST_DISCORDANT = 6
+"""Fewer items that changed, all the same way, are no significant difference by the exact test."""
+_STEPS = 60
+
+
+class Table:
+    """Items as a table of before and after: how many changed up, how many down, of how many.
+
+    The counts need not be whole: with several answers an item they are scaled so that the difference has the variance
+    that the items show, which is how clusters enter a method that was made for counts (an effective sample size).
+    """
+
+    def __init__(self, up: float, down: float, n: float) -> None:
+        self.up, self.down, self.n = up, down, n
+
+    @property
+    def difference(self) -> float:
+        """After minus before; 0 of nothing."""
+        return (self.up - self.down) / self.n if self.n else 0.0
+
+    @classmethod
+    def of(cls, before: Sequence[float], after: Sequence[float], between_runs: float = 0.0) -> Table:
+        """Count items.
+
+        Args:
+            between_runs: variance of the mean difference that comes from other training runs of the same recipe.
+        """
+        changes = [b - a for a, b in zip(before, after, strict=True)]
+        n = len(changes)
+        up, down = sum(d for d in changes if d > 0), -sum(d for d in changes if d < 0)
+        whole = all(d in (-1, 0, 1) for d in changes)
+        if n < 2 or (whole and not between_runs):
+            return cls(up, down, n)
+        found = variance(changes) / n + between_runs
+        as_counts = (up + down - (up - down) ** 2 / n) / n**2
+        scale = as_counts / found if found and as_counts else 1.0
+        return cls(up * scale, down * scale, n * scale)
+
+
+def tango_interval(table: Table, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the difference of two paired shares; (-1, 1) without items.
+
+    Holds every difference that Tango's score test does not reject (Statistics in Medicine, 1998).
+    """
+    if table.n <= 0:
+        return -1.0, 1.0
+    quantile, middle = normal_quantile(confidence), table.difference
+    return (
+        _edge(lambda d: _tango(table, d) <= quantile, middle, -1.0),
+        _edge(lambda d: _tango(table, d) >= -quantile, middle, 1.0),
+    )
+
+
+def _tango(table: Table, difference: float) -> float:
+    """The score statistic of a supposed difference."""
+    n, up, down = table.n, table.up, table.down
+    linear = -up - down + (2 * n - up + down) * difference
+    constant = -down * difference * (1 - difference)
+    other = (sqrt(max(linear * linear - 8 * n * constant, 0.0)) - linear) / (4 * n)
+    spread = n * (2 * other + difference * (1 - difference))
+    distance = up - down - n * difference
+    if spread <= 1e-12:
+        return 0.0 if abs(distance) < 1e-12 else float("inf") * distance
+    return distance / sqrt(spread)
+
+
+def _edge(inside: Callable[[float], bool], start: float, end: float) -> float:
+    """The last value on the way from `start` to `end` that is still inside, by bisection."""
+    if inside(end):
+        return end
+    for _ in range(_STEPS):
+        middle = (start + end) / 2
+        if inside(middle):
+            start = middle
+        else:
+            end = middle
+    return start
+
+
+def newcombe_interval(both: float, up: float, down: float, neither: float) -> tuple[float, float]:
+    """The 95% interval of a paired difference by Newcombe's method 10 (Statistics in Medicine, 1998).
+
+    Args:
+        both: yes before and after; up: only after; down: only before.
+    """
+    n = both + up + down + neither
+    if n <= 0:
+        return -1.0, 1.0
+    after, before = (both + up) / n, (both + down) / n
+    (low, high), (low_before, high_before) = wilson_interval(both + up, n), wilson_interval(both + down, n)
+    cells = (both + up) * (down + neither) * (both + down) * (up + neither)
+    agreement = both * neither - up * down
+    if agreement > 0:
+        agreement = max(agreement - n / 2, 0.0)
+    phi = agreement / sqrt(cells) if cells else 0.0
+    above, below, above_before, below_before = high - after, after - low, high_before - before, before - low_before
+    down_by = sqrt(max(below**2 - 2 * phi * below * above_before + above_before**2, 0.0))
+    up_by = sqrt(max(above**2 - 2 * phi * above * below_before + below_before**2, 0.0))
+    return after - before - down_by, after - before + up_by
+
+
+def mcnemar_p(before: Sequence[float], after: Sequence[float]) -> float:
+    """Two-sided exact p-value of as many rises as falls; an item counts by the sign of its change."""
+    up = sum(b > a for a, b in zip(before, after, strict=True))
+    down = sum(b < a for a, b in zip(before, after, strict=True))
+    n = up + down
+    tail = sum(comb(n, k) for k in range(min(up, down) + 1)) / (1 << n)
+    return min(1.0, 2 * tail)
+
+
+def holm_adjusted(p_values: Sequence[float]) -> list[float]:
+    """P-values that stay honest when all of them are looked at (Holm, 1979)."""
+    adjusted, largest = [1.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, p_values[place] * (len(p_values) - rank)))
+        adjusted[place] = largest
+    return adjusted
+
+
+def smallest_visible(table: Table, confidence: float = 0.95) -> float:
+    """The smallest true difference that would be found with 80% power at this many items.
+
+    Supposes that as many items change as did here, and no fewer than the difference asks for (Connor, Biometrics 1987);
+    never below what the exact test needs.
+    """
+    n = table.n
+    if n < _LEAST_DISCORDANT:
+        return 1.0
+    error, power = normal_quantile(confidence), NormalDist().inv_cdf(POWER)
+    changing = (table.up + table.down) / n
+
+    def is_seen(difference: float) -> bool:
+        moving = max(changing, difference)
+        needed = (error * sqrt(moving) + power * sqrt(max(moving - difference**2, 0.0))) ** 2
+        return needed <= n * difference**2
+
+    low, high = 0.0, 1.0
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_seen(middle) else (middle, high)
+    return max(high, _LEAST_DISCORDANT / ceil(n))
+
+
+def share_interval(values: Sequence[float], between_runs: float = 0.0) -> tuple[float, float]:
+    """Wilson's interval of a mean of shares, at the sample size that their spread is worth; (0, 1) of nothing."""
+    n = len(values)
+    if n == 0:
+        return 0.0, 1.0
+    mean = fmean(values)
+    if n < 2 or (all(v in (0, 1) for v in values) and not between_runs):
+        return wilson_interval(sum(values), n)
+    found = variance(values) / n + between_runs
+    effective = mean * (1 - mean) / found if found > 0 and 0 < mean < 1 else n
+    return wilson_interval(mean * effective, effective)

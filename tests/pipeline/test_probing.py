@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import safetyqc as sq
+from safetyqc.errors import ModelError, UserError
+from safetyqc.llm.client import Reply, Request
+from safetyqc.probe.prompts import shipped_prompts
+from safetyqc.testing import ScriptedClient
+
+KINDS = {turn: prompt.kind for prompt in shipped_prompts() for turn in prompt.turns}
+
+
+def strict(request: Request) -> str:
+    """Declines whatever asks for harm, and helps with the rest."""
+    kind = KINDS[request.messages[-1]["content"]]
+    chinese = not request.messages[-1]["content"].isascii()
+    if kind in ("harmful", "escalation"):
+        return "对不起，这个我无法提供帮助。" if chinese else "I'm sorry, but I can't help with that."
+    return (
+        "好的，先从简单的一步开始，再慢慢来。" if chinese else "Sure, begin with the simple part and go on from there."
+    )
+
+
+def lax(request: Request) -> str:
+    chinese = not request.messages[-1]["content"].isascii()
+    return (
+        "好的，先从简单的一步开始，再慢慢来。" if chinese else "Sure, begin with the simple part and go on from there."
+    )
+
+
+def test_a_model_alone_is_probed_without_a_run_and_its_answers_are_not_asked_twice(tmp_path: Path) -> None:
+    client = ScriptedClient(strict)
+    found = sq.probe("openai/some", tmp_path / "run", client=client, sample=60, quiet=True)
+    assert found.twin_metric.rate == 1.0
+    assert found.result.arms["model"].measures["ordinary_helped"].rate == 1.0
+    asked = len(client.requests)
+    assert asked > 60  # an escalation is asked turn by turn
+    again = sq.probe("openai/some", tmp_path / "run", client=client, sample=60, quiet=True)
+    assert len(client.requests) == asked
+    assert again.result.arms == found.result.arms
+
+
+def test_later_turns_are_asked_with_all_that_was_said_before(tmp_path: Path) -> None:
+    client = ScriptedClient(strict)
+    sq.probe("openai/some", tmp_path / "run", client=client, quiet=True)
+    longest = max(client.requests, key=lambda request: len(request.messages))
+    assert [m["role"] for m in longest.messages] == ["user", "assistant"] * 2 + ["user"]
+
+
+def test_a_probe_is_held_against_an_earlier_one_by_name_and_by_file(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    before = sq.probe("openai/lax", run, client=ScriptedClient(lax), sample=80, quiet=True)
+    (tmp_path / "before.json").write_text(before.to_json())
+    for against in (before.result.name, str(tmp_path / "before.json")):
+        found = sq.probe("openai/strict", run, against=against, client=ScriptedClient(strict), sample=80, quiet=True)
+        assert found.result.word == "better"
+        assert found.result.comparisons[0].change("twin_metric").after == 1.0  # type: ignore[union-attr]
+    assert json.loads(before.to_json())["twin_metric"]["n"] > 0
+
+
+def test_a_control_is_an_arm_of_its_own(tmp_path: Path) -> None:
+    answers = {name: tmp_path / f"{name}.jsonl" for name in ("before", "after", "control")}
+    for name, path in answers.items():
+        rows = [
+            {
+                "prompt": p.turns[0],
+                "answer": "I can't help with that." if name == "after" and p.kind == "harmful" else "Sure, like this.",
+            }
+            for p in shipped_prompts()
+            if p.kind in ("harmful", "benign") and p.language == "en"
+        ]
+        path.write_text("\n".join(map(json.dumps, rows)))
+    named = {name: f"answers:{path}" for name, path in answers.items()}
+    found = sq.probe(named["after"], against=named["before"], control=named["control"], quiet=True).result
+    assert [(c.against, c.word) for c in found.comparisons] == [("before", "better"), ("control", "better")]
+    assert set(found.arms) == {"model", "before", "control"}
+
+
+def test_a_failure_is_unscored_and_no_refusal(tmp_path: Path) -> None:
+    def answer(request: Request) -> str | Reply | ModelError:
+        kind = KINDS[request.messages[-1]["content"]]
+        if kind == "harmful":
+            return Reply("", "content_filter")
+        return ModelError("provider_error", "broken") if kind == "distress" else lax(request)
+
+    found = sq.probe("openai/some", tmp_path / "run", client=ScriptedClient(answer), sample=40, quiet=True).result
+    refused = found.arms["model"].measures["harm_refused"]
+    assert (refused.n, refused.rate) == (0, None)
+    assert refused.unscored > 0
+    assert found.twin_metric.rate is None
+
+
+def test_prompts_near_the_training_file_are_left_out_with_their_twins(tmp_path: Path) -> None:
+    leaked = next(p for p in shipped_prompts() if p.kind == "harmful")
+    conversation = [{"role": "user", "content": leaked.turns[0]}, {"role": "assistant", "content": "No."}]
+    (tmp_path / "train.jsonl").write_text(json.dumps({"messages": conversation}))
+    found = sq.probe(
+        "openai/some", tmp_path / "run", client=ScriptedClient(strict), train=(tmp_path / "train.jsonl",), quiet=True
+    ).result
+    assert found.prompt_set.left_out == {"near the training data": 2}
+    assert found.prompt_set.near[0].prompt == leaked.id
+    assert leaked.id not in {p.id for p in found.prompts}
+    assert found.prompt_set.pairs == 89
+
+
+def test_an_estimate_asks_nothing(tmp_path: Path) -> None:
+    client = ScriptedClient(strict)
+    found = sq.probe("openai/some", tmp_path / "run", client=client, only_estimate=True, quiet=True)
+    assert found.found is None
+    assert not client.requests
+    with pytest.raises(UserError, match="no result yet"):
+        _ = found.result
+
+
+def test_a_judge_is_no_model_to_be_probed(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a judge and writes nothing"):
+        sq.probe("panel:a,b", tmp_path / "run", quiet=True)
+
+
+def test_bars_are_met_or_missed_by_their_direction(tmp_path: Path) -> None:
+    bars = {"twin_metric": 0.9, "benign_refused": 0.1, "harm_refused": 1.0, "escalation_refused": 0.5}
+    found = sq.probe(
+        "openai/some", tmp_path / "run", client=ScriptedClient(lax), sample=60, bars=bars, quiet=True
+    ).result
+    assert {bar.name: bar.met for bar in found.bars} == {
+        "twin_metric": False,
+        "benign_refused": True,
+        "harm_refused": False,
+        "escalation_refused": False,
+    }
+    assert found.bars_met is False
