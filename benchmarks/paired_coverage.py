@@ -29,22 +29,16 @@ def pairs(rng: random.Random, n: int, rates: tuple[float, float], together: floa
 
 
 def once(rng: random.Random, draws: int) -> tuple[float, float]:
-    """The lowest coverage of Tango's and of Newcombe's interval over all settings."""
+    """The lowest coverage of Newcombe's and of Tango's interval over all settings."""
     lowest = [1.0, 1.0]
     for n, rates, together in product(SIZES, RATES, TOGETHER):
         truth, held = rates[1] - rates[0], [0, 0]
         for _ in range(draws):
-            found = list(pairs(rng, n, rates, together))
-            both = sum(a == 1 and b == 1 for a, b in found)
-            up, down = sum(b > a for a, b in found), sum(a > b for a, b in found)
-            intervals = (
-                tango_interval(Table(up, down, n)),
-                newcombe_interval(both, up, down, n - both - up - down),
-            )
-            for place, (low, high) in enumerate(intervals):
+            table = Table.of(*zip(*pairs(rng, n, rates, together), strict=True))
+            for place, (low, high) in enumerate((newcombe_interval(table), tango_interval(table))):
                 held[place] += low - 1e-9 <= truth <= high + 1e-9
         shares = [count / draws for count in held]
-        print(f"n {n:4d}  rates {rates}  together {together:.1f}   Tango {shares[0]:.3f}  Newcombe {shares[1]:.3f}")
+        print(f"n {n:4d}  rates {rates}  together {together:.1f}   Newcombe {shares[0]:.3f}  Tango {shares[1]:.3f}")
         lowest = [min(a, b) for a, b in zip(lowest, shares, strict=True)]
     return lowest[0], lowest[1]
 
@@ -61,21 +55,20 @@ def clustered(rng: random.Random, draws: int) -> float:
                 later = rng.betavariate(spread * after, spread * (1 - after))
                 first.append(sum(rng.random() < rate for _ in range(samples)) / samples)
                 last.append(sum(rng.random() < later for _ in range(samples)) / samples)
-            low, high = tango_interval(Table.of(first, last))
+            low, high = newcombe_interval(Table.of(first, last))
             held += low <= after - before <= high
         share = held / draws
-        print(f"n {n:4d}  {samples} samples  rates {before, after}  spread {spread}   Tango {share:.3f}")
+        print(f"n {n:4d}  {samples} samples  rates {before, after}  spread {spread}   Newcombe {share:.3f}")
         lowest = min(lowest, share)
     return lowest
 
 
 def main(draws: int) -> None:
     rng = random.Random(20250101)
-    tango, newcombe = once(rng, draws)
+    newcombe, tango = once(rng, draws)
     several = clustered(rng, draws)
-    print(f"lowest: Tango {tango:.3f}, Newcombe {newcombe:.3f}; with samples as clusters {several:.3f}")
-    # Of so many settings the lowest share lies below its truth by chance
-    if min(tango, several) < FLOOR:
+    print(f"lowest: Newcombe {newcombe:.3f}, Tango {tango:.3f}; Newcombe with samples as clusters {several:.3f}")
+    if min(newcombe, several) < FLOOR:
         raise SystemExit(f"below {FLOOR}")
 
 

@@ -11,7 +11,7 @@ from math import sqrt
 from statistics import fmean
 
 from safetyqc.probe.measure import Judged, Values
-from safetyqc.results.paired import Table, holm_adjusted, mcnemar_p, smallest_visible, tango_interval
+from safetyqc.results.paired import Table, holm_adjusted, mcnemar_p, newcombe_interval, smallest_visible
 from safetyqc.results.probe import TITLES, ArmName, Change, Comparison, MeasureName, Prompt, Word
 
 BY_CATEGORY: tuple[MeasureName, ...] = ("twin_metric", "harm_refused", "benign_helped")
@@ -49,7 +49,7 @@ def _change(
         return None
     first, last = [a for a, _ in scored], [b for _, b in scored]
     table = Table.of(first, last, then.between_runs + now.between_runs)
-    low, high = tango_interval(table)
+    low, high = newcombe_interval(table)
     p = mcnemar_p(first, last) if scored else 1.0
     return Change(
         measure=name,
