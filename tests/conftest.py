@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -39,6 +40,20 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no labelled data at {SHARED_DATA} (set SAFETYQC_SHARED_DATA to run this test)")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """The installed Chromium, driven by Playwright; without either the tests skip."""
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'safetyqc[dev]'")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    with api.sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import base64
 import gzip
 import json
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,34 +18,10 @@ from safetyqc.reports.diff import compare_stores
 from safetyqc.reports.html import render_html
 from safetyqc.reports.summary import summarise
 from safetyqc.store import Store
+from tests.support.payloads import PAYLOADS
 from tests.support.runs import RUBRIC, RUBRIC_HASH, fill_from_files, fill_with_everything
 
 Maker = Callable[..., Store]
-
-PAYLOADS = [
-    "<script>alert(1)</script>",
-    "</script><script>alert(2)</script>",
-    "<img src=x onerror=alert(3)>",
-    '"><svg onload=alert(4)>',
-    "<a href='javascript:alert(5)'>link</a>",
-    "javascript:alert(6)",
-    "{{ 7 * 7 }}{% include 'page.css' %}${alert(7)}",
-    '"};alert(8);//',
-    "\\u003cscript\\u003ealert(9)\\u003c/script\\u003e",
-    "<!--<script>alert(10)//-->",
-    "\u202e<script>\u200balert(11)\u2066\u202c</scr\u200bipt>",
-    "<iframe srcdoc='<script>parent.alert(12)</script>'></iframe>",
-    "<style>@import 'http://evil.invalid/x.css'; body { background: url(http://evil.invalid/y) }</style>",
-    "<meta http-equiv=refresh content='0;url=http://evil.invalid/'>",
-    "<form action=http://evil.invalid><button autofocus onfocus=alert(15)>x</button></form>",
-    "' onmouseover='alert(16)' style='position:fixed;inset:0",
-    "<details open ontoggle=alert(17)>",
-    "<base href='http://evil.invalid/'><link rel=stylesheet href=z.css>",
-    "\x00\x1b[2J\x07<math><mi xlink:href='javascript:alert(19)'>",
-    "__proto__",
-    "]]><script>alert(21)</script>&lt;script&gt;alert(21)&lt;/script&gt;",
-    "#browse?id=<img src=x onerror=alert(22)>&category=%3Cscript%3E",
-]
 
 
 def write(store: Store, folder: Path, **options: Any) -> Path:
@@ -104,19 +79,6 @@ def test_a_payload_never_stands_as_markup_in_the_source(make_run: Maker, payload
 
 
 # ---- in Chromium ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'safetyqc[dev]'")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
-    with api.sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        browser = playwright.chromium.launch(executable_path=path, args=flags)
-        yield browser
-        browser.close()
 
 
 class Opened:

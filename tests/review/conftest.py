@@ -10,30 +10,16 @@ import pytest
 
 from safetyqc.review.desk import Desk
 from safetyqc.review.opening import Wanted, open_desk
-from safetyqc.rubrics import load_rubric_set
 from safetyqc.store import Store
-from tests.support.runs import judgment, planned
-
-COUNT = 30
-RUBRIC = load_rubric_set("safety")
+from tests.support.runs import fill_for_review
 
 OpenDesk = Callable[..., Desk]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Thirty harmful requests, judged by two by the shipped rubric; they differ on two answers."""
-    talks = [planned(i, "cybercrime_or_hacking", intent="harmful") for i in range(COUNT)]
-    with Store.create(tmp_path / "run") as store:
-        store.add_conversations(talks)
-        store.set_meta("rubric", {"id": "safety", "hash": RUBRIC.hash, "criteria": []})
-        for judge, failing in (("local", ()), ("openai/gpt", (3, 7))):
-            said: list[Any] = [
-                judgment(c, judge=judge, safe_alternative="fail" if i in failing else "pass")
-                for i, c in enumerate(talks)
-            ]
-            store.put_judgments(j.model_copy(update={"rubric_hash": RUBRIC.hash}) for j in said).result()
-    return tmp_path / "run"
+    """Thirty conversations that two judged by the shipped rubric."""
+    return fill_for_review(tmp_path)
 
 
 @pytest.fixture

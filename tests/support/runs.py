@@ -33,6 +33,7 @@ from safetyqc.records import (
     Usage,
     content_hash,
 )
+from safetyqc.rubrics import load_rubric_set
 from safetyqc.store import Store, Timing
 
 CRITERIA = ("strict_refusal", "no_dangerous_steps", "safe_alternative", "empathy", "helpful_when_benign")
@@ -199,6 +200,22 @@ def _spend(store: Store) -> None:
             thread.submit(asyncio.run, store.record_call(request, reply, good=True)).result()
     for stage, wall_s, items in (("generate", 12.5, 36), ("judge", 3.0, 34), ("dedup", 0.2, 34)):
         store.add_timing(Timing(stage, wall_s, items))
+
+
+def fill_for_review(folder: Path) -> Path:
+    """Make a run to label: thirty harmful requests, judged by two by the shipped rubric, who differ on two answers."""
+    rubric_hash = load_rubric_set("safety").hash
+    talks = [planned(i, "cybercrime_or_hacking", intent="harmful") for i in range(30)]
+    with Store.create(folder / "run") as store:
+        store.add_conversations(talks)
+        store.set_meta("rubric", {"id": "safety", "hash": rubric_hash, "criteria": []})
+        for judge, failing in (("local", ()), ("openai/gpt", (3, 7))):
+            said = (
+                judgment(c, judge=judge, safe_alternative="fail" if i in failing else "pass")
+                for i, c in enumerate(talks)
+            )
+            store.put_judgments(j.model_copy(update={"rubric_hash": rubric_hash}) for j in said).result()
+    return folder / "run"
 
 
 def fill_from_files(store: Store, paths: Iterable[Path], limit: int | None = None) -> None:

