@@ -251,8 +251,10 @@ def _find(whole: str, part: str, place: int) -> int:
 
 def _splits_word(text: str, place: int) -> bool:
     """Whether a cut here goes through a word; scripts that write no spaces have no such places."""
+    if not 0 < place < len(text) or " " in (text[place - 1], text[place]):
+        return False  # most cuts, found at once
     before, after = text[max(place - 2, 0) : place], text[place : place + 2]
-    if not before or not after or CJK.match(before[-1]) or CJK.match(after[0]):
+    if CJK.match(before[-1]) or CJK.match(after[0]):
         return False
     if before[-1].isalnum():
         return after[0].isalnum() or (after[0] in _INSIDE_WORD and after[1:].isalnum())

@@ -28,6 +28,7 @@ _MOST_TOKENS = 100_000_000
 _PLAIN = Dialect()
 _TEXT_PARTS = frozenset({"text", "output_text", None})
 _NO_SECRETS = Secrets(())
+_NOT_COUNTED = Usage()
 _FINISH = {
     "length": "length",
     "max_tokens": "length",
@@ -130,11 +131,11 @@ def read_reply(
     try:
         body = as_chat(mend_json(body), endpoint)
     except ValueError as error:
-        raise ModelError("bad_json", f"the answer cannot be read: {error}", usage=Usage()) from error
+        raise ModelError("bad_json", f"the answer cannot be read: {error}", usage=_NOT_COUNTED) from error
     if not isinstance(body, dict):
         raise ModelError("provider_error", f"the server answered {shorten(repr(body), 80)}", retryable=True)
     usage = read_usage(body.get("usage"))
-    counted = usage if usage != Usage() else None
+    counted = usage if usage != _NOT_COUNTED else None
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     if said := body.get("error") or choice.get("error"):
@@ -192,7 +193,7 @@ def _beside(message: Mapping[str, Any], finish: str) -> str:
 def read_usage(usage: Any) -> Usage:
     """Token counts as far as they are credible: whole, not negative, not absurd."""
     if not isinstance(usage, dict):
-        return Usage()
+        return _NOT_COUNTED
     return Usage(
         prompt_tokens=_count(usage.get("prompt_tokens")), completion_tokens=_count(usage.get("completion_tokens"))
     )

@@ -81,10 +81,16 @@ class Verdict(NamedTuple):
     @classmethod
     def of(cls, judgment: Judgment) -> Verdict:
         """The verdict of a judgment."""
-        names = {o: tuple(s.criterion for s in judgment.scores if s.outcome == o) for o in ("fail", "unscored")}
-        values = [s.value for s in judgment.scores if s.value is not None]
+        failed, unscored, values = [], [], []
+        for score in judgment.scores:
+            if score.outcome == "fail":
+                failed.append(score.criterion)
+            elif score.outcome == "unscored":
+                unscored.append(score.criterion)
+            if score.value is not None:
+                values.append(score.value)
         mean = sum(values) / len(values) if values else 0.0
-        return cls(judgment.passed, names["fail"], names["unscored"], mean, judgment.category, judgment.intent)
+        return cls(judgment.passed, tuple(failed), tuple(unscored), mean, judgment.category, judgment.intent)
 
 
 @dataclass(frozen=True)
