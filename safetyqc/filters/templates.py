@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Sequence
 from random import Random
-from zlib import crc32
 
 from safetyqc.results.findings import Template
 from safetyqc.text import CJK, normalise
@@ -26,15 +24,8 @@ _COVERED = 0.5
 _ALIKE = 0.55
 """Of the runs of two texts of one frame; words that often fill a slot make up the rest."""
 _RUN = 3
-_ASKED = 12
 _WORD = re.compile(rf"{CJK.pattern}|[^\W{CJK.pattern[1:-1]}]+")
 _Run = tuple[str, ...]
-
-
-@dataclass
-class _Frame:
-    runs: frozenset[_Run]
-    members: list[int]
 
 
 def find_templates(texts: Sequence[str], places: Sequence[int]) -> tuple[Template, ...]:
@@ -45,41 +36,46 @@ def find_templates(texts: Sequence[str], places: Sequence[int]) -> tuple[Templat
     looked_at = places if len(places) <= MOST else sorted(Random(0).sample(places, MOST))
     words = [_WORD.findall(normalise(texts[place])) for place in looked_at]
     often = _often(words)
-    frames: list[_Frame] = []
-    by_run: dict[_Run, list[int]] = {}
-    for place, said in enumerate(words):
-        shared = [run for run in _runs(said) if run in often]
-        if shared and len(_covered(said, often)) >= _COVERED * len(said):
-            _join(place, frozenset(shared), frames, by_run)
+    rows = [sorted({often[run] for run in _runs(said) if run in often}) for said in words]
+    rows = [
+        row if len(_covered(said, often)) >= _COVERED * len(said) else [] for row, said in zip(rows, words, strict=True)
+    ]
     least = max(_FEWEST, _LEAST_SHARE * len(words))
-    used = sorted((f for f in frames if len(f.members) >= least), key=lambda f: -len(f.members))
-    return tuple(_template([words[place] for place in frame.members], len(words), len(places)) for frame in used)
+    frames = sorted((f for f in _frames(rows, len(often)) if len(f) >= least), key=lambda f: -len(f))
+    return tuple(_template([words[place] for place in frame], len(words), len(places)) for frame in frames)
+
+
+def _frames(rows: Sequence[Sequence[int]], columns: int) -> Iterator[list[int]]:
+    """Group texts, given by their frequent runs: the first that is still free takes all that are alike."""
+    import numpy as np
+    from scipy.sparse import csr_array
+
+    sizes = np.array([len(row) for row in rows], dtype=np.intp)
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    table = csr_array((np.ones(bounds[-1]), [run for row in rows for run in row], bounds), shape=(len(rows), columns))
+    free = sizes > 0
+    for place, row in enumerate(rows):
+        if free[place]:
+            asked = np.zeros(columns)
+            asked[row] = 1
+            alike = free & (2 * (table @ asked) >= _ALIKE * (sizes + len(row)))
+            free &= ~alike
+            yield np.flatnonzero(alike).tolist()
 
 
 def _runs(said: Sequence[str]) -> Iterable[_Run]:
     return zip(*(said[start:] for start in range(_RUN)), strict=False)
 
 
-def _often(words: Iterable[Sequence[str]]) -> set[_Run]:
+def _often(words: Iterable[Sequence[str]]) -> dict[_Run, int]:
+    """The runs that stand in many texts, numbered."""
     counts = Counter(run for said in words for run in set(_runs(said)))
-    return {run for run, times in counts.items() if times >= _FEWEST}
+    return {run: number for number, run in enumerate(run for run, times in counts.items() if times >= _FEWEST)}
 
 
-def _covered(said: Sequence[str], often: Iterable[_Run]) -> set[int]:
+def _covered(said: Sequence[str], often: Container[_Run]) -> set[int]:
     """Which of the words stand in a frequent run."""
     return {start + step for start, run in enumerate(_runs(said)) if run in often for step in range(_RUN)}
-
-
-def _join(place: int, runs: frozenset[_Run], frames: list[_Frame], by_run: dict[_Run, list[int]]) -> None:
-    """Put a text into the first frame that shares most of its runs, or begin one; asked by a few of its runs."""
-    asked = sorted(runs, key=lambda run: crc32(" ".join(run).encode("utf-8", "replace")))[:_ASKED]
-    for number in dict.fromkeys(number for run in asked for number in by_run.get(run, ())):
-        if 2 * len(runs & frames[number].runs) >= _ALIKE * (len(runs) + len(frames[number].runs)):
-            frames[number].members.append(place)
-            return
-    for run in asked:
-        by_run.setdefault(run, []).append(len(frames))
-    frames.append(_Frame(runs, [place]))
 
 
 def _template(members: Sequence[Sequence[str]], looked_at: int, total: int) -> Template:

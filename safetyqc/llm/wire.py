@@ -58,15 +58,14 @@ def body_of(request: Request) -> dict[str, Any]:
     dialect = request.dialect
     if request.endpoint != "chat":
         return dialect.parameters(other_body(request, wire_name(request.model)))
-    sampling: dict[str, Any] = {"temperature": request.temperature}
-    if request.seed is not None:
-        sampling["seed"] = request.seed
     body: dict[str, Any] = {
         "model": wire_name(request.model),
         "messages": dialect.messages(request.messages),
+        **dialect.parameters({"temperature": request.temperature}),
         dialect.tokens: dialect.room(request.max_tokens),
-        **dialect.parameters(sampling),
     }
+    if request.seed is not None:
+        body |= dialect.parameters({"seed": request.seed})
     if (form := response_format(request)) is not None:
         body["response_format"] = form
     return body | dialect.parameters(added_fields(request))
