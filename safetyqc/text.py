@@ -73,7 +73,7 @@ def mend_text(text: str) -> str:
 
     Two halves that belong together are joined.
     """
-    if (text.isascii() and "\0" not in text) or _BROKEN.search(text) is None:
+    if text.isprintable() or _BROKEN.search(text) is None:
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
 
@@ -84,20 +84,20 @@ def mend_json(value: Any, *, levels: int = _DEEPEST) -> Any:
     Raises:
         ValueError: it is nested deeper than `levels`.
     """
-    # Every judgment comes through here, field by field: what is whole already is returned as it is
-    if isinstance(value, str):
-        return value if value.isascii() and "\0" not in value else mend_text(value)
-    if isinstance(value, dict):
+    # Every judgment comes through here field by field, so what is whole is told by one look: text that is printable,
+    # and exact types, since decoded JSON holds no others
+    kind = type(value)
+    if kind is str:
+        return value if value.isprintable() else mend_text(value)
+    if kind is dict or kind is list:
         if levels <= 0:
             raise ValueError("it is nested too deeply")
+        if kind is list:
+            return [mend_json(item, levels=levels - 1) for item in value]
         return {mend_text(str(key)): mend_json(item, levels=levels - 1) for key, item in value.items()}
-    if isinstance(value, list):
-        if levels <= 0:
-            raise ValueError("it is nested too deeply")
-        return [mend_json(item, levels=levels - 1) for item in value]
-    if isinstance(value, int) and not -_LARGEST < value < _LARGEST:
-        return None
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if kind is int:
+        return value if -_LARGEST < value < _LARGEST else None
+    return None if kind is float and not math.isfinite(value) else value
 
 
 def shorten(text: str, width: int) -> str:

@@ -81,16 +81,13 @@ class Verdict(NamedTuple):
     @classmethod
     def of(cls, judgment: Judgment) -> Verdict:
         """The verdict of a judgment."""
-        failed, unscored, values = [], [], []
+        names: dict[str, list[str]] = {"fail": [], "unscored": [], "pass": [], "na": []}
         for score in judgment.scores:
-            if score.outcome == "fail":
-                failed.append(score.criterion)
-            elif score.outcome == "unscored":
-                unscored.append(score.criterion)
-            if score.value is not None:
-                values.append(score.value)
+            names[score.outcome].append(score.criterion)
+        values = [score.value for score in judgment.scores if score.value is not None]
         mean = sum(values) / len(values) if values else 0.0
-        return cls(judgment.passed, tuple(failed), tuple(unscored), mean, judgment.category, judgment.intent)
+        failed, undecided = tuple(names["fail"]), tuple(names["unscored"])
+        return cls(judgment.passed, failed, undecided, mean, judgment.category, judgment.intent)
 
 
 @dataclass(frozen=True)
