@@ -24,6 +24,7 @@ _COVERED = 0.5
 _ALIKE = 0.55
 """Of the runs of two texts of one frame; words that often fill a slot make up the rest."""
 _RUN = 3
+_BLOCK = 256
 _WORD = re.compile(rf"{CJK.pattern}|[^\W{CJK.pattern[1:-1]}]+")
 _Run = tuple[str, ...]
 
@@ -55,10 +56,10 @@ def _frames(rows: Sequence[Sequence[int]], columns: int) -> Iterator[list[int]]:
     table = csr_array((np.ones(bounds[-1]), [run for row in rows for run in row], bounds), shape=(len(rows), columns))
     free = sizes > 0
     for place, row in enumerate(rows):
+        if place % _BLOCK == 0:
+            shared = (table[place : place + _BLOCK] @ table.T).toarray()
         if free[place]:
-            asked = np.zeros(columns)
-            asked[row] = 1
-            alike = free & (2 * (table @ asked) >= _ALIKE * (sizes + len(row)))
+            alike = free & (2 * shared[place % _BLOCK] >= _ALIKE * (sizes + len(row)))
             free &= ~alike
             yield np.flatnonzero(alike).tolist()
 

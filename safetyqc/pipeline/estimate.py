@@ -237,10 +237,14 @@ def question_of(config: Config, kinds: Sequence[Kind]) -> CallsEach:
     return CallsEach(len(calls) / len(kinds), round(sum(prompts) / len(calls)), round(sum(answers) / len(calls)))
 
 
+_loaded = cache(load_rubric_set)
+"""An estimate words a question for every kind of conversation; the files do not change meanwhile."""
+
+
 @cache
 def _calls(rubric_name: str, kind: Kind, per_criterion: bool) -> list[tuple[int, int]]:
     """(prompt tokens without the conversation, answer tokens) of every call about such a conversation."""
-    rubric = load_rubric_set(rubric_name)
+    rubric = _loaded(rubric_name)
     criteria = tuple(c.id for c in rubric.applicable(kind.category, kind.intent))
     facts: tuple[Fact, ...] = tuple(fact for fact in ("category", "intent") if getattr(kind, fact) is None)
     if not per_criterion:
@@ -253,7 +257,7 @@ def _calls(rubric_name: str, kind: Kind, per_criterion: bool) -> list[tuple[int,
 def _call(rubric_name: str, kind: Kind, criteria: tuple[str, ...], facts: tuple[Fact, ...]) -> tuple[int, int]:
     from safetyqc.judge.question import Question
 
-    rubric = load_rubric_set(rubric_name)
+    rubric = _loaded(rubric_name)
     messages = (Message(role="user", content="?"), Message(role="assistant", content="."))
     conversation = Conversation(
         id="any", messages=messages, origin="imported", category=kind.category, intent=kind.intent
