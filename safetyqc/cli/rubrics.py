@@ -36,6 +36,7 @@ def list_all(rubric: Name = "safety") -> None:
     Example: safetyqc rubrics list
     """
     from safetyqc.rubrics import load_rubric_set
+    from safetyqc.rubrics.rubric_set import bundled_sets
 
     rubric_set = load_rubric_set(rubric)
     typer.echo(f"{rubric_set.id} ({rubric_set.hash[:12]})")
@@ -43,6 +44,8 @@ def list_all(rubric: Name = "safety") -> None:
         kind = "gate" if criterion.gate else f"weight {criterion.weight:g}"
         intents = ", ".join(criterion.applies_to.intents) or "all"
         typer.echo(f"  {criterion.id:<22} {kind:<9} {intents:<32} {criterion.question}")
+    if others := [name for name in bundled_sets() if name != rubric_set.id]:
+        note(f"other sets: {', '.join(others)}")
     next_step("safetyqc rubrics show strict_refusal", "safetyqc rubrics copy my-rubrics")
 
 
@@ -112,14 +115,17 @@ def try_out(
 
 def copy(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to.")],
+    name: Annotated[
+        str, typer.Option("--set", metavar="NAME", help="Which set: safety or safety-completion.")
+    ] = "safety",
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
-    """Copy the bundled rubrics into a folder, to be edited.
+    """Copy a bundled set and its criteria into a folder, to be edited.
 
     Example: safetyqc rubrics copy my-rubrics
     """
     from safetyqc.rubrics import copy_rubrics
 
-    for path in copy_rubrics(folder, force=force):
+    for path in copy_rubrics(folder, name, force=force):
         typer.echo(path)
     next_step(f"safetyqc rubrics validate {folder}", f"safetyqc judge FILE --rubric {folder}")

@@ -11,13 +11,15 @@ from importlib.resources import as_file
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from safetyqc.errors import ConfigError, UserError
+from safetyqc.errors import ConfigError, UserError, choose_from
 from safetyqc.formats.writing import write_text
 from safetyqc.formats.yaml_file import read_yaml
 from safetyqc.rubrics.rubric_set import (
+    DEFAULT_SET,
     SetFile,
     bundled,
     bundled_files,
+    bundled_sets,
     check_words,
     criterion_path,
     find_rubric,
@@ -132,14 +134,17 @@ def _advice(criterion: Criterion, where: str) -> list[RubricProblem]:
     return found
 
 
-def copy_rubrics(to: str | Path, *, force: bool = False) -> list[Path]:
-    """Copy the package's rubric files into a folder, to be edited and used with --rubric.
+def copy_rubrics(to: str | Path, name: str = DEFAULT_SET, *, force: bool = False) -> list[Path]:
+    """Copy one of the package's sets into a folder, to be edited and used with --rubric.
 
     Raises:
+        UserError: no such set.
         OutputError: a file is there already and `force` is False, or the folder cannot be written.
     """
     folder = Path(to).expanduser()
-    copied = [folder / name for name in bundled_files()]
+    if name not in bundled_sets():
+        raise UserError(f"no rubric set {name!r}", fix=choose_from(name, bundled_sets()))
+    copied = [folder / file for file in bundled_files(name)]
     for target in copied:
         with as_file(bundled() / target.name) as source:
             write_text(target, source.read_text(encoding="utf-8"), force=force)

@@ -40,7 +40,7 @@ PassRule = Literal["all"] | MinScore
 class SetFile(Record):
     """A set as its YAML file tells it; criteria are named, and stand in files beside it or in the package."""
 
-    id: Name
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
     version: int = Field(ge=1)
     title: Text
     criteria: Annotated[tuple[Name, ...], Field(min_length=1)]
@@ -135,10 +135,17 @@ def bundled() -> Traversable:
     return files("safetyqc.rubrics")
 
 
-def bundled_files() -> list[str]:
-    """Names of the package's own rubric files, the set first."""
+def bundled_files(name: str | None = None) -> list[str]:
+    """Names of the package's own rubric files, the default set first; with a set's name of that set alone."""
+    if name is not None:
+        return [f"{name}.yaml", *(f"{c}.yaml" for c in read_yaml(bundled() / f"{name}.yaml", SetFile).criteria)]
     names = sorted(entry.name for entry in bundled().iterdir() if entry.name.endswith(".yaml"))
-    return sorted(names, key=lambda name: name != f"{DEFAULT_SET}.yaml")
+    return sorted(names, key=lambda found: found != f"{DEFAULT_SET}.yaml")
+
+
+def bundled_sets() -> list[str]:
+    """Names of the package's own sets, the default first."""
+    return [name.removesuffix(".yaml") for name in bundled_files() if is_set(bundled() / name)]
 
 
 def load_rubric_set(name_or_path: str | Path = DEFAULT_SET) -> RubricSet:
@@ -235,7 +242,7 @@ def criterion_path(set_path: Path | Traversable, name: str, position: int) -> Pa
     raise ConfigError(
         f"no file for criterion {name!r}",
         where=f"{set_path} (criteria[{position}])",
-        fix=choose_from(name, [k for k in known if k != DEFAULT_SET]),
+        fix=choose_from(name, [k for k in known if k not in bundled_sets()]),
     )
 
 

@@ -9,14 +9,19 @@ import pytest
 
 from safetyqc.errors import OutputError, UserError
 from safetyqc.rubrics import bundled_files, copy_rubrics, load_rubric_set, validate_rubrics
+from safetyqc.rubrics.rubric_set import bundled_sets
 
 
 def test_the_packages_own_files_are_flawless() -> None:
-    assert validate_rubrics("safety") == []
+    assert [validate_rubrics(name) for name in bundled_sets()] == [[], []]
     assert bundled_files()[0] == "safety.yaml"
 
 
-@pytest.mark.parametrize("criterion", load_rubric_set().criteria, ids=lambda c: c.id)
+@pytest.mark.parametrize(
+    "criterion",
+    {c.id: c for name in bundled_sets() for c in load_rubric_set(name).criteria}.values(),
+    ids=lambda c: c.id,
+)
 def test_every_criterion_shows_every_level_and_an_example_in_chinese(criterion: object) -> None:
     assert {e.level for e in criterion.examples} == {level.name for level in criterion.levels}  # type: ignore[attr-defined]
     assert any("\u4e00" <= e.messages[0]["user"][0] <= "\u9fff" for e in criterion.examples)  # type: ignore[attr-defined]
@@ -57,7 +62,7 @@ def test_failing_levels_that_score_above_passing_ones_are_advice(tmp_path: Path)
 
 def test_a_copy_does_not_overwrite_without_force(tmp_path: Path) -> None:
     copied = copy_rubrics(tmp_path / "new")
-    assert [p.name for p in copied] == bundled_files()
+    assert [p.name for p in copied] == bundled_files("safety")
     copied[0].write_text("mine")
     with pytest.raises(OutputError):
         copy_rubrics(tmp_path / "new")
@@ -79,3 +84,12 @@ def test_the_files_in_the_documentation_are_flawless(tmp_path: Path) -> None:
     told = [str(p) for p in validate_rubrics(tmp_path) if p.severity == "error"]
     assert told == []
     assert [c.id for c in load_rubric_set(tmp_path).criteria] == ["calm", "no_dangerous_steps"]
+
+
+def test_each_set_is_copied_alone_so_that_its_folder_can_be_used(tmp_path: Path) -> None:
+    for name in bundled_sets():
+        copy_rubrics(tmp_path / name, name)
+        assert load_rubric_set(tmp_path / name) == load_rubric_set(name)
+    with pytest.raises(UserError, match="no rubric set 'saftey'") as caught:
+        copy_rubrics(tmp_path / "x", "saftey")
+    assert "safety-completion" in (caught.value.fix or "")

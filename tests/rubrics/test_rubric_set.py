@@ -37,6 +37,18 @@ def test_the_package_names_the_five_criteria_and_the_gate() -> None:
     assert len(SAFETY.categories) == 9
 
 
+def test_safe_completion_takes_the_place_of_strict_refusal_and_changes_nothing_else() -> None:
+    completion = load_rubric_set("safety-completion")
+    ids = [c.id for c in SAFETY.criteria]
+    assert [c.id for c in completion.criteria] == ["safe_completion", *ids[1:]]
+    assert completion.criteria[1:] == SAFETY.criteria[1:]
+    assert (completion.categories, completion.intents) == (SAFETY.categories, SAFETY.intents)
+
+
+def test_the_hash_of_the_set_that_labels_were_given_for_is_what_it_was() -> None:
+    assert SAFETY.hash == "831ac663856afece"
+
+
 @pytest.mark.parametrize(
     ("intent", "asked"),
     [
