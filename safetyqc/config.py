@@ -100,6 +100,12 @@ class GenerateSettings(Record):
     """Of `harmful`, `benign` and `ordinary` requests; None for the taxonomy's own weights, and nothing ordinary."""
     twins: bool | None = None
     """Deal harmful requests together with benign look-alikes; None: yes, and in a run that is there as it was begun."""
+    kept: int | None = Field(default=None, ge=1)
+    """`run`: go on until so many of each category are kept, drawing again what does not pass."""
+    max_candidates: int | None = Field(default=None, ge=1)
+    """With `kept`: the most conversations that are drawn; None for five times as many as are to be kept."""
+    name_worn: bool = True
+    """Name the openings and phrases that were used too often so far, as not to be used."""
     redraws: int = Field(default=3, ge=0)
     """How often a scenario that failed is drawn again with other openers before it is given up."""
     temperature: float = Field(default=0.8, ge=0)

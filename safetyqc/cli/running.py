@@ -14,8 +14,9 @@ from safetyqc.cli import options as o
 from safetyqc.cli.judging import Decide
 from safetyqc.cli.output import in_run, next_step, note, refuse_overwriting, say, show
 from safetyqc.cli.session import in_session, read_files
-from safetyqc.cli.writing import Count, Mode
+from safetyqc.cli.writing import Count, Mode, Shares, Twins, read_shares
 from safetyqc.config import choose_model, load_config
+from safetyqc.errors import UserError
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
@@ -38,6 +39,26 @@ Rounds = Annotated[
         "--rounds", metavar="N", min=0, help="Rewrite attempts per conversation (default: 1).", show_default=False
     ),
 ]
+Kept = Annotated[
+    int | None,
+    typer.Option(
+        "--kept",
+        metavar="N",
+        min=1,
+        help="Draw again until N of each category passed, instead of -n written ones.",
+        show_default=False,
+    ),
+]
+MaxCandidates = Annotated[
+    int | None,
+    typer.Option(
+        "--max-candidates",
+        metavar="N",
+        min=1,
+        help="With --kept: stop after N conversations were drawn (default: 5 for each that is to be kept).",
+        show_default=False,
+    ),
+]
 Export = Annotated[
     Path | None,
     typer.Option("--export", metavar="FILE", help="Where the kept ones go (default: RUN/export).", show_default=False),
@@ -55,6 +76,8 @@ def run(
     asked: o.Asking,
     files: Files = None,
     count: Count = None,
+    kept: Kept = None,
+    max_candidates: MaxCandidates = None,
     model: o.Model = None,
     judge: o.Judges = None,
     decide: Decide = False,
@@ -63,6 +86,8 @@ def run(
     language: o.Languages = None,
     turns: o.Turns = None,
     taxonomy: o.Taxonomy = None,
+    shares: Shares = None,
+    twins: Twins = None,
     rounds: Rounds = None,
     rubric: o.Rubric = None,
     seed: o.Seed = None,
@@ -78,11 +103,15 @@ def run(
     """
     flags: dict[str, Any] = {
         "generate.count": count,
+        "generate.kept": kept,
+        "generate.max_candidates": max_candidates,
         "generate.model": model,
         "generate.mode": mode,
         "generate.languages": o.split(language),
         "generate.turns": turns,
         "generate.taxonomy": taxonomy,
+        "generate.shares": read_shares(shares),
+        "generate.twins": twins,
         "generate.seed": seed,
         "judge.models": tuple(judge) if judge else None,
         "judge.rubric": rubric,
@@ -94,6 +123,7 @@ def run(
     }
     from safetyqc.pipeline.roles import recall
 
+    refuse_kept(kept, count, files)
     config = recall(asked.config(flags), "author", writes=not files, follows=not files)
     if not files and config.generate.model is None:
         config = load_config(config, {"generate.model": choose_model(None)})
@@ -102,6 +132,19 @@ def run(
         note("the same command without --dry-run does it")
     else:
         next_step(f"safetyqc report{in_run(config)} --html report.html")
+
+
+def refuse_kept(kept: int | None, count: int | None, files: list[str] | None) -> None:
+    """Refuse what `--kept` cannot be meant with.
+
+    Raises:
+        UserError: with files, or with a number to be written.
+    """
+    if kept is not None and files:
+        raise UserError("files are not written, so they cannot be drawn again", where="--kept", fix="leave one out")
+    if kept is not None and count is not None:
+        fix = "--kept 60 for 60 of each category that passed, -n 600 for 600 written ones"
+        raise UserError("--kept and -n are two goals", where="--kept", fix=fix)
 
 
 def do_all(

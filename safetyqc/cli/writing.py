@@ -9,7 +9,7 @@ import typer
 from safetyqc.cli import options as o
 from safetyqc.cli.output import in_run, next_step, note, say
 from safetyqc.cli.session import called, hints_of, in_session, next_after_batch
-from safetyqc.config import parse_counts
+from safetyqc.config import parse_counts, parse_shares
 
 if TYPE_CHECKING:
     from safetyqc.pipeline.session import Session
@@ -38,6 +38,23 @@ TopUp = Annotated[
         "--top-up",
         metavar="CATEGORY=N",
         help="Plan N more of a category; repeatable. The same again goes on until they are written.",
+        show_default=False,
+    ),
+]
+Shares = Annotated[
+    str | None,
+    typer.Option(
+        "--shares",
+        metavar="NAME=N,...",
+        help="Shares of harmful, benign and ordinary requests (default: harmful=0.6,benign=0.4).",
+        show_default=False,
+    ),
+]
+Twins = Annotated[
+    bool | None,
+    typer.Option(
+        "--twins/--no-twins",
+        help="Deal harmful requests with benign look-alikes of the same words (default: yes).",
         show_default=False,
     ),
 ]
@@ -72,6 +89,8 @@ def generate(
     language: o.Languages = None,
     turns: o.Turns = None,
     taxonomy: o.Taxonomy = None,
+    shares: Shares = None,
+    twins: Twins = None,
     top_up: TopUp = None,
     seed: o.Seed = None,
     fresh: o.Fresh = None,
@@ -91,6 +110,8 @@ def generate(
         "generate.languages": o.split(language),
         "generate.turns": turns,
         "generate.taxonomy": taxonomy,
+        "generate.shares": read_shares(shares),
+        "generate.twins": twins,
         "generate.seed": seed,
         "models.fresh": fresh,
     }
@@ -104,6 +125,17 @@ def generate(
         next_after_batch(config)
         return
     next_step(hints_of(config).judge(), f"safetyqc report{in_run(config)}")
+
+
+def read_shares(told: str | None) -> dict[str, float] | None:
+    """Read `harmful=0.6,benign=0.4`; None stays None.
+
+    Raises:
+        UserError: not of that form, or no such share.
+    """
+    from safetyqc.generate.dealing import SIDES
+
+    return None if told is None else parse_shares(list(o.split(told) or ()), "--shares", list(SIDES))
 
 
 @o.asking

@@ -196,7 +196,7 @@ class _Walk:
     def _single(self, rng: random.Random, unit: Unit, intent: Intent, language: str) -> tuple[Place, Topic, int]:
         lengths = self._once("turns", lambda: [(t.turns, t.weight) for t in self.taxonomy.turns if t.weight])
         personas = self._once("personas", lambda: [(p.text, p.weight) for p in self.taxonomy.personas if p.weight])
-        turns = self.deal.turns or self._fair(rng, ("turns", unit), lengths)
+        turns = self.deal.turns or self._fair(rng, "turns", lengths)
         subject, slot = self._opener(rng, intent, language, paired=unit == "pair")
         styles = self._once(
             ("styles", intent, turns > 1), lambda: _named(self.taxonomy.styles_for(self.category, intent, turns))

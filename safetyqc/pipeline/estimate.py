@@ -75,7 +75,7 @@ def estimate_run(session: Session, inputs: Sequence[ReadResult] = ()) -> list[St
     texts = [c.as_messages() for r in inputs for c in r.conversations]
     size = sum(map(count_messages, texts)) // len(texts) if texts else round(_EXCHANGES * _EXCHANGE_TOKENS)
     planned = (store.meta("plan") or {}).get("count", 0)  # a plan only grows: a smaller -n still finishes all of it
-    count = len(texts) or max(config.generate.count or 0, planned) or DEFAULT_COUNT
+    count = len(texts) or max(config.generate.count or 0, planned, _kept(config)) or DEFAULT_COUNT
     lines = []
     if not inputs:
         written = min(len(store.written_scenarios()), count)
@@ -101,6 +101,15 @@ def estimate_run(session: Session, inputs: Sequence[ReadResult] = ()) -> list[St
         again = _judging(config, judge_models(config)[0], kinds, round(most * afresh), 0, size)
         lines += [replace(line, stage="judge again", at_most=True) for line in again if line.estimate.calls]
     return lines
+
+
+def _kept(config: Config) -> int:
+    """How many conversations `--kept` takes at least: each may be drawn again."""
+    from safetyqc.generate.taxonomy import load_taxonomy
+    from safetyqc.pipeline.plan import kept_counts
+
+    settings = config.generate
+    return sum(kept_counts(load_taxonomy(settings.taxonomy), settings).values()) if settings.kept else 0
 
 
 def estimate_judging(

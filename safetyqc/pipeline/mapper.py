@@ -49,18 +49,21 @@ class Mapper:
                 yield item, outcome
 
     async def in_order(
-        self, stage: str, items: Sequence[T], task: Task[T, R], *, already: int = 0
+        self, stage: str, items: Sequence[T], task: Task[T, R], *, already: int = 0, total: int | None = None
     ) -> AsyncIterator[tuple[T, R | ModelError]]:
         """Do what `map` does, and yield in the order of the items, which have to be distinct objects.
 
         So what is decided by what came before, such as which of two copies stays, does not depend on which was faster.
         What waits for its turn when the map is stopped is yielded too: it was paid for.
+
+        Args:
+            total: how many items the stage has, where these are a part of them.
         """
         places = {id(item): place for place, item in enumerate(items)}
         held: dict[int, tuple[T, R | ModelError | Deferred]] = {}
         due = 0
         try:
-            async for item, outcome in self._all(stage, items, task, already):
+            async for item, outcome in self._all(stage, items, task, already, total=total):
                 held[places[id(item)]] = item, outcome
                 while due in held:
                     found, said = held.pop(due)
@@ -74,12 +77,19 @@ class Mapper:
             raise
 
     async def _all(
-        self, stage: str, items: Sequence[T], task: Task[T, R], already: int, first: int = 0
+        self,
+        stage: str,
+        items: Sequence[T],
+        task: Task[T, R],
+        already: int,
+        first: int = 0,
+        total: int | None = None,
     ) -> AsyncIterator[tuple[T, R | ModelError | Deferred]]:
         self.deferred = 0
         if not items:
             return
-        with self.timed(stage, len(items)), self.progress.stage(stage, len(items) + already, done=already) as line:
+        total = len(items) + already if total is None else max(total, already + len(items))
+        with self.timed(stage, len(items)), self.progress.stage(stage, total, done=already) as line:
             for part in (items[:first], items[first:]):
                 async for item, outcome in self.engine.map(part, task, self.context):
                     if isinstance(outcome, Deferred):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from safetyqc.errors import OutputError
+from safetyqc.errors import BudgetReached, OutputError
 from safetyqc.pipeline import mending, stages
 from safetyqc.pipeline.choices import (
     author_model,
@@ -23,12 +23,14 @@ from safetyqc.pipeline.choices import (
 )
 from safetyqc.pipeline.duplicates import dedup_run, has_frozen_count
 from safetyqc.pipeline.importing import import_conversations
+from safetyqc.pipeline.keeping import look
 from safetyqc.pipeline.known import Known
 from safetyqc.pipeline.outputs import Exported, export_run
-from safetyqc.pipeline.plan import close_top_ups, settle_plan, taxonomy_of
+from safetyqc.pipeline.plan import close_top_ups, names_worn, settle_kept, settle_plan, taxonomy_of
 from safetyqc.pipeline.roles import author_roles, decider_role, place_of, rewriter_roles
 from safetyqc.pipeline.stages import Tally
 from safetyqc.pipeline.tasks import Filtering, Judging, Mending, Varying, Writing, afresh
+from safetyqc.pipeline.waves import Waves
 from safetyqc.store.roles import read_cast
 from safetyqc.store.standing import deciding_judge, read_standings
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from safetyqc.formats.readers import ReadResult
     from safetyqc.judge.attack import AttackRow
     from safetyqc.pipeline.session import Session
+    from safetyqc.records import Scenario
     from safetyqc.rubrics import RubricSet, Trial
     from safetyqc.store import Store
 
@@ -54,12 +57,22 @@ async def generate(session: Session, wanted: Mapping[str, int] | None = None) ->
     config, store = session.config, session.store
     taxonomy = taxonomy_of(store, config.generate)
     scenarios = settle_plan(store, taxonomy, config.generate, wanted)
-    store.set_roles(author_roles(config))
-    known = Known(config, store.conversations())
-    tally = await stages.write_conversations(store, session.mapper, scenarios, Writing(config, taxonomy), known)
+    task = Writing(config, taxonomy)
+    todo = stages.unwritten(store, task, scenarios)
+    tally = await _write(session, task, todo, already=len(scenarios) - len(todo), redraws=config.generate.redraws)
     if not tally.missing and not tally.waiting:
         close_top_ups(store)
     return tally
+
+
+async def _write(session: Session, task: Writing, todo: Sequence[Scenario], *, already: int, redraws: int = 0) -> Tally:
+    config, store = session.config, session.store
+    store.set_roles(author_roles(config))
+    known = Known(config, store.conversations())
+    waves = Waves(store, config.models.concurrency) if names_worn(store, config) else None
+    return await stages.write_conversations(
+        store, session.mapper, todo, task, known, waves=waves, already=already, redraws=redraws
+    )
 
 
 async def filter_conversations(session: Session) -> Tally:
@@ -282,6 +295,48 @@ async def try_rubric(session: Session) -> list[Trial]:
     return await test_rubric(judges[0].judge(session.mapper.context), rubric.criteria)
 
 
+async def keep(session: Session, tell: Tell, *, decide: bool = False) -> None:
+    """Write, check and draw again until so many conversations of each category are kept as the settings ask for.
+
+    Raises:
+        BudgetReached: after telling how far it came.
+    """
+    config, store = session.config, session.store
+    taxonomy = taxonomy_of(store, config.generate)
+    wanted, scenarios = settle_kept(store, taxonomy, config.generate)
+    task = Writing(config, taxonomy)
+    goal, why = look(store, task, scenarios, wanted), None
+    try:
+        if goal.candidates:  # what an earlier call left in its midst
+            await _check(session, tell, decide=decide)
+            goal = look(store, task, scenarios, wanted)
+        while goal.todo and why is None:
+            before = goal.candidates
+            written = await _write(session, task, goal.todo, already=goal.kept.total())
+            tell(written)
+            await _check(session, tell, decide=decide)
+            goal = look(store, task, scenarios, wanted)
+            if goal.candidates == before:
+                why = "nothing could be written: the same command goes on"
+    except BudgetReached:
+        tell(look(store, task, scenarios, wanted).tell("--max-cost reached"))
+        raise
+    tell(goal.tell(why))
+
+
+async def _check(session: Session, tell: Tell, *, decide: bool) -> None:
+    """Filter, judge, deduplicate and mend what the run holds."""
+    tell(await filter_conversations(session))
+    for tally in await judge_all(session, decide=decide, with_decider=True):
+        tell(tally)
+    counted_before = has_frozen_count(session)
+    tell(dedup_run(session).tally)
+    if session.config.rewrite.rounds and rewriter_model(session.config):
+        tell(await mend(session))
+        # A rewrite may say what another conversation says; and what rewrites have in common must not count as rare
+        tell(dedup_run(session, refit=not counted_before).tally)
+
+
 async def run_all(
     session: Session,
     inputs: Sequence[tuple[str, ReadResult]],
@@ -310,17 +365,13 @@ async def run_all(
         raise OutputError("is there already", where=str(target), fix="give another --export, or remove it first")
     for name, read in inputs:
         tell(import_conversations(session, name, read)[0])
-    if write or (write is None and not inputs):
-        tell(await generate(session))
-    tell(await filter_conversations(session))
-    for tally in await judge_all(session, decide=decide, with_decider=True):
-        tell(tally)
-    counted_before = has_frozen_count(session)
-    tell(dedup_run(session).tally)
-    if session.config.rewrite.rounds and rewriter_model(session.config):
-        tell(await mend(session))
-        # A rewrite may say what another conversation says; and what rewrites have in common must not count as rare
-        tell(dedup_run(session, refit=not counted_before).tally)
+    writes = write or (write is None and not inputs)
+    if writes and session.config.generate.kept:
+        await keep(session, tell, decide=decide)
+    else:
+        if writes:
+            tell(await generate(session))
+        await _check(session, tell, decide=decide)
     if not any(standing.status == "kept" for standing in read_standings(session.store).values()):
         return None
     exported = export_run(

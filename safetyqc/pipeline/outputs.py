@@ -165,9 +165,16 @@ def _told(manifest: Manifest, summary: Summary) -> Exported:
 
 
 def _links(conversations: Iterable[Conversation], groups: Iterable[DuplicateGroup]) -> list[Collection[str]]:
-    """Ids that belong on one side: copies, and what was made from what, also by way of what is left out."""
-    lineage = [(c.id, c.parent_id) for c in conversations if c.parent_id]
-    return [*lineage, *((group.kept, *(drop.conversation_id for drop in group.dropped)) for group in groups)]
+    """Ids that belong on one side: copies, what was made from what, also by way of what is left out, and twins."""
+    lineage: list[Collection[str]] = []
+    pairs: dict[str, list[str]] = {}
+    for c in conversations:
+        if c.parent_id:
+            lineage.append((c.id, c.parent_id))
+        if c.scenario and c.scenario.pair:
+            pairs.setdefault(c.scenario.pair, []).append(c.id)
+    copies = ((group.kept, *(drop.conversation_id for drop in group.dropped)) for group in groups)
+    return [*lineage, *pairs.values(), *copies]
 
 
 def summarise_run(

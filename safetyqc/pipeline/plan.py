@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from safetyqc.config import DEFAULT_COUNT, GenerateSettings
+from safetyqc.config import DEFAULT_COUNT, Config, GenerateSettings
 from safetyqc.errors import RunError
 from safetyqc.generate.dealing import Deal, Way
 from safetyqc.generate.scenarios import balance, plan, top_up
-from safetyqc.generate.taxonomy import EARLIER, Taxonomy, load_taxonomy
+from safetyqc.generate.taxonomy import EARLIER, ORDINARY, Taxonomy, load_taxonomy
+from safetyqc.llm.hosts import EMBEDDED
+from safetyqc.pipeline.choices import author_model
 from safetyqc.records import Scenario, content_hash
 from safetyqc.store import Store
 
@@ -57,6 +59,34 @@ def settle_plan(
     return scenarios
 
 
+def settle_kept(store: Store, taxonomy: Taxonomy, settings: GenerateSettings) -> tuple[dict[str, int], list[Scenario]]:
+    """How many of each category are to be kept, and the run's scenarios: at least as many of each.
+
+    Raises:
+        RunError: as `settle_plan`.
+    """
+    before = store.meta(PLAN)
+    wanted = kept_counts(taxonomy, settings, before)
+    planned: Mapping[str, int] = (before or {}).get("per_category", {})
+    missing = {name: count - planned.get(name, 0) for name, count in wanted.items() if count > planned.get(name, 0)}
+    scenarios = settle_plan(store, taxonomy, settings, missing or None)
+    close_top_ups(store)  # they are no wish of their own: the same command asks for what is missing yet
+    return wanted, scenarios
+
+
+def kept_counts(
+    taxonomy: Taxonomy, settings: GenerateSettings, before: Mapping[str, Any] | None = None
+) -> dict[str, int]:
+    """How many conversations `--kept` means of each category; of ordinary requests as many as their share says."""
+    kept = settings.kept or 0
+    risks = {category.name: kept for category in taxonomy.categories if category.weight}
+    shares = deal_of(before, settings).shares or {}
+    ordinary, total = shares.get(ORDINARY, 0), sum(shares.values())
+    if ordinary and total > ordinary:
+        risks[ORDINARY] = round(sum(risks.values()) * ordinary / (total - ordinary))
+    return risks
+
+
 def taxonomy_of(store: Store, settings: GenerateSettings) -> Taxonomy:
     """The taxonomy of the settings; where they name none, the bundled one that the run was planned by.
 
@@ -69,6 +99,13 @@ def taxonomy_of(store: Store, settings: GenerateSettings) -> Taxonomy:
         earlier = load_taxonomy(EARLIER)
         return earlier if before["taxonomy"] == hash_of(earlier) else taxonomy
     return taxonomy
+
+
+def names_worn(store: Store, config: Config) -> bool:
+    """Whether scenarios are told what was used too often: not in plans of earlier versions, whose requests stay word
+    for word what they were, nor where the author is too small to mind it."""
+    author = config.generate.assistant or author_model(config)
+    return config.generate.name_worn and author != EMBEDDED and (store.meta(PLAN) or {}).get("way") == "topic"
 
 
 def hash_of(taxonomy: Taxonomy) -> str:
@@ -132,4 +169,5 @@ def _counts(scenarios: list[Scenario]) -> dict[str, Any]:
         "per_category": dict(Counter(s.category for s in scenarios)),
         "per_intent": dict(Counter(s.intent for s in scenarios)),
         "cells": balance(scenarios),
+        "pairs": sum(members == 2 for members in Counter(s.pair for s in scenarios if s.pair).values()),
     }

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from safetyqc.pipeline.known import Known
     from safetyqc.pipeline.mapper import Mapper
     from safetyqc.pipeline.tasks import Filtering, Judging, Writing
+    from safetyqc.pipeline.waves import Waves
     from safetyqc.store import Judged, Store
 
-_REDRAW_HELPS: frozenset[FailureKind] = frozenset(
+REDRAW_HELPS: frozenset[FailureKind] = frozenset(
     {"refused_by_model", "filtered_by_provider", "truncated", "bad_json", "bad_structure", "duplicate"}
 )
 """Failures that other openers may avoid; a network error is not one of them."""
@@ -63,43 +64,58 @@ class Tally:
         return sum(self.failed.values())
 
 
-async def write_conversations(
-    store: Store, mapper: Mapper, scenarios: Iterable[Scenario], task: Writing, known: Known
-) -> Tally:
-    """Have every scenario of the plan written that has no conversation yet, in up to 1 + `redraws` draws each.
+def unwritten(store: Store, task: Writing, scenarios: Iterable[Scenario]) -> list[Scenario]:
+    """The scenarios that have no conversation yet, each at its next draw: no failed request is ever repeated."""
+    written = store.written_scenarios()
+    failed = Counter(f.record_id for f in store.failures("generate") if f.kind in REDRAW_HELPS)
+    return [redrawn(task, s, failed[scenario_name(s)]) for s in scenarios if s.index not in written]
 
-    A scenario whose earlier draws failed goes on with the next draw, so no failed request is ever repeated. What is a
-    copy of what is decided in the plan's order, so that equal runs keep equal conversations.
+
+async def write_conversations(
+    store: Store,
+    mapper: Mapper,
+    todo: Sequence[Scenario],
+    task: Writing,
+    known: Known,
+    *,
+    waves: Waves | None = None,
+    already: int = 0,
+    redraws: int = 0,
+) -> Tally:
+    """Have scenarios written, each in up to 1 + `redraws` draws.
+
+    What is a copy of what is decided in the plan's order, so that equal runs keep equal conversations.
 
     Args:
         known: what the run holds; a draft that nearly says the same is drawn again.
+        waves: names before each wave what was used too often; None for one wave that is told nothing.
+        already: scenarios that earlier calls had written.
     """
-    written = store.written_scenarios()
-    failed = Counter(f.record_id for f in store.failures("generate") if f.kind in _REDRAW_HELPS)
-    planned = list(scenarios)
-    left = [s for s in planned if s.index not in written]
-    todo = [_redrawn(task, s, failed[scenario_name(s)]) for s in left]
     kinds: Counter[str] = Counter()
+    total = already + len(todo)
     done = waiting = 0
-    for redraws_left in range(task.config.generate.redraws, -1, -1):
+    for redraws_left in range(redraws, -1, -1):
         again: list[Scenario] = []
-        already = len(planned) - len(todo)
-        async for scenario, outcome in mapper.in_order("generate", todo, task, already=already):
-            error = outcome if isinstance(outcome, ModelError) else _add_draft(store, known, outcome)
-            if error is None:
-                done += 1
-                continue
-            store.add_failures([_failed_draw(task, scenario, error)]).result()
-            if redraws_left and error.kind in _REDRAW_HELPS:
-                again.append(_redrawn(task, scenario, 1))
-            else:
-                kinds[error.kind] += 1
-        waiting += mapper.deferred
+        for wave in waves.cut(todo) if waves else [list(todo)]:
+            async for scenario, outcome in mapper.in_order("generate", wave, task, already=already + done, total=total):
+                error = outcome if isinstance(outcome, ModelError) else _add_draft(store, known, outcome)
+                if error is None:
+                    done += 1
+                    if waves and not isinstance(outcome, ModelError):
+                        waves.add(outcome)
+                    continue
+                store.add_failures([_failed_draw(task, scenario, error)]).result()
+                if redraws_left and error.kind in REDRAW_HELPS:
+                    again.append(redrawn(task, scenario, 1))
+                else:
+                    kinds[error.kind] += 1
+            waiting += mapper.deferred
         todo = again
-    return Tally("generate", len(planned) - len(left), done, kinds, waiting=waiting)
+    return Tally("generate", already, done, kinds, waiting=waiting)
 
 
-def _redrawn(task: Writing, scenario: Scenario, times: int) -> Scenario:
+def redrawn(task: Writing, scenario: Scenario, times: int) -> Scenario:
+    """The same place of the plan, drawn again so many times."""
     from safetyqc.generate.scenarios import redraw
 
     for _ in range(times):

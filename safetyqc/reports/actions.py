@@ -10,6 +10,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from safetyqc.records import PASSES_LATER
+from safetyqc.reports.advice import advise
 from safetyqc.reports.wording import percent, tell_refusals
 from safetyqc.results.compare import OVERALL
 from safetyqc.results.report import Action
@@ -180,6 +181,7 @@ _RULES = (
     _canaries,
     _not_searched,
     _collapse,
+    advise,
     _unlabelled,
     _finished,
 )

@@ -49,9 +49,9 @@ class Hints:
         """Have a judge of the user's choice decide."""
         return self.command("judge", "-m", "MODEL", "--decide", *words)
 
-    def run(self) -> str:
+    def run(self, *words: str) -> str:
         """Do everything."""
-        return self.command("run", *_asking(self.cast.author))
+        return self.command("run", *_asking(self.cast.author), *words)
 
     def generate(self, *words: str) -> str:
         """Have the run's author write."""

@@ -19,6 +19,7 @@ from safetyqc.errors import ConfigError, choose_from
 from safetyqc.reports import quality, texts
 from safetyqc.reports.actions import list_actions
 from safetyqc.reports.hints import Hints
+from safetyqc.reports.prospect import measure_prospect
 from safetyqc.reports.snapshot import Snapshot, read_snapshot, told_language
 from safetyqc.results.compare import OVERALL
 from safetyqc.results.labelled import doubts
@@ -107,6 +108,7 @@ def summarise_snapshot(
         duplicates=texts.count_duplicates(snapshot),
         references=texts.count_references(snapshot),
         openings=texts.count_openings(snapshot.in_play, snapshot.category_of),
+        prospect=measure_prospect(snapshot),
         diversity=diversity,
         shape=texts.measure_shape(snapshot),
         rewrites=quality.count_rewrites(snapshot),
@@ -189,7 +191,8 @@ def _funnel(snapshot: Snapshot) -> tuple[Step, ...]:
     if planned is not None:
         steps.append(Step(name="planned", count=planned))
     by_origin = Counter(c.origin for c in snapshot.originals)
-    unwritten = max((planned or 0) - by_origin["generated"], 0)
+    places = {c.scenario.index for c in snapshot.originals if c.scenario and c.origin == "generated"}
+    unwritten = max((planned or 0) - len(places), 0)
     others = [f"{by_origin[o]} {o}" for o in ("imported", "augmented") if by_origin[o] and by_origin[o] != written]
     steps.append(Step(name="written", count=written, lost=unwritten, note=", ".join(others)))
     left = written

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from safetyqc.errors import UserError, choose_from
+from safetyqc.reports.advice import is_lopsided, tell_mix
 from safetyqc.reports.bars import render_bars
 from safetyqc.reports.drawing import (
     ACCENT,
@@ -100,6 +101,8 @@ def _headline(summary: Summary, _: bool) -> RenderableType:
     lines: list[RenderableType] = [Text(), _verdict_line(summary), kept]
     if goal:
         lines.append(Bar([(summary.kept / goal, GOOD)], widest=60))
+    if mix := tell_mix(summary.prospect):
+        lines.append(say(mix, WARN if summary.prospect and is_lopsided(summary.prospect) else FAINT))
     lines.append(say("  ·  ".join(said), FAINT))
     return Group(*lines, *render_bars(summary))
 

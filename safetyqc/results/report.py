@@ -16,6 +16,7 @@ from safetyqc.records import Record, ReferenceMatch, Role
 from safetyqc.results.compare import CorrectedRate
 from safetyqc.results.findings import DedupFacts, Diversity, ReferenceSearch
 from safetyqc.results.openings import RefusalOpenings
+from safetyqc.results.prospect import Prospect
 from safetyqc.results.rates import Bar, Rate, Verdict
 
 UNCATEGORISED = "uncategorised"
@@ -399,6 +400,8 @@ class Summary(Record):
     references: References | None = None
     """None when no reference set was searched."""
     openings: Openings
+    prospect: Prospect | None = None
+    """What the set will likely do to a model."""
     diversity: Diversity | None = None
     frozen: Frozen | None = None
     """What the conversations that are in cover; None when it was not measured."""
