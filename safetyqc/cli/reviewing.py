@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import in_run, next_step, note, typed_flags
+from safetyqc.cli.output import in_run, next_step, note
 from safetyqc.config import load_config
 from safetyqc.errors import UserError
 from safetyqc.formats.labels import TRUTH
@@ -66,6 +66,7 @@ def review(
     """
     config = load_config(config_file, {"run": run, "judge.rubric": rubric})
     name = _checked(annotator)
+    from safetyqc.review.agreement import disputes
     from safetyqc.review.opening import Wanted, open_desk
     from safetyqc.store import Store
 
@@ -76,10 +77,9 @@ def review(
             note(line)
         is_idle = _serve(desk, port, idle * 60, browser=not no_browser)
         _tell_end(desk, idle if is_idle else None)
-    again = typed_flags({"--annotator": name, "--queue": queue, "--id": ids, "--criterion": criteria})
-    left = len(desk.items) - len(desk.finished)
-    on = [f"safetyqc review{again}{in_run(config)}"] if left else []
-    next_step(*on, f"safetyqc report{in_run(config)} --section corrected", f"safetyqc label list{in_run(config)}")
+        differ = any(disputes(store.label_history())) and queue != "adjudicate"
+    decide = [f"safetyqc review{in_run(config)} --queue adjudicate"] if differ else []
+    next_step(*decide, f"safetyqc report{in_run(config)} --section corrected", f"safetyqc label list{in_run(config)}")
 
 
 def _checked(annotator: str) -> str:
@@ -105,4 +105,5 @@ def _tell_end(desk: Desk, idle_minutes: float | None) -> None:
     desk.refresh()
     done, of = len(desk.finished), len(desk.items)
     why = "stopped" if idle_minutes is None else f"stopped: nobody used the page for {idle_minutes:g} minutes"
-    note(f"{why}; {done:,} of {of:,} in queue {desk.queue!r} labelled by {desk.annotator}")
+    left = "" if done == of else "; the same command goes on"
+    note(f"{why}; {done:,} of {of:,} in queue {desk.queue!r} labelled by {desk.annotator}{left}")

@@ -70,7 +70,8 @@ def align(
         judgments: of any number of judges, in any order.
         labels: of any number of annotators; may cover a part of the conversations and criteria.
         truth: annotator that counts as truth, or "majority"; by default the only one, or one called human, final,
-            gold, adjudicated or consensus, or else the majority (a tie is no truth).
+            gold, adjudicated or consensus, or else the majority (a tie is no truth). What was adjudicated is decided,
+            whatever the others say.
         shared_only: leave out conversations that not every judge judged, instead of refusing.
         overall_rule: how labels decide a whole conversation; by default no failed criterion and at least one passed.
 
@@ -209,6 +210,9 @@ def _with_labels(ratings: Ratings, labels: list[Label], truth: str | None, overa
         if truth:
             raise NotComparableError(f"no labels are there, so {truth!r} cannot be the truth", fix="give --labels FILE")
         return ratings
+    decided = [label for label in labels if label.adjudicated]
+    people = [label for label in labels if not label.adjudicated]
+    labels, decided = (people, decided) if people else (decided, [])
     annotators = sorted({label.annotator for label in labels})
     taken = set(annotators) & set(ratings.judges)
     if taken:
@@ -219,7 +223,10 @@ def _with_labels(ratings: Ratings, labels: list[Label], truth: str | None, overa
     for annotator in annotators:
         _fill_overall(ratings.codes[annotator], ratings.criteria[:-1], overall_rule)
     chosen = _choose_truth(annotators, truth)
-    if chosen == MAJORITY and MAJORITY not in annotators:
+    if decided and truth in (None, MAJORITY) and MAJORITY not in annotators:
+        _vote(ratings, annotators if chosen == MAJORITY else [chosen], overall_rule, decided)
+        chosen = MAJORITY
+    elif chosen == MAJORITY and MAJORITY not in annotators:
         _vote(ratings, annotators, overall_rule)
     return Ratings(**{**vars(ratings), "annotators": annotators, "truth": chosen})
 
@@ -278,8 +285,13 @@ def _choose_truth(annotators: Sequence[str], asked: str | None) -> str:
     return next((name for name in LAST_WORD if name in annotators), MAJORITY)
 
 
-def _vote(ratings: Ratings, annotators: Sequence[str], overall_rule: OverallRule | None) -> None:
+def _vote(
+    ratings: Ratings, annotators: Sequence[str], overall_rule: OverallRule | None, decided: Sequence[Label] = ()
+) -> None:
+    """Fill the column of what most annotators say; a decision between them goes before any vote."""
     columns = _empty(ratings, MAJORITY)
+    rows = {identifier: row for row, identifier in enumerate(ratings.ids)}
+    settled = {(x.criterion, rows[x.conversation_id]): x for x in decided if x.conversation_id in rows and x.is_verdict}
     ties = 0
     for criterion in ratings.criteria[:-1]:
         votes = np.stack([ratings.codes[a][criterion] for a in annotators])
@@ -287,11 +299,19 @@ def _vote(ratings: Ratings, annotators: Sequence[str], overall_rule: OverallRule
         most = counts.max(axis=0)
         winners = (counts == most) & (most > 0)
         clear = winners.sum(axis=0) == 1
-        ties += int((winners.sum(axis=0) > 1).sum())
         columns[criterion][clear] = winners[:, clear].argmax(axis=0)
+        tied = winners.sum(axis=0) > 1
+        for row in (row for name, row in settled if name == criterion):
+            columns[criterion][row] = _code(settled[criterion, row])
+            tied[row] = False
+        ties += int(tied.sum())
     _fill_overall(columns, ratings.criteria[:-1], overall_rule)
     if ties:
         ratings.notes.append(f"cells without a majority among the annotators, so not labelled: {ties:,}")
+
+
+def _code(label: Label) -> int:
+    return next(code for outcome, code in CODES.items() if outcome == label.outcome)
 
 
 def _fill_overall(columns: dict[str, Codes], criteria: Sequence[str], overall_rule: OverallRule | None) -> None:

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from safetyqc.reports.hints import Hints
+    from safetyqc.results.compare import CorrectedRate
     from safetyqc.results.report import Summary
 
 _VARIED_SHARE = 0.2
 """The commonest opening's share of the refusals in sets that are varied."""
+_KNOWN_TO = 0.05
+"""Half the width of a corrected rate's interval from which on more labels are asked for."""
 _SEVERITIES = ("error", "warning", "hint")
 
 
@@ -162,8 +165,34 @@ def _unlabelled(summary: Summary, hints: Hints) -> Iterator[Action]:
         yield Action(
             severity="hint",
             problem=f"no labels: how often {summary.run.judge} is wrong on this data is not known",
-            command=hints.command("compare", "--labels", "FILE"),
+            command=hints.command("label", "plan", "-n", "100"),
         )
+    elif summary.run.judge:
+        yield from _labels_that_help(summary, hints)
+
+
+def _labels_that_help(summary: Summary, hints: Hints) -> Iterator[Action]:
+    """Ask for labels of the rate that is known least, one that a bar hangs on before any other."""
+    open_bars = {b.name for b in summary.verdict.bars if b.corrected and not b.certain}
+    unlabelled = [c for c in summary.corrected if c.labels + c.labelled_not_applicable < c.n]
+    doubts = [(c.criterion in open_bars, _half_width(c), c) for c in unlabelled]
+    decides, doubt, found = max(doubts, key=lambda x: x[:2], default=(False, 0.0, None))
+    if found is None or doubt <= _KNOWN_TO:
+        return
+    known = (
+        f"{found.refused}" if found.rate is None else f"known to ± {100 * doubt:.1f} points by {found.labels:,} labels"
+    )
+    yield Action(
+        severity="hint",
+        problem=f"labels of {found.criterion} would help most: its corrected rate is "
+        + (f"not known ({known})" if found.rate is None else known)
+        + (", and your bar hangs on it" if decides else ""),
+        command=hints.command("label", "plan", "-n", str(max(100, 2 * found.labels)), "--criterion", found.criterion),
+    )
+
+
+def _half_width(rate: CorrectedRate) -> float:
+    return 0.5 if rate.rate is None else (rate.rate.high - rate.rate.low) / 2
 
 
 def _finished(summary: Summary, hints: Hints) -> Iterator[Action]:

@@ -19,7 +19,7 @@ from safetyqc.reports import wording
 from safetyqc.reports.browser import browser_data, pack
 from safetyqc.reports.diff import adjusted, moves_to_show
 from safetyqc.reports.snapshot import read_snapshot
-from safetyqc.text import counted, reveal
+from safetyqc.text import counted, reveal, run_flag
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -50,7 +50,7 @@ def render_html(store: Store, summary: Summary, difference: Difference | None = 
             style=style,
             scripts=scripts,
             charts=pack(_chart_data(summary)),
-            conversations=pack(browser_data(snapshot)),
+            conversations=pack(browser_data(snapshot) | {"review": f"safetyqc review{run_flag(store.folder)} --id"}),
             count=len(snapshot.conversations),
             goals={b.name: b.bar for b in summary.verdict.bars if b.of == "rate"},
         )

@@ -47,11 +47,13 @@ def hints(ended: Any) -> Iterator[str]:
 
 
 def typed(hint: str, folder: Path, url: str) -> list[str]:
-    """As a user pastes it, with MODEL and FILE filled in."""
+    """As a user pastes it, with MODEL and FILE filled in; a page that nobody uses is closed soon."""
     words = shlex.split(hint, comments=True)
     assert words[0] == "safetyqc", hint
     file = "labels.jsonl" if "--labels" in words else f"{len(list(folder.iterdir()))}.jsonl"
     filled = [MODEL if word == "MODEL" else file if word == "FILE" else word for word in words[1:]]
+    if words[1] == "review":
+        return [*filled, "--no-browser", "--idle", "0.01"]  # it would wait for people
     return filled + (["--api-base", url] if "MODEL" in words and "--api-base" not in words else [])
 
 

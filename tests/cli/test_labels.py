@@ -74,6 +74,23 @@ def test_tables_of_two_people_correct_rates_in_every_face(cli: Cli, two_people: 
     assert "compare --labels" not in cli("report", "--run", two_people).out
 
 
+def test_the_report_says_which_labels_would_help_most_and_how_to_get_them(
+    cli: Cli, run: Path, two_people: Path
+) -> None:
+    summary = Summary.model_validate_json(cli("report", "--run", two_people, "--json").out)
+    [action] = [a for a in summary.actions if "would help most" in a.problem]
+    known = {c.criterion: c.rate for c in summary.corrected}
+    assert action.command.startswith("safetyqc label plan -n 100 --criterion ")
+    assert known[action.command.split()[6]] is None  # nobody has labelled it
+    with Store.open(run) as store:
+        every = [x.model_copy(update={"criterion": c}) for x in store.labels() for c in known if c != "overall"]
+        store.add_labels(every)
+    summary = Summary.model_validate_json(cli("report", "--run", two_people, "--json").out)
+    [action] = [a for a in summary.actions if "would help most" in a.problem]
+    assert "known to ±" in action.problem
+    assert "points by 36 labels" in action.problem
+
+
 @pytest.mark.parametrize(
     ("bar", "code", "said"),
     [

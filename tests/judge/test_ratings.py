@@ -129,6 +129,23 @@ def test_an_annotator_called_majority_is_taken_at_its_word() -> None:
     assert align([judgment("x", 1, "pass")], labels).codes[MAJORITY]["a"].tolist() == [FAIL]
 
 
+@pytest.mark.parametrize("annotators", [["anna", "ben"], ["anna", "human"], ["anna", "ben", "cleo"]])
+def test_a_decision_between_annotators_is_the_truth_of_its_cell_alone(annotators: list[str]) -> None:
+    said = [label(1, "fail" if who == "anna" else "pass", who) for who in annotators]
+    said += [label(2, "pass", who) for who in annotators]
+    decided = label(1, "fail", "adjudicated").model_copy(update={"adjudicated": True})
+    ratings = align([judgment("x", 1, "pass"), judgment("x", 2, "pass")], [*said, decided])
+    assert ratings.truth == MAJORITY
+    assert ratings.annotators == sorted(annotators)
+    assert ratings.codes[MAJORITY]["a"].tolist() == [FAIL, PASS]
+    assert ratings.notes == []
+
+
+def test_decisions_alone_are_a_truth_as_any_annotator_is() -> None:
+    decided = label(1, "fail", "adjudicated").model_copy(update={"adjudicated": True})
+    assert align([judgment("x", 1, "pass")], [decided]).truth == "adjudicated"
+
+
 def test_a_tie_among_annotators_is_no_truth() -> None:
     labels = [label(1, "pass", "anna"), label(1, "fail", "ben"), label(2, "na", "anna"), label(2, "na", "ben")]
     ratings = align([judgment("x", 1, "pass"), judgment("x", 2, "pass")], labels)

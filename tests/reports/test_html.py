@@ -232,6 +232,7 @@ def test_a_cell_of_the_heat_table_leads_to_its_conversations(full_page: Path, op
     assert opened.page.input_value("#filter-criterion") == "empathy"
     opened.page.evaluate("location.hash = '#browse?id=c_0005'")
     opened.page.locator("#detail h3").first.filter(has_text=re.compile("^c_0005$")).wait_for()
+    assert re.fullmatch(r"safetyqc review --run \S+ --id c_0005", opened.page.inner_text("#detail .command"))
 
 
 def test_harmful_text_is_blurred_and_silent_until_asked_for(full_page: Path, open_page: Callable[..., Opened]) -> None:

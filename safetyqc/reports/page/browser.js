@@ -154,8 +154,12 @@ function select(conversation) {
 function heading(c) {
   const facts = [label(c.category), c.intent, c.language, c.origin, c.author, c.source].filter(Boolean).join(" · ");
   const why = make("p", {}, make("span", { class: `status status-${c.status}` }, c.status), " ", make("span", { class: "note" }, ...reasoned(c.reason)));
-  return [make("h3", {}, c.id), make("p", { class: "note" }, facts), why];
+  const command = make("p", { class: "note" }, "label it: ", make("code", { class: "command" }, `${data.review} ${typed(c.id)}`));
+  return [make("h3", {}, c.id), make("p", { class: "note" }, facts), why, command];
 }
+
+// An id as a shell takes it for one word.
+const typed = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`);
 
 function turns(c) {
   const quotes = c.verdicts.flatMap((v, i) => (v ? v.scores.filter((s) => s.quote).map((s) => ({ ...s, judge: data.judges[i].name })) : []));
