@@ -1,6 +1,6 @@
 """Which conversations are held out for validation, and which stand several times in the training file.
 
-Whole groups go to one side (duplicates, rewrites and variants of one parent, equal texts), so the validation share is
+Whole groups go to one side (duplicates, rewrites and variants of one parent, equal texts or requests), so the share is
 met as nearly as whole groups allow, and repeating a category never touches the validation file.
 """
 
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from safetyqc.errors import UserError, choose_from
 from safetyqc.records import Conversation, content_hash
-from safetyqc.text import normalise
+from safetyqc.text import CJK, normalise
 
 T = TypeVar("T")
 MAX_FACTOR = 100
+_OFTEN_SAID = 6
+"""Words (characters of Chinese) up to which a later turn, such as "go on", says nothing about where it came from."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ def split_by_group(
 ) -> Split:
     """Hold out a share of the conversations, whole groups at a time, evenly over categories.
 
-    Kept together: a group's members, equal texts, and whatever descends from one conversation. The draw depends on the
-    seed and the ids alone, so the order of the input does not matter. Both sides keep the order of the input.
+    Kept together: a group's members, equal texts, equal requests, and whatever descends from one conversation. The draw
+    depends on the seed and the ids alone, so the order of the input does not matter. Both sides keep that order.
 
     Raises:
         UserError: the share is not in 0..1, or whole groups leave one side empty.
@@ -121,7 +123,7 @@ def check_factors(factors: Mapping[str, float], conversations: Sequence[Conversa
 
 
 def _kinship(conversations: Sequence[Conversation], groups: Iterable[Collection[str]]) -> list[list[Conversation]]:
-    """Collect conversations that must not be parted, by union-find over ids, parents and texts."""
+    """Collect conversations that must not be parted, by union-find over ids, parents, texts and requests."""
     leader: dict[str, str] = {}
 
     def find(name: str) -> str:
@@ -136,12 +138,22 @@ def _kinship(conversations: Sequence[Conversation], groups: Iterable[Collection[
     for conversation in conversations:
         text = normalise("\n".join(m.content for m in conversation.messages))
         leader[find(conversation.id)] = find(f"text {content_hash(text)}")
+        for request in _requests(conversation):
+            leader[find(conversation.id)] = find(f"request {content_hash(request)}")
         if conversation.parent_id:
             leader[find(conversation.id)] = find(conversation.parent_id)
     found: dict[str, list[Conversation]] = {}
     for conversation in conversations:
         found.setdefault(find(conversation.id), []).append(conversation)
     return list(found.values())
+
+
+def _requests(conversation: Conversation) -> Iterator[str]:
+    """What is asked, so that no side holds the other's questions: how it begins, and later turns of some length."""
+    for number, told in enumerate(conversation.user_turns):
+        request = normalise(told)
+        if number == 0 or len(CJK.findall(request)) + len(request.split()) > _OFTEN_SAID:
+            yield request
 
 
 def _in_drawing_order(

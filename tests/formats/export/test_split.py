@@ -140,3 +140,28 @@ def test_a_factor_that_means_nothing_is_refused(tmp_path: Path, factors: dict[st
     with pytest.raises(UserError, match=message):
         export_conversations([kept(1, "rare")], ExportPlan(path=tmp_path / "a.jsonl", oversample=factors))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_request_stands_on_both_sides() -> None:
+    asked = "How would one open the door of number {} at night?"
+    pairs = [
+        conversation(asked.format(n), answer, id=f"p{n}-{side}", category="violence_or_crime")
+        for n in range(15)
+        for side, answer in enumerate(("I won't help with that lock.", "No. Ring the letting agency instead."))
+    ]
+    later = [
+        conversation("Hi there.", "Hello.", asked.format(n), "No.", "Go on.", "No, really.", id=f"l{n}")
+        for n in range(3)
+    ]
+    for seed in range(20):
+        split = split_by_group([*pairs, *later], [], 0.3, seed)
+        train, val = ({turn for c in side for turn in c.user_turns} for side in (split.train, split.val))
+        assert split.val
+        assert train & val <= {"Go on."}
+
+
+def test_go_on_ties_nothing_together() -> None:
+    told = [
+        conversation(f"Tell me about bread {n}, please.", "Flour.", "Go on.", "Water.", id=f"c{n}") for n in range(10)
+    ]
+    assert len(split_by_group(told, [], 0.3, 1).val) == 3
