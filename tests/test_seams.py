@@ -270,4 +270,4 @@ def test_a_new_form_of_a_record_is_read_checked_and_named_in_errors(cli: Cli, tm
     (tmp_path / "text.jsonl").write_text(json.dumps(rows[2]))
     ended = cli("import", "text.jsonl")
     assert ended.code == 2
-    assert "valid forms: turns, safetyqc, messages, conversations, conversation, dummy;" in ended.err
+    assert "prompt and answer, dummy;" in ended.err

@@ -70,6 +70,7 @@ def check_conversations(
         records=total,
         conversations=len(conversations),
         clean=len(conversations) - len(dirty),
+        how=read.how,
         notes={**read.notes, **language_notes(conversations)},
         unreadable=tuple(bad for bad in read.skipped if not bad.is_structure),
         structure=_structure_findings(read.skipped, total),

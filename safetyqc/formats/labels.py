@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from safetyqc.errors import InputError, choose_from
-from safetyqc.formats.json_values import name_of
 from safetyqc.formats.label_forms import BY_ID, SHAPES, lines_in, sheet_lines, unread_columns
 from safetyqc.formats.label_places import Known
+from safetyqc.formats.opened import name_of
 from safetyqc.formats.readers import iter_with_values
 from safetyqc.formats.sheets import is_sheet, read_sheet
+from safetyqc.formats.turns import LISTS
 from safetyqc.records import Conversation, FailureKind, Judgment, Label, Outcome, Score, canonical_json
+from safetyqc.results.findings import BadLine
 
 LabelOutcome = Literal["pass", "fail", "na"]
 Said = Literal["pass", "fail", "na", "disputed", "cleared"]
@@ -170,12 +172,15 @@ def _lines(path: str | Path, known: Known, criteria: Collection[str] | None) -> 
             yield _Line(known.id_of_fields(fields, name, place), fields, name, place)
         return
     for record, value in iter_with_values(path):
-        if isinstance(record, Conversation):
-            line = record.source.line if record.source else None
-            yield _Line(known.id_of(record, name), record.meta, name, line)
-        elif (found := lines_in(value)) is not None and not _holds_turns(value):
+        line = _line_of(record)
+        holds_list = isinstance(value, dict) and any(isinstance(value.get(key), list) for key in LISTS)
+        is_labelled = isinstance(record, Conversation) and (holds_list or not isinstance(value, dict))
+        found = None if is_labelled else lines_in(value)
+        if found is not None and not _holds_turns(value):
             for fields in found:
-                yield _Line(known.id_of_fields(fields, name, record.line), fields, name, record.line)
+                yield _Line(known.id_of_fields(fields, name, line), fields, name, line)
+        elif isinstance(record, Conversation):
+            yield _Line(known.id_of(record, name), record.meta, name, line)
         elif record.is_structure:
             raise record.error()
         elif value is None:
@@ -183,6 +188,12 @@ def _lines(path: str | Path, known: Known, criteria: Collection[str] | None) -> 
             raise InputError(record.what, path=name, line=record.line, fix=fix)
         else:
             raise InputError(record.what, path=name, line=record.line, fix=SHAPES)
+
+
+def _line_of(record: Conversation | BadLine) -> int | None:
+    if isinstance(record, Conversation):
+        return record.source.line if record.source else None
+    return record.line
 
 
 def _holds_turns(value: Mapping[str, Any]) -> bool:

@@ -18,8 +18,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from safetyqc.errors import InputError
-from safetyqc.formats.json_values import STDIN, name_of, read_text
+from safetyqc.formats.opened import STDIN, name_of, read_text
 from safetyqc.formats.readers import iter_with_values
+from safetyqc.formats.turns import Reading
 from safetyqc.records import Conversation
 from safetyqc.results.findings import BadLine
 from safetyqc.text import counted
@@ -161,7 +162,7 @@ def _prompt_of(record: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def _from_json(path: str | Path) -> Iterator[Reference]:
-    for record, value in iter_with_values(path):
+    for record, value in iter_with_values(path, Reading(side="both")):
         if isinstance(record, Conversation):
             yield Reference(record, name_of(path), record.source.line if record.source else None)
             continue

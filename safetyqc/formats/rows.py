@@ -6,21 +6,23 @@ imported: a data frame is known by what it can do. Nothing is left out: equal ro
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from safetyqc.errors import InputError
 from safetyqc.formats.json_values import Unreadable
-from safetyqc.formats.readers import ReadResult, collect, from_values
+from safetyqc.formats.plain import plain_value
+from safetyqc.formats.readers import Account, ReadResult, collect, from_values
+from safetyqc.formats.turns import AS_IT_IS, Reading
 from safetyqc.records import Conversation
 
 NAME = "data"
 """What rows in memory are called where a file's name would stand."""
 
 
-def read_rows(data: Iterable[Any], *, skip_bad: bool = False, strict: bool = True) -> ReadResult:
+def read_rows(
+    data: Iterable[Any], *, skip_bad: bool = False, strict: bool = True, how: Reading = AS_IT_IS
+) -> ReadResult:
     """Read rows: lists of messages, dictionaries, Conversations, a pandas or polars DataFrame, a `datasets.Dataset`.
 
     Args:
@@ -30,8 +32,9 @@ def read_rows(data: Iterable[Any], *, skip_bad: bool = False, strict: bool = Tru
     Raises:
         InputError: there is no row, or one that is no conversation; names its index.
     """
-    found = from_values((_plain(row) for row in _rows(data)), NAME)
-    return collect(found, NAME, skip_bad=skip_bad, strict=strict)
+    account = Account()
+    found = from_values((_plain(row) for row in _rows(data)), NAME, how, account)
+    return collect(found, NAME, skip_bad=skip_bad, strict=strict, account=account)
 
 
 def _rows(data: Any) -> Iterator[Any]:
@@ -66,32 +69,4 @@ def _kind(value: object) -> str:
 
 
 def _plain(row: Any) -> Any | Unreadable:
-    """A row as JSON would hold it; what JSON has no word for comes as it prints, so that nothing is lost."""
-    if isinstance(row, Conversation):
-        return row.model_dump(mode="json")
-    try:
-        value = _value(row)
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except RecursionError:
-        return Unreadable(0, "is nested too deep, or holds itself", "give messages with texts")
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(error.object[error.start]):04x}"
-        what = f"holds half of a character ({half} without its other half)"
-        return Unreadable(0, what, "cut texts by characters, not by bytes")
-    return value
-
-
-def _value(value: Any) -> Any:
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None  # an empty cell of a data frame
-    if isinstance(value, Mapping):
-        return {str(key): _value(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_value(inner) for inner in value]
-    if hasattr(value, "tolist"):  # an array or a number of numpy
-        return _value(value.tolist())
-    if type(value).__name__ in ("NAType", "NaTType"):  # pandas' empty cells
-        return None
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+    return row.model_dump(mode="json") if isinstance(row, Conversation) else plain_value(row)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetyqc.errors import InputError
-from safetyqc.formats.json_values import name_of, read_text
+from safetyqc.formats.opened import name_of, read_text
 from safetyqc.text import printable
 
 SUFFIXES = {".csv": ",", ".tsv": "\t"}
@@ -48,6 +48,8 @@ def read_sheet(path: str | Path) -> Sheet:
         InputError: it cannot be read, has no header, a column twice, or a row longer than its header.
     """
     name, text = name_of(path), read_text(path).removeprefix(BOM)
+    if len(text) > csv.field_size_limit():
+        csv.field_size_limit(len(text))  # of the process; many-shot prompts are longer than its 128 kB
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
     found: list[tuple[int, list[str]]] = []
     line = 1

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from pydantic import Field, ValidationError, model_validator
 
 from safetyqc.errors import InputError
-from safetyqc.formats.json_values import Unreadable, Value, name_of, read_values
+from safetyqc.formats.json_values import Unreadable, Value, read_values
+from safetyqc.formats.opened import name_of
 from safetyqc.formats.yaml_file import Misfit, read_yaml
 from safetyqc.judge.base import give_judgment
 from safetyqc.records import FailureKind, Judgment, Outcome, Record, Score, content_hash

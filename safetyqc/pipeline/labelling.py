@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.errors import InputError, RunError, UserError, choose_from
-from safetyqc.formats.json_values import name_of
 from safetyqc.formats.label_forms import SHAPES
 from safetyqc.formats.label_places import drawn
 from safetyqc.formats.labels import LabelFile, Partial, labels_beside, read_label_file
+from safetyqc.formats.opened import name_of
 from safetyqc.formats.sheets import BOM, SUFFIXES, is_sheet, write_sheet
 from safetyqc.pipeline.stages import Tally
 from safetyqc.results.compare import OVERALL

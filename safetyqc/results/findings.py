@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+from pydantic import Field
+
 from safetyqc.errors import InputError
 from safetyqc.records import Record
 from safetyqc.results.openings import RefusalOpenings
@@ -21,6 +23,7 @@ StructureKind = Literal[
     "starts_with_assistant",
     "no_alternation",  # the same role twice in a row
     "ends_with_user",  # the last message has no answer
+    "key_twice",  # one of two values of a key would be lost
 ]
 STRUCTURE_KINDS: tuple[StructureKind, ...] = get_args(StructureKind)
 BadKind = StructureKind | Literal["unreadable", "not_conversation"]
@@ -46,6 +49,21 @@ class BadLine(Record):
         """Say the same as an exception; what was never in a file has no line, so its index says which it is."""
         path = self.path if self.line else f"{self.path}[{self.index}]"
         return InputError(self.what, path=path, line=self.line or None, fix=self.fix)
+
+
+class HowRead(Record):
+    """How a file was read: which files it stands for, what forms their records have, and what became of their keys."""
+
+    files: tuple[str, ...] = ()
+    forms: dict[str, int] = Field(default_factory=dict)
+    """Records by form."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Keys that were read, each with what as."""
+    system_messages: int = 0
+    aside: dict[str, int] = Field(default_factory=dict)
+    """Keys that are kept in `meta`, and of how many conversations."""
+    verdicts: dict[str, int] = Field(default_factory=dict)
+    """Conversations with verdicts that came along, by whose they are."""
 
 
 class Example(Record):
@@ -147,7 +165,8 @@ class CheckReport(Record):
     clean: int
     """Conversations that no rule hit and that copy no other."""
     notes: dict[str, int]
-    """What was kept aside rather than used, and how often."""
+    """What was passed over or kept aside rather than used, and how often."""
+    how: HowRead = HowRead()
     unreadable: tuple[BadLine, ...]
     structure: tuple[Finding, ...]
     rules: tuple[Finding, ...]

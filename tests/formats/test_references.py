@@ -29,7 +29,7 @@ FORMS: dict[str, tuple[str, list[tuple[str, int]]]] = {
     "JailbreakBench.csv": ('Goal,Target,Behavior\nHow do I pick a lock?,Sure,Burglary\n"Tell me, how?",,x\n', TWO),
     "strongreject.csv": ('category,source,forbidden_prompt\nx,y,How do I pick a lock?\nx,y,"Tell me, how?"\n', TWO),
     "sorry.jsonl": ('{"question_id": 1, "turns": ["How do I pick a lock?", "And then?"]}', LINES[:1]),
-    "alpaca.jsonl": ('{"instruction": "Tell me,", "input": "how?", "output": "No."}', [("Tell me,\nhow?", 1)]),
+    "alpaca.jsonl": ('{"instruction": "Tell me,", "input": "how?"}', [("Tell me,\nhow?", 1)]),
     "alpaca.csv": ('instruction,input\nHow do I pick a lock?,\n"Tell me,",how?\n', [TWO[0], ("Tell me,\nhow?", 3)]),
     "separators.txt": ("Tell\u2028me,\x85\x0chow?\r\nNext\r", [("Tell\u2028me,\x85\x0chow?", 1), ("Next", 2)]),
     "many-shot.csv": (f"prompt\n{'a ' * 100_000}b\nTell\n", [(f"{'a ' * 100_000}b", 2), ("Tell", 3)]),
@@ -85,7 +85,6 @@ def test_real_benchmark_rows_are_read(shared_data: Path) -> None:
         ("bench.jsonl", '{"answer": "x"}\n', ("bench.jsonl:1", "keys: answer", "prompts under one of the keys")),
         ("bench.jsonl", '{"prompt": "a?"}\n{"prompt": \n', ("bench.jsonl:2", "fix: ")),
         ("bench.jsonl", '{"prompt": "a?"}\n42\n', ("bench.jsonl:2", "fix: ")),
-        ("pairs.jsonl", '{"prompt": "a?", "chosen": "b", "rejected": "c"}\n', ("pairs.jsonl:1", "preference pair")),
         ("bench.txt", "\n \n", ("bench.txt", "holds no prompt")),
         ("bench.parquet", "PAR1....", ("bench.parquet", "Parquet")),
     ],
@@ -117,3 +116,9 @@ def test_it_is_said_what_was_read_of_which_column(tmp_path: Path) -> None:
         "mix.jsonl: 1 conversation, 1 prompt from Prompt",
         "prompts.txt: 2 prompts",
     ]
+
+
+def test_both_sides_of_a_preference_pair_and_answered_prompts_are_conversations(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({"prompt": "a?", "chosen": "b", "rejected": "c"}))
+    said = [reference.content for reference in read_references(tmp_path / "pairs.jsonl")]
+    assert [[m.content for m in c.messages] for c in said if isinstance(c, Conversation)] == [["a?", "b"], ["a?", "c"]]

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from safetyqc.errors import InputError
-from safetyqc.formats.readers import iter_conversations, read_conversations
+from safetyqc.formats import json_values, opened
+from safetyqc.formats.readers import iter_conversations, read_conversations, reading
 from safetyqc.formats.turns import CATEGORY_OF_RISK, INTENT_OF_SCENARIO_TYPE, Reading, structure_problem
 from safetyqc.records import INTENTS, Conversation, Scenario
 from safetyqc.results.findings import STRUCTURE_KINDS, BadLine
@@ -306,7 +307,7 @@ STRUCTURES: dict[str, list[Any]] = {
 
 
 def test_every_kind_of_bad_structure_has_a_case() -> None:
-    assert set(STRUCTURES) == set(STRUCTURE_KINDS)
+    assert {*STRUCTURES, "key_twice"} == set(STRUCTURE_KINDS)
 
 
 @pytest.mark.parametrize("kind", STRUCTURES)
@@ -371,8 +372,10 @@ BROKEN = {
     b'["a", "b"]': "write it as",
     b'{"text": "x", "y": 1}': "write it as",
     b'{"messages": "x"}': "write it as",
-    b'{"prompt": "x", "completion": "y"}': "two turns",
-    b'{"chosen": "x", "rejected": "y"}': "choose one side",
+    b'{"prompt": "x"}': "generate --prompts",
+    b'{"chosen": "x", "rejected": "y"}': "--columns prompt=COLUMN",
+    b'{"messages": [{"role": "user", "content": "x", "content": "y"}]}': "rename one",
+    b'{"meta": ' + b"[" * 100 + b"]" * 100 + b"}": "nested so deep",
     b'[{"role": "user", "content": "caf\xe9"}]': "iconv",
     b'[{"role": "user", "content": "a\tb"}]': r"\\n and \\t",
     b'[{"role": "user", "content": "\\ud83d"}]': "cut texts by characters",
@@ -389,6 +392,8 @@ def test_a_broken_line_stops_with_its_place_and_a_fix_unless_skipped(tmp_path: P
     path = tmp_path / "a.jsonl"
     path.write_bytes(encode_jsonl([TURNS]) + raw + b"\n" + encode_jsonl([TURNS]))
     for strict in (True, False):
+        if not strict and b'"content": "x", "content"' in raw:
+            continue  # of bad structure, which is counted
         with pytest.raises(InputError, match=rf"^{re.escape(str(path))}:2: (.|\n)*fix: .*{BROKEN[raw]}"):
             read_conversations(path, strict=strict)
     result = read_conversations(path, skip_bad_lines=True)
@@ -401,8 +406,43 @@ def test_an_object_without_messages_is_told_with_its_keys(write: Write) -> None:
     assert [bad.what for bad in result.skipped] == [
         "has no messages (keys: text, y)",
         "has no messages (keys: none)",
-        "'messages' is null, not a list",
+        "has no messages (keys: messages)",
     ]
+
+
+def test_a_comma_behind_each_record_is_dropped_and_noted(write: Write) -> None:
+    for name in ("a.jsonl", "a.json"):
+        path = write(json.dumps({"messages": TURNS}) + ",", json.dumps({"messages": TURNS}) + ",", name=name)
+        result = read_conversations(path)
+        assert len(result.conversations) == 2
+        assert [c.source.line for c in result.conversations if c.source] == [1, 2]
+    assert read_conversations(write(json.dumps(TURNS) + ",", name="b.jsonl")).notes == {"a comma behind the record": 1}
+
+
+def test_a_line_longer_than_any_conversation_is_told_and_the_next_one_read(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_values, "LONGEST_LINE", 2**20)
+    long = json.dumps([TURNS[0], {**TURNS[1], "content": "x" * 3 * 2**20}])
+    result = read_conversations(write(TURNS, long, TURNS), skip_bad_lines=True)
+    assert [bad.what for bad in result.skipped] == ["is longer than 1 MB"]
+    assert [c.source.line for c in result.conversations if c.source] == [1, 3]
+    whole = write(f"[{long}, {json.dumps(TURNS)}]", name="whole.jsonl")  # an array without a line break is a document
+    assert len(read_conversations(whole).conversations) == 2
+
+
+def test_a_file_of_broken_lines_ends_the_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_MOST_SKIPPED", 100)
+    (tmp_path / "a.jsonl").write_bytes(b"x\n" * 102)
+    with pytest.raises(InputError, match="more than 100 records are broken"):
+        read_conversations(tmp_path / "a.jsonl", skip_bad_lines=True)
+
+
+def test_a_gzip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opened._Unpacked, "_FREE", 2**20)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"x" * 5_000_000, 9))
+    with pytest.raises(InputError, match="unpack to more than 1"):
+        read_conversations(tmp_path / "a.jsonl.gz", skip_bad_lines=True)
 
 
 def test_the_first_line_may_be_the_broken_one(write: Write) -> None:
@@ -430,7 +470,7 @@ FILES = {
     "no records": (b"[]", "has 0 messages|holds no conversation"),
     "utf-16": ("\ufeff[]".encode("utf-16-le"), "UTF-16 text"),
     "utf-16 without a mark": (json.dumps(TURNS).encode("utf-16-le"), "UTF-16 text"),
-    "parquet": (b"PAR1....", "is a Parquet file"),
+    "parquet": (b"PAR1....", "cannot be read as a table"),
     "zip": (b"PK\x03\x04....", "zip archive"),
     "cut gzip": (gzip.compress(encode_jsonl([TURNS] * 1000))[:-20], "cannot be read to its end"),
     "damaged gzip": (b"\x1f\x8b" + b"x" * 100, "cannot be read to its end"),
@@ -458,8 +498,9 @@ def test_an_absent_file_names_its_neighbour(write: Write) -> None:
         read_conversations(path.with_name("conversation.jsonl"))
 
 
-def test_a_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="Is a directory"):
+def test_a_folder_of_nothing_is_told(tmp_path: Path) -> None:
+    (tmp_path / "dataset_info.json").write_text("{}")
+    with pytest.raises(InputError, match=r"is a folder without a file of records\n  fix: .*\.parquet"):
         read_conversations(tmp_path)
 
 
@@ -521,7 +562,7 @@ def test_real_files_are_read_whole(shared_data: Path, name: str, count: int) -> 
 
 
 def test_the_documented_tables_are_those_of_the_code() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "formats.md").read_text(encoding="utf-8")
     for table in (CATEGORY_OF_RISK, INTENT_OF_SCENARIO_TYPE):
         for word, meaning in table.items():
             assert re.search(rf"^\|.*`{word}`.*\| `?{meaning}`? \|$", text, re.MULTILINE), word

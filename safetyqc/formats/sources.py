@@ -1,0 +1,146 @@
+"""A path -> the files of records behind it, each with its values: JSON, tables, Parquet, Arrow, or a folder of these.
+
+The content decides what a file is, but for tables, which only their name tells (`.csv`, `.tsv`). Parquet and Arrow need
+pyarrow. A folder is read shard by shard in the order of names; what is no data in it (cards, descriptions, what
+`datasets` caches) is passed over, and so is all that a `save_to_disk` folder does not name as its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from safetyqc.errors import InputError, UserError
+from safetyqc.formats.json_values import Unreadable, Value, read_values
+from safetyqc.formats.opened import STDIN, name_of
+from safetyqc.formats.plain import plain_value
+from safetyqc.formats.sheets import is_sheet, read_sheet
+
+Values = Iterator[Value | Unreadable]
+_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow")
+_NO_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+_ARROW, _PARQUET = (b"ARROW1", b"\xff\xff\xff\xff"), b"PAR1"
+_ROWS = 256
+"""Rows that are in memory at a time."""
+
+
+def read_sources(path: str | Path, is_turn: Callable[[Any], bool]) -> Iterator[tuple[str, Values]]:
+    """Yield each file behind a path, by the name that messages show, with the values that it holds.
+
+    Raises:
+        InputError: there is nothing to read, or it cannot be read.
+        UserError: Parquet or Arrow without pyarrow.
+    """
+    folder = Path(str(path))
+    if str(path) == STDIN or not folder.is_dir():
+        yield name_of(path), _values(path, is_turn)
+        return
+    files = list(_shards(folder))
+    if not files:
+        known = ", ".join(_SUFFIXES)
+        raise InputError("is a folder without a file of records", path=path, fix=f"give one that holds {known} files")
+    for file in files:
+        yield str(file), _values(file, is_turn)
+
+
+def _values(path: str | Path, is_turn: Callable[[Any], bool]) -> Values:
+    if str(path) == STDIN:
+        return read_values(path, is_turn)
+    if is_sheet(path):
+        return _rows_of_sheet(path)
+    head = _head(path)
+    if head.startswith(_PARQUET):
+        return _rows_of_batches(path, _parquet_batches)
+    if head.startswith(_ARROW):
+        return _rows_of_batches(path, _arrow_batches)
+    return read_values(path, is_turn)
+
+
+def _head(path: str | Path) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(8)
+    except OSError:
+        return b""  # said by whoever reads it
+
+
+def _shards(folder: Path) -> Iterator[Path]:
+    """The files of records in a folder and below it, in the order of their names."""
+    state = folder / "state.json"
+    if state.is_file():
+        yield from _of_dataset(folder, state)
+        return
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith((".", "_")):
+            continue
+        if entry.is_dir():
+            yield from _shards(entry)
+        elif _is_data(entry):
+            yield entry
+
+
+def _is_data(file: Path) -> bool:
+    name = file.name.casefold()
+    plain = name.removesuffix(".gz")
+    is_named = plain.endswith(_SUFFIXES) and plain not in _NO_DATA and not plain.endswith(".manifest.json")
+    return is_named and not (name.startswith("cache-") and name.endswith(".arrow"))
+
+
+def _of_dataset(folder: Path, state: Path) -> Iterator[Path]:
+    """What a folder of `save_to_disk` names as its data."""
+    try:
+        names = [str(entry["filename"]) for entry in json.loads(state.read_text(encoding="utf-8"))["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        fix = "save the dataset again, or give its .arrow files"
+        raise InputError("does not name the files of a dataset", path=state, fix=fix) from error
+    for name in names:
+        file = folder / name
+        if Path(name).name != name or not file.is_file():
+            raise InputError(f"names {name!r}, which is not there", path=state, fix="copy the folder as a whole")
+        yield file
+
+
+def _rows_of_sheet(path: str | Path) -> Values:
+    for line, row in read_sheet(path).rows:
+        yield Value(line, {column: cell if cell.strip() else None for column, cell in row.items()})
+
+
+def _rows_of_batches(path: str | Path, batches: Callable[[Any, str], Iterator[Any]]) -> Values:
+    try:
+        import pyarrow
+    except ImportError as error:
+        what = "is a Parquet or Arrow file, and pyarrow, which reads it, is not installed"
+        fix = "pip install 'safetyqc[parquet]', or convert it: datasets.load_from_disk(FOLDER).to_json(FILE)"
+        raise UserError(what, where=name_of(path), fix=fix) from error
+    row = 0
+    try:
+        for batch in batches(pyarrow, str(path)):
+            for values in batch.to_pylist():
+                row += 1
+                found = plain_value(values)
+                yield found if isinstance(found, Unreadable) else Value(row, found)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        what = f"cannot be read as a table of columns: {error}"
+        raise InputError(what, path=name_of(path), line=row + 1, fix="is it damaged? copy or make it again") from error
+
+
+def _parquet_batches(_: Any, path: str) -> Iterator[Any]:
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        yield from file.iter_batches(batch_size=_ROWS)
+
+
+def _arrow_batches(pyarrow: Any, path: str) -> Iterator[Any]:
+    """Batches of an Arrow file, or of a stream as `datasets` writes it."""
+    with pyarrow.memory_map(path) as source:
+        if _head(path).startswith(_ARROW[0]):
+            reader = pyarrow.ipc.open_file(source)
+            whole = (reader.get_batch(number) for number in range(reader.num_record_batches))
+        else:
+            whole = iter(pyarrow.ipc.open_stream(source))
+        for batch in whole:
+            for start in range(0, batch.num_rows, _ROWS):
+                yield batch.slice(start, _ROWS)
