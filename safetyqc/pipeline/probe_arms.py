@@ -104,7 +104,7 @@ def _member(session: Session, spec: str, order: Sequence[Prompt]) -> Member:
 
 
 def _read_probe(path: str) -> ProbeResult:
-    from safetyqc.formats.json_values import read_text
+    from safetyqc.formats.opened import read_text
 
     try:
         return _probe(json.loads(read_text(path)), path)

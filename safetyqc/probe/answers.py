@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from safetyqc.errors import InputError, choose_from
-from safetyqc.formats.json_values import read_text
+from safetyqc.formats.opened import read_text
 from safetyqc.formats.references import Reference, read_references
 from safetyqc.probe.prompts import prompt_of
 from safetyqc.records import Conversation
