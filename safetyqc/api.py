@@ -78,7 +78,9 @@ def check(data: Data | Run, *, skip_bad: bool = False, config: Settings = None, 
     configured = configure(config, ("filters", "dedup"), {}, settings)
     rows: Data = data.conversations if isinstance(data, Run) else data
     with interruptible():
-        return Checked(check_records(configured, read_any(rows, skip_bad=skip_bad, strict=False)))
+        return Checked(
+            check_records(configured, read_any(rows, skip_bad=skip_bad, strict=False, how=configured.reading.how))
+        )
 
 
 def filter(
@@ -130,7 +132,7 @@ def dedup(
 
     configured = configure(config, ("dedup",), {}, settings)
     if data is not None and run is None and not isinstance(data, Run):
-        read = read_data(data, listener(), skip_bad=skip_bad)
+        read = read_data(data, listener(), skip_bad=skip_bad, how=configured.reading.how)
         with interruptible():
             found = dedup_conversations(configured.dedup, read.conversations)
         for line in found.told:

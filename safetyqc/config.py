@@ -26,6 +26,7 @@ from safetyqc.dedup.choices import (
 )
 from safetyqc.errors import ConfigError, UserError, choose_from
 from safetyqc.formats.export.table import EXPORTERS
+from safetyqc.formats.turns import COLUMNS, Reading, Side
 from safetyqc.formats.yaml_file import Misfit, read_yaml
 from safetyqc.llm.hosts import EMBEDDED, wished_keys
 from safetyqc.llm.lanes import AUTO, lane_names
@@ -110,6 +111,28 @@ class GenerateSettings(Record):
     """How often a scenario that failed is drawn again with other openers before it is given up."""
     temperature: float = Field(default=0.8, ge=0)
     max_tokens: int = Field(default=2048, ge=1)
+
+
+def _check_columns(columns: dict[str, str]) -> dict[str, str]:
+    for name in columns:
+        if name not in COLUMNS:
+            raise Misfit(f"{name!r} is nothing that a record has", fix=choose_from(name, COLUMNS))
+    return columns
+
+
+class ReadingSection(Record):
+    """How files of conversations are read where they leave a choice; see docs/formats.md."""
+
+    side: Side = "chosen"
+    columns: Annotated[dict[str, str], AfterValidator(_check_columns)] = Field(default_factory=dict)
+    """What the files call `prompt`, `response` and the like."""
+    merge_turns: bool = False
+    trim: bool = False
+
+    @property
+    def how(self) -> Reading:
+        """The same for whoever reads."""
+        return Reading(self.side, self.columns, self.merge_turns, self.trim)
 
 
 class FilterSection(Record):
@@ -245,6 +268,7 @@ class Config(Record):
     run: Path = Path(DEFAULT_RUN)
     models: ModelSettings = ModelSettings()
     generate: GenerateSettings = GenerateSettings()
+    reading: ReadingSection = ReadingSection()
     filters: FilterSection = FilterSection()
     judge: JudgeSection = JudgeSection()
     dedup: DedupSettings = DedupSettings()

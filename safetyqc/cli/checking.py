@@ -10,6 +10,8 @@ import typer
 
 from safetyqc.cli import options as o
 from safetyqc.cli.output import in_run, next_step, refuse_overwriting, say, show, show_json, typed, write_jsonl
+from safetyqc.cli.reading import Reading
+from safetyqc.cli.reading import reading as reading_options
 from safetyqc.cli.session import called, hints_of, in_session, read_files
 from safetyqc.config import load_config
 from safetyqc.errors import UserError
@@ -17,7 +19,12 @@ from safetyqc.errors import UserError
 if TYPE_CHECKING:
     from safetyqc.pipeline.session import Session
 
-File = Annotated[str, typer.Argument(metavar="FILE", help="jsonl, json or jsonl.gz of conversations; - for stdin.")]
+File = Annotated[
+    str, typer.Argument(metavar="FILE", help="Conversations: JSON, CSV, Parquet, Arrow, a folder; - for stdin.")
+]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Also say how the file was read: form, columns, what was set aside.")
+]
 Patterns = Annotated[
     Path | None, typer.Option("--patterns", metavar="FILE", help="Your own filter patterns.", show_default=False)
 ]
@@ -101,17 +108,19 @@ def register(app: typer.Typer) -> None:
     app.command()(dedup)
 
 
+@reading_options
 def import_file(
+    reading: Reading,
     files: Annotated[list[str], typer.Argument(metavar="FILE", help="Conversation files; - for stdin.")],
     skip_bad_lines: o.SkipBadLines = False,
     run: o.Run = None,
     config_file: o.ConfigFile = None,
 ) -> None:
-    """Bring conversation files into a run: nanochat arrays, OpenAI messages, ShareGPT.
+    """Bring conversation files into a run, in any form that docs/formats.md names.
 
-    Example: safetyqc import mine.jsonl theirs.jsonl.gz
+    Example: safetyqc import mine.jsonl theirs.parquet pairs/ --side both
     """
-    config = load_config(config_file, {"run": run})
+    config = load_config(config_file, {"run": run, **reading})
     results = read_files(files, config, skip_bad_lines=skip_bad_lines)
 
     async def work(session: Session) -> None:
@@ -124,13 +133,16 @@ def import_file(
     next_step(hints_of(config).judge(), f"safetyqc dedup{in_run(config)}", f"safetyqc report{in_run(config)}")
 
 
+@reading_options
 def check(
+    reading: Reading,
     file: File,
     ascii_english: AsciiEnglish = None,
     patterns: Patterns = None,
     skip: o.Skip = None,
     min_similarity: o.MinSimilarity = None,
     skip_bad_lines: o.SkipBadLines = False,
+    explain: Explain = False,
     config_file: o.ConfigFile = None,
     as_json: o.AsJson = False,
 ) -> None:
@@ -145,13 +157,14 @@ def check(
         "filters.patterns": patterns,
         "filters.skip": tuple(skip) if skip else None,
         "dedup.min_similarity": min_similarity,
+        **reading,
     }
     checked = api.check(file, skip_bad=skip_bad_lines, config=load_config(config_file, flags))
     if as_json:
         show_json(checked.report.model_dump(mode="json"))
         return
-    show(checked.render())
-    same = typed(file) + (" --skip-bad-lines" if skip_bad_lines else "")
+    show(checked.render(explain=explain))
+    same = typed(file) + (" --skip-bad-lines" if skip_bad_lines else "") + reading.typed
     found = (checked.report.exact, checked.report.near)
     copies = (f"safetyqc dedup {same} --show-pairs 10",) if any(c and c.dropped for c in found) else ()
     next_step(f"safetyqc judge {same}", *copies)
@@ -186,7 +199,9 @@ def filter_conversations(
     next_step(*unjudged, f"safetyqc report{in_run(config)} --section filters")
 
 
+@reading_options
 def dedup(
+    reading: Reading,
     file: Deduplicated = None,
     min_similarity: o.MinSimilarity = None,
     on: On = None,
@@ -228,6 +243,7 @@ def dedup(
         "dedup.against_mark": against_mark,
         "dedup.memory": memory,
         "dedup.refit": refit,
+        **reading,
     }
     config = load_config(config_file, flags)
     refuse_overwriting({"--jsonl": jsonl}, file, config_file, config=config)
@@ -237,5 +253,5 @@ def dedup(
         write_jsonl(jsonl, map(json.dumps, found.lines()), "line")
     if str(jsonl) != "-":
         show(found.render(show_pairs, unmask=unmask))
-    same = f"{typed(file or '')}{' --skip-bad-lines' if skip_bad_lines else ''}"
+    same = f"{typed(file or '')}{' --skip-bad-lines' if skip_bad_lines else ''}{reading.typed}"
     next_step(f"safetyqc report{in_run(config)}" if file is None else f"safetyqc judge {same}")

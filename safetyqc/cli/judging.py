@@ -21,6 +21,8 @@ from safetyqc.cli.output import (
     typed_flags,
     write_jsonl,
 )
+from safetyqc.cli.reading import Reading
+from safetyqc.cli.reading import reading as reading_options
 from safetyqc.cli.session import called, in_session, next_after_batch
 from safetyqc.config import load_config
 from safetyqc.judge.table import judge_forms
@@ -118,8 +120,10 @@ def register(app: typer.Typer) -> None:
 
 
 @o.asking
+@reading_options
 def judge(
     asked: o.Asking,
+    reading: Reading,
     file: Judged = None,
     models: JudgeModels = None,
     decide: Decide = False,
@@ -155,6 +159,7 @@ def judge(
         "judge.min_agreement": min_agreement,
         "judge.confidence": confidence,
         "models.fresh": fresh,
+        **reading,
     }
     config = asked.config(flags)
     refuse_overwriting({"--jsonl": jsonl}, file, asked.config_file, config=config)

@@ -61,8 +61,8 @@ def read_files(names: Sequence[str], config: Config, *, skip_bad_lines: bool) ->
     from safetyqc.pipeline.labelling import with_labels
     from safetyqc.pipeline.loop import Listener
 
-    listener = Listener(say, note, tell_skipped)
-    return [(name, with_labels(read_data(name, listener, skip_bad=skip_bad_lines), config)) for name in names]
+    listener, how = Listener(say, note, tell_skipped), config.reading.how
+    return [(name, with_labels(read_data(name, listener, skip_bad=skip_bad_lines, how=how), config)) for name in names]
 
 
 def hints_of(config: Config) -> Hints:

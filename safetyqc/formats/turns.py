@@ -32,6 +32,11 @@ BESIDE_SYSTEM = "system"
 """Under which name `meta.message_keys` holds the keys of a system message, beside the messages' 0-based numbers."""
 Side = Literal["chosen", "rejected", "both"]
 SIDES: tuple[Side, ...] = get_args(Side)
+COLUMNS = (
+    *("prompt", "response", "chosen", "rejected", "messages", "system", "history"),
+    *("id", "category", "intent", "language"),
+)
+"""What a file's own columns may be said to be."""
 _FACTS = frozenset({"id", "category", "intent", "language"})
 """What a table has a column for, empty where nobody knows."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from safetyqc.errors import InputError
 from safetyqc.formats.readers import ReadResult, read_conversations
 from safetyqc.formats.rows import read_rows
+from safetyqc.formats.turns import AS_IT_IS, Reading
 
 if TYPE_CHECKING:
     from safetyqc.pipeline.loop import Listener
@@ -19,13 +20,13 @@ Data = str | os.PathLike[str] | Iterable[Any]
 """A path (`-` is standard input); or rows: a list, a DataFrame, a Dataset."""
 
 
-def read_data(data: Data, listener: Listener, *, skip_bad: bool = False) -> ReadResult:
+def read_data(data: Data, listener: Listener, *, skip_bad: bool = False, how: Reading = AS_IT_IS) -> ReadResult:
     """Read a file or rows, and tell what was left out.
 
     Raises:
         InputError: a record that is no conversation and is not to be skipped, or nothing is left.
     """
-    read = read_any(data, skip_bad=skip_bad)
+    read = read_any(data, skip_bad=skip_bad, how=how)
     if read.skipped:
         listener.skipped(read)
     if read.skipped and not read.conversations:
@@ -35,11 +36,11 @@ def read_data(data: Data, listener: Listener, *, skip_bad: bool = False) -> Read
     return read
 
 
-def read_any(data: Data, *, skip_bad: bool = False, strict: bool = True) -> ReadResult:
+def read_any(data: Data, *, skip_bad: bool = False, strict: bool = True, how: Reading = AS_IT_IS) -> ReadResult:
     """Read a file or rows; arguments and errors are those of `read_conversations`."""
     if isinstance(data, (str, os.PathLike)):
-        return read_conversations(os.fspath(data), skip_bad_lines=skip_bad, strict=strict)
-    return read_rows(data, skip_bad=skip_bad, strict=strict)
+        return read_conversations(os.fspath(data), skip_bad_lines=skip_bad, strict=strict, how=how)
+    return read_rows(data, skip_bad=skip_bad, strict=strict, how=how)
 
 
 def bring_in(session: Session, read: ReadResult, listener: Listener) -> list[Conversation]:

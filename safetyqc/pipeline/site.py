@@ -74,7 +74,9 @@ class Site:
         """The data; None for the run's own conversations."""
         if self.data is None:
             return None
-        return with_labels(read_data(self.data, self.listener, skip_bad=skip_bad), self.config)
+        return with_labels(
+            read_data(self.data, self.listener, skip_bad=skip_bad, how=self.config.reading.how), self.config
+        )
 
     def bring_in(self, session: Session, read: ReadResult | None) -> list[str] | None:
         """The ids of what the call is about, in input order: what was read, or what a view shows; None for all."""
@@ -133,6 +135,7 @@ def path_of(value: object, name: str) -> Path:
 
 def configure(base: Settings, sections: Sequence[str], named: Mapping[str, Any], others: Mapping[str, Any]) -> Config:
     """Settings with what a call names: by dotted name, and any other setting of these sections by its own name."""
+    sections = (*sections, "reading")
     fields = {section: Config.model_fields[section].annotation.model_fields for section in sections}  # type: ignore[union-attr]
     flags = dict(named)
     for name, value in others.items():

@@ -130,11 +130,11 @@ class Checked(Rows):
         found = f"{report.clean:,} clean, {report.rejected:,} rejected, {copies:,} copies"
         return f"<Checked: {report.records:,} records, {report.conversations:,} conversations, {found}>"
 
-    def render(self) -> RenderableType:
-        """Draw everything that was found."""
+    def render(self, *, explain: bool = False) -> RenderableType:
+        """Draw everything that was found; with `explain`, also how the data was read."""
         from safetyqc.reports.check import render_check
 
-        return render_check(self.report)
+        return render_check(self.report, explain=explain)
 
     def _repr_html_(self) -> str:
         return to_html(self.render())

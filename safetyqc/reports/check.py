@@ -32,10 +32,11 @@ from safetyqc.text import counted
 _SLICES_SHOWN = 12
 
 
-def render_check(report: CheckReport, *, unmask: bool = False) -> RenderableType:
-    """Draw the whole check."""
+def render_check(report: CheckReport, *, unmask: bool = False, explain: bool = False) -> RenderableType:
+    """Draw the whole check; with `explain`, also how the file was read."""
     parts = [
         _headline(report),
+        _how_read(report) if explain else None,
         _unreadable(report),
         _findings("Structure", report.structure),
         _findings("Rules", report.rules),
@@ -73,6 +74,28 @@ def _headline(report: CheckReport) -> RenderableType:
 def _notes(report: CheckReport) -> list[RenderableType]:
     said = ", ".join(f"{name} {count:,}" for name, count in report.notes.items())
     return [say(f"noted: {said}", FAINT)] if said else []
+
+
+def _how_read(report: CheckReport) -> RenderableType:
+    how = report.how
+    made = table("", "", "records", numbers=(2,), wide=1)
+    for name in how.files[:_SLICES_SHOWN]:
+        made.add_row("file", say(name), "")
+    if len(how.files) > _SLICES_SHOWN:
+        made.add_row("", f"and {len(how.files) - _SLICES_SHOWN:,} more files", "")
+    for form, count in how.forms.items():
+        made.add_row("form", say(form), number(count))
+    for column, what in how.columns.items():
+        made.add_row("read", say(f"{column} as {what}"), "")
+    if how.system_messages:
+        made.add_row("read", "system message", number(how.system_messages))
+    for name, count in how.verdicts.items():
+        made.add_row("read", say(f"verdicts of {name}, which decide nothing by themselves"), number(count))
+    for key, count in how.aside.items():
+        made.add_row("set aside", say(f"{key} in meta"), number(count))
+    for note, count in report.notes.items():
+        made.add_row("noted", say(note), number(count))
+    return block("How it was read", made)
 
 
 def _unreadable(report: CheckReport) -> RenderableType | None:

@@ -70,7 +70,8 @@ def _read(value: dict[str, Any], source: Source, how: Reading) -> Sequence[Found
     """Read an exchange; several answers to one request are several conversations."""
     prompt, more, answer = _keys(value)
     turns = requested(value, prompt, more)
-    beside = without(value, prompt, more, answer, "history", _system_key(value))
+    blank = None if value.get("input") else "input"
+    beside = without(value, prompt, more, answer, blank, "history", _system_key(value))
     answers = _answers(value[answer]) if answer else []
     if len(answers) < 2:
         said, about = answers[0] if answers else (None, {})

@@ -23,6 +23,8 @@ from safetyqc.formats.turns import AS_IT_IS, Reading, bad_line, is_turn
 from safetyqc.records import INTENTS, Conversation, Label, Message, Source, conversation_id
 from safetyqc.results.findings import BadLine, HowRead
 
+_NOTED = frozenset({"message_keys", "arranged", "recorded", "side"})
+"""Keys of `meta` that are told in words of their own."""
 _MOST_SKIPPED = 100_000
 """Bad lines from which a file is none of conversations."""
 
@@ -79,7 +81,7 @@ class ReadResult:
         for conversation in self.conversations:
             recorded = conversation.meta.get("recorded")
             verdicts.update(map(str, recorded) if isinstance(recorded, dict) else ())
-            aside.update(key for key in conversation.meta if key not in ("message_keys", "arranged"))
+            aside.update(key for key in conversation.meta if key not in _NOTED)
         account = self.account
         return HowRead(
             files=tuple(account.files),
