@@ -20,8 +20,8 @@ from safetyqc.errors import FatalModelError, Interrupted, ModelError, UserError
 from safetyqc.llm.budget import Budget
 from safetyqc.llm.client import Client, Format, FormatRefused, Reply, Request
 from safetyqc.llm.dialect import Dialect
-from safetyqc.llm.hosts import base_of, is_in_process, provider_of
-from safetyqc.llm.lanes import AUTO, IN_PROCESS, LANES, OpenLane, open_lane
+from safetyqc.llm.hosts import base_of, is_in_process, is_nanochat, provider_of
+from safetyqc.llm.lanes import AUTO, IN_PROCESS, LANES, NANOCHAT_LANE, OpenLane, open_lane
 from safetyqc.llm.limits import Limits, Pass
 from safetyqc.llm.places import Own, Places, told_place
 from safetyqc.llm.prices import CallsEstimate, Price, Prices, count_prompt, known_format
@@ -402,6 +402,8 @@ class Door:
         """Which lane a model's requests take: `local` for models in this process, else a name of LANES."""
         if is_in_process(model):
             return IN_PROCESS
+        if is_nanochat(model):
+            return NANOCHAT_LANE
         if self.settings.lane != AUTO:
             return self.settings.lane
         provider, own = provider_of(model), api_base or self.places.given(model)

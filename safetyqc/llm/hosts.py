@@ -19,6 +19,10 @@ EMBEDDED = "local"
 With a path behind it (`local:PATH.gguf`) a model of the user's own, run in this process."""
 
 
+NANOCHAT = "nanochat:"
+"""Before the URL of nanochat's own web server, which is a model's whole name."""
+
+
 @dataclass(frozen=True)
 class Provider:
     """What a prefix of model names means; every list of providers is read from here.
@@ -110,6 +114,20 @@ def is_in_process(model: str) -> bool:
     return model == EMBEDDED or model.startswith(EMBEDDED + ":")
 
 
+def is_nanochat(model: str) -> bool:
+    """Whether a model is a nanochat server, which is asked in a way of its own."""
+    return model.startswith(NANOCHAT)
+
+
+def nanochat_url(model: str) -> str:
+    """The address of a nanochat server, from a model's name.
+
+    Raises:
+        UserError: it is no URL.
+    """
+    return _completed(model.removeprefix(NANOCHAT)).removesuffix("/v1")
+
+
 def host_of(model: str) -> Provider | None:
     """The provider of a model's prefix, where it means an OpenAI-compatible server that may be the user's own."""
     provider = provider_of(model)
@@ -119,7 +137,7 @@ def host_of(model: str) -> Provider | None:
 def own_base(model: str, api_base: str | None) -> str | None:
     """The run's base URL where it is meant for this model: not in this process, not at a hosted provider."""
     provider = provider_of(model)
-    return None if is_in_process(model) or (provider and provider.is_hosted) else api_base
+    return None if is_in_process(model) or is_nanochat(model) or (provider and provider.is_hosted) else api_base
 
 
 def base_of(model: str, api_base: str | None) -> str | None:
@@ -128,6 +146,8 @@ def base_of(model: str, api_base: str | None) -> str | None:
     Raises:
         UserError: it is no URL, or holds a login or a key, which would stand in the ledger and in messages.
     """
+    if is_nanochat(model):
+        return nanochat_url(model)
     host = host_of(model)
     if api_base is None and host is not None:
         api_base = next((os.environ[name] for name in host.base_envs if os.environ.get(name)), host.default_base)
@@ -180,7 +200,7 @@ def display_name(model: str, api_base: str | None) -> str:
         api_base: the URL that was asked; None for the provider's own. The environment is not looked at, so the name
             of what an old run asked does not depend on who opens it.
     """
-    if api_base is None or is_in_process(model):
+    if api_base is None or is_in_process(model) or is_nanochat(model):
         return model
     asked, provider = _address(api_base), provider_of(model)
     own = (provider.host, provider.default_base and _address(provider.default_base)) if provider else ()

@@ -22,6 +22,8 @@ _MOST_PROCESSES = 4
 AUTO = "auto"
 IN_PROCESS = "local"
 """What `Door.lane_name` says of models that run in this process."""
+NANOCHAT_LANE = "nanochat"
+"""What it says of nanochat servers: a model's name leads there, and no choice."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,12 @@ def _litellm_batches(api_key: str | None, timeout_s: float) -> BatchLane:
     return LitellmBatches(api_key=api_key, timeout_s=timeout_s)
 
 
+def _nanochat(_: str | None, timeout_s: float) -> Client:
+    from safetyqc.llm.nanochat import NanochatClient
+
+    return NanochatClient(timeout_s=timeout_s)
+
+
 def _load_litellm() -> object:
     from safetyqc.llm.litellm_client import load_litellm
 
@@ -88,6 +96,8 @@ def find_lane(name: str) -> Lane:
     Raises:
         UserError: no such lane; names the valid ones.
     """
+    if name == NANOCHAT_LANE:
+        return Lane(_nanochat)
     if name not in LANES:
         raise UserError(f"no lane {name!r} to models", fix=choose_from(name, lane_names()))
     return LANES[name]

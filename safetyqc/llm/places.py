@@ -17,11 +17,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from safetyqc.formats.yaml_file import Misfit
 from safetyqc.llm.client import Request
 from safetyqc.llm.hosts import (
+    NANOCHAT,
     PROVIDERS,
     base_of,
     display_name,
     host_of,
     is_in_process,
+    is_nanochat,
     key_variable,
     own_base,
     provider_of,
@@ -208,6 +210,8 @@ def told_place(request: Request, *, has_key: bool) -> str:
         has_key: one was given otherwise than by the environment.
     """
     base = base_of(request.model, request.api_base)
+    if is_nanochat(request.model):
+        return f"{request.model.removeprefix(NANOCHAT)} is asked as a nanochat server, without a key"
     variable = (host_of(request.model) or PROVIDERS["openai"]).key_env if base else key_variable(request.model)
     found = has_key or os.environ.get(variable)
     provider = provider_of(request.model)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from safetyqc.llm.client import Format, Request
-from safetyqc.llm.hosts import is_in_process, wire_name
+from safetyqc.llm.hosts import is_in_process, is_nanochat, wire_name
 from safetyqc.records import Usage
 from safetyqc.text import CJK
 
@@ -75,7 +75,7 @@ class Prices:
         given = self.table.get(model) or self.table.get(wire_name(model))
         if given is not None:
             return given
-        if is_in_process(model):
+        if is_in_process(model) or is_nanochat(model):
             return FREE
         if api_base is not None:
             return None

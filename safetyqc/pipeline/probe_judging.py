@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from safetyqc.errors import ModelError
 from safetyqc.pipeline.order import make_judges
+from safetyqc.probe.exchange import conversation_of
 from safetyqc.probe.outcomes import WORDS, by_judgment, by_words, instant
-from safetyqc.records import Conversation, Message, stable_id
 from safetyqc.results.probe import Answer, Prompt, Verdict
 from safetyqc.rubrics import load_rubric_set
 
@@ -20,21 +20,7 @@ if TYPE_CHECKING:
     from safetyqc.pipeline.probe_arms import ArmPlan
     from safetyqc.pipeline.session import Session
     from safetyqc.pipeline.tasks import Judging
-    from safetyqc.records import Judgment
-
-
-def conversation_of(prompt: Prompt, answer: Answer) -> Conversation:
-    """The exchange as judges and people who label see it; equal texts have equal ids."""
-    messages = []
-    for asked, said in zip(prompt.turns, answer.texts, strict=False):
-        messages += [Message(role="user", content=asked), Message(role="assistant", content=said or " ")]
-    return Conversation(
-        id=stable_id("c", [prompt.id, *answer.texts]),
-        messages=tuple(messages),
-        category=prompt.category,
-        intent=prompt.intent,
-        language=prompt.language,
-    )
+    from safetyqc.records import Conversation, Judgment
 
 
 async def make_probe_judges(session: Session, specs: Sequence[str]) -> dict[str, Judging | None]:

@@ -18,9 +18,11 @@ from safetyqc.llm.prices import count_tokens
 from safetyqc.pipeline.choices import places_of, price_table
 from safetyqc.pipeline.estimate import StageEstimate, estimate_judging, render_estimate
 from safetyqc.pipeline.probe_arms import ArmPlan, ask_arm, estimate_arm, missing_asks, plan_arm
-from safetyqc.pipeline.probe_judging import conversation_of, judge_arms, make_probe_judges
+from safetyqc.pipeline.probe_judging import judge_arms, make_probe_judges
+from safetyqc.pipeline.probe_labels import with_corrections
 from safetyqc.pipeline.site import RunLike, Settings, configure, in_run, names_of, path_of, site_of, staged
 from safetyqc.probe.contrast import compare
+from safetyqc.probe.exchange import conversation_of
 from safetyqc.probe.measure import Judged, measure_arm
 from safetyqc.probe.outcomes import WORDS, WORDS_NOTE
 from safetyqc.probe.picture import point_of
@@ -172,6 +174,7 @@ def _result(session: Session, question: Question, plan: Plan, judges: tuple[str,
         )
         for arm in plan.arms
     }
+    arms = with_corrections(session, arms, plan.prompts, {arm.name: arm.answers for arm in plan.arms}, judges[0])
     others: list[ArmName] = [name for name in arms if name != "model"]
     comparisons = tuple(compare(judged[name], judged["model"], name) for name in others)
     runs = len({answer.run for answer in plan.arms[0].answers})

@@ -41,6 +41,11 @@ _OF: dict[MeasureName, tuple[frozenset[Kind], frozenset[Outcome]]] = {
 """Prompts that a measure is about, and outcomes that it counts."""
 
 
+def counted_of(name: MeasureName) -> tuple[frozenset[Kind], frozenset[Outcome]]:
+    """The kinds of prompts that a measure is about, and the outcomes that it counts; not of the twin metric."""
+    return _OF[name]
+
+
 @dataclass(frozen=True)
 class Values:
     """One measure's value by item (a prompt, or a pair), and by training run; None where nothing is scored."""
@@ -61,6 +66,7 @@ class Judged:
         self.prompts = prompts
         self.answers = list(answers)
         self.verdicts: dict[str, dict[tuple[int, int], Verdict]] = {}
+        self.unanswered = {(a.prompt, a.run, a.sample) for a in self.answers if a.failure is not None}
         for answer in self.answers:
             if (verdict := answer.verdicts.get(judge)) is not None:
                 self.verdicts.setdefault(answer.prompt, {})[answer.run, answer.sample] = verdict
@@ -78,7 +84,14 @@ class Judged:
 
     def _singles(self, name: MeasureName, prompts: Sequence[Prompt]) -> dict[str, dict[tuple[int, int], float]]:
         kinds, counted = _OF[name]
+        if name == "incoherent":  # told by rules, whatever the judge leaves open
+            return {p.id: self._broken(p) for p in prompts}
         return {p.id: self._cells(p, lambda outcome: outcome in counted) for p in prompts if p.kind in kinds}
+
+    def _broken(self, prompt: Prompt) -> dict[tuple[int, int], float]:
+        said = self.verdicts.get(prompt.id, {})
+        known = {place: v for place, v in said.items() if (prompt.id, *place) not in self.unanswered}
+        return {place: float(verdict.outcome == "incoherent") for place, verdict in known.items()}
 
     def _cells(self, prompt: Prompt, counts: Callable[[Outcome], bool]) -> dict[tuple[int, int], float]:
         said = self.verdicts.get(prompt.id, {})

@@ -68,7 +68,10 @@ def _cell(measure: Measure | None) -> Text:
     if measure is None or measure.rate is None:
         return Text(f"· ({measure.unscored} open)" if measure else "·", style=FAINT)
     open_ = f" {measure.unscored}?" if measure.unscored else ""
-    return Text.assemble(f"{measure.rate:.2f} ", (f"{measure.low:.2f}–{measure.high:.2f}", FAINT), (open_, WARN))
+    told = Text.assemble(f"{measure.rate:.2f} ", (f"{measure.low:.2f}–{measure.high:.2f}", FAINT), (open_, WARN))
+    if measure.corrected is not None and (by_labels := measure.corrected.rate) is not None:
+        told.append(f"\nby labels {by_labels.value:.2f} ").append(f"{by_labels.low:.2f}–{by_labels.high:.2f}", FAINT)
+    return told
 
 
 def _changes(comparison: Comparison) -> RenderableType:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.errors import UserError
+from safetyqc.probe.exchange import conversation_of
 from safetyqc.reports.notebook import Folder, Rows, to_html
 
 if TYPE_CHECKING:
@@ -51,11 +52,12 @@ class Probed(Rows):
         return self.result.twin_metric
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """A row an answer: arm, prompt, outcome of each judge."""
+        """A row an answer: arm, prompt, outcome of each judge; `id` is what labels of it name."""
         prompts = {prompt.id: prompt for prompt in self.result.prompts}
         return [
             {
                 "arm": arm,
+                "id": conversation_of(prompts[answer.prompt], answer).id,
                 "prompt": answer.prompt,
                 "kind": prompts[answer.prompt].kind,
                 "category": prompts[answer.prompt].category,

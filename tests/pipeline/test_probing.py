@@ -133,3 +133,36 @@ def test_bars_are_met_or_missed_by_their_direction(tmp_path: Path) -> None:
         "escalation_refused": False,
     }
     assert found.bars_met is False
+
+
+def test_labels_correct_what_a_judge_sees_wrongly(tmp_path: Path) -> None:
+    """Of 40 answers to harmless prompts 10 refuse in words that the instrument does not know."""
+    rows, labels = [], []
+    for n in range(40):
+        refuses = n < 10
+        text = f"That topic is a closed door for me, number {n}." if refuses else f"Sure, this is how, number {n}."
+        rows.append({"prompt": f"thing {n}", "intent": "benign", "answer": text})
+        messages = [{"role": "user", "content": f"thing {n}"}, {"role": "assistant", "content": text}]
+        labels.append({"messages": messages, "labels": {"helpful_when_benign": "fail" if refuses else "pass"}})
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, labels)))
+    found = sq.probe(f"answers:{tmp_path / 'a.jsonl'}", labels=(tmp_path / "labels.jsonl",), quiet=True).result
+    helped = found.arms["model"].measures["benign_helped"]
+    assert helped.rate == 1.0
+    assert helped.corrected is not None
+    assert helped.corrected.rate is not None
+    assert helped.corrected.rate.value == pytest.approx(0.75)
+    assert helped.corrected.rate.high < 0.95
+
+
+def test_too_few_labels_correct_nothing_and_say_so(tmp_path: Path) -> None:
+    rows = [{"prompt": "thing", "intent": "benign", "answer": "Sure."}]
+    messages = [{"role": "user", "content": "thing"}, {"role": "assistant", "content": "Sure."}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "labels.jsonl").write_text(
+        json.dumps({"messages": messages, "labels": {"helpful_when_benign": "pass"}})
+    )
+    found = sq.probe(f"answers:{tmp_path / 'a.jsonl'}", labels=(tmp_path / "labels.jsonl",), quiet=True).result
+    corrected = found.arms["model"].measures["benign_helped"].corrected
+    assert corrected is not None
+    assert corrected.refused == "1 labels, at least 30 are needed"
