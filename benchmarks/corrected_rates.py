@@ -11,12 +11,13 @@ from __future__ import annotations
 import random
 import sys
 from collections import defaultdict
+from functools import cache
 
 import numpy as np
 
 from safetyqc.formats.labels import TRUTH, read_labels, read_recorded
 from safetyqc.judge import agreement
-from safetyqc.judge.corrected import corrected_rates, stratified_rate
+from safetyqc.judge.corrected import Counts, corrected_rates, stratified_rates
 from safetyqc.judge.ratings import align
 from safetyqc.judge.recommendation import recommend
 from safetyqc.results.compare import Accuracy, CriterionComparison, Estimate, Price, RaterCounts
@@ -25,12 +26,18 @@ from safetyqc.results.statistics import wilson_interval
 DRAWS = 300
 NA = ((0.0, 0.0), (0.3, 0.0), (0.5, 0.05), (0.0, 0.3))
 """Of what the judge fails, and of what it passes, the share that people call not applicable."""
+KAPPAS = (
+    (0.6, 0.95, 0.95), (0.8, 0.95, 0.8), (0.9, 0.95, 0.5), (0.95, 0.98, 0.5), (0.95, 0.97, 0.97), (0.95, 0.99, 0.9),
+    (0.95, 0.9, 0.7), (0.97, 0.98, 0.8),
+)  # fmt: skip
+EQUALS = ((0.6, 0.9, 0.6), (0.9, 0.95, 0.5), (0.9, 0.95, 0.9), (0.95, 0.97, 0.5), (0.95, 0.97, 0.97), (0.6, 0.95, 0.95))
+"""Pass rates, and of a judge how much it passes of what passes, and fails of what fails."""
 
 
-def simulate(draws: int = 1000) -> None:
+def simulate(draws: int = 4000) -> None:
     corrected(draws)
     kappas(draws)
-    pooled(draws)
+    pooled(draws // 4)
     winners(draws)
 
 
@@ -41,53 +48,69 @@ def corrected(draws: int) -> None:
         for hit, rejection in ((0.97, 0.97), (0.9, 0.7), (0.98, 0.5)):
             for na_of_fails, na_of_passes in NA:
                 for labels in (40, 100, 300):
-                    found = [draw(rng, rate, hit, rejection, na_of_fails, na_of_passes, labels) for _ in range(draws)]
-                    held, width, alone = np.mean(found, axis=0)
+                    labelled, sizes, truth = draw(
+                        rng, draws, rate, (hit, rejection), (na_of_fails, na_of_passes), labels
+                    )
+                    _, low, high = stratified_rates(labelled, sizes)
+                    held, width = np.mean((low <= truth) & (truth <= high)), np.mean(high - low)
+                    alone = np.mean([np.subtract(*_wilson(one)) for one in labelled])
                     rows.append((held, width / alone))
                     what = f"{rate:.2f} hit {hit:.2f} rejection {rejection:.2f} na {na_of_fails:.2f}/{na_of_passes:.2f}"
                     print(
                         f"  {what} labels {labels:3d}: holds {held:.1%}, width {width / alone:.2f} of the labels alone"
                     )
     held, width = np.array(rows).T
-    print(f"  coverage: lowest {held.min():.1%}, median {np.median(held):.1%}")
+    print(f"  {len(rows)} settings, {draws} draws each: coverage lowest {held.min():.1%}, median {np.median(held):.1%}")
     print(f"  width beside the labels alone: widest {width.max():.2f}, median {np.median(width):.2f}")
 
 
 def draw(
-    rng: np.random.Generator, rate: float, hit: float, rejection: float, na_fails: float, na_passes: float, labels: int
-) -> tuple[bool, float, float]:
-    """Whether the interval holds the rate, its width, and that of the labels alone."""
-    truth = rng.random(1000) < rate
-    said = np.where(truth, rng.random(1000) < hit, rng.random(1000) >= rejection).astype(int)
-    na = rng.random(1000) < np.where(said == 1, na_passes, na_fails)
-    cells, few = (truth & ~na, ~truth & ~na, na), said[:labels]
-    labelled = np.array([[(c[:labels] & (few == s)).sum() for c in cells] for s in (0, 1)], np.int64)
-    found = stratified_rate(labelled, np.bincount(said, minlength=2))
+    rng: np.random.Generator,
+    draws: int,
+    rate: float,
+    judge: tuple[float, float],
+    na_of: tuple[float, float],
+    labels: int,
+) -> tuple[Counts, Counts, float]:
+    """Labels by set, stratum (the judge fails, passes) and outcome, the strata's sizes, and the true rate."""
+    (hit, rejection), (na_fails, na_passes), n = judge, na_of, 1000
+    truth = rng.random((draws, n)) < rate
+    said = np.where(truth, rng.random((draws, n)) < hit, rng.random((draws, n)) >= rejection)
+    na = rng.random((draws, n)) < np.where(said, na_passes, na_fails)
+    cells = [cell[:, :labels] for cell in (truth & ~na, ~truth & ~na, na)]
+    strata = (~said, said)
+    labelled = np.stack([np.stack([(c & s[:, :labels]).sum(axis=1) for c in cells], axis=-1) for s in strata], axis=1)
+    sizes = np.stack([s.sum(axis=1) for s in strata], axis=1)
     passing = rate * (hit * (1 - na_passes) + (1 - hit) * (1 - na_fails))
     failing = (1 - rate) * ((1 - rejection) * (1 - na_passes) + rejection * (1 - na_fails))
+    return labelled, sizes, passing / (passing + failing)
+
+
+def _wilson(labelled: Counts) -> tuple[float, float]:
     low, high = wilson_interval(int(labelled[:, 0].sum()), int(labelled[:, :2].sum()))
-    return found.low <= passing / (passing + failing) <= found.high, found.high - found.low, high - low
-
-
-def pairs(rng: np.random.Generator, rate: float, hit: float, rejection: float, n: int) -> agreement.Counts:
-    chances = [rate * hit, (1 - rate) * (1 - rejection), rate * (1 - hit), (1 - rate) * rejection]
-    return np.eye(4, dtype=np.int64)[rng.choice(4, n, p=chances)]
+    return high, low
 
 
 def kappas(draws: int) -> None:
     print("kappa against labels: coverage of 95% intervals")
-    rng = np.random.default_rng(1)
-    for rate, hit, rejection in ((0.8, 0.95, 0.8), (0.95, 0.98, 0.5), (0.95, 0.97, 0.97)):
-        held = []
-        for n in (20, 30, 50, 100, 300):
-            truth = float(agreement.kappa(pairs(rng, rate, hit, rejection, 10**7).sum(axis=0)))
-            found = (estimate(pairs(rng, rate, hit, rejection, n)) for _ in range(draws))
-            held.append(f"{n}: {np.mean([f.low <= truth <= f.high for f in found if f]):.1%}")
-        print(f"  pass rate {rate:.2f} hit {hit:.2f} rejection {rejection:.2f}  " + "  ".join(held))
+    lowest = 1.0
+    for rate, hit, rejection in KAPPAS:
+        chances = np.array([rate * hit, (1 - rate) * (1 - rejection), rate * (1 - hit), (1 - rate) * rejection])
+        truth, held = float(agreement.kappa(chances)), []
+        for n in (30, 50, 100, 300):
+            tables = np.random.default_rng(1).multinomial(n, chances, draws)
+            found = [f for f in map(kappa_of, map(tuple, tables)) if f]
+            held.append(np.mean([f.low <= truth <= f.high for f in found]))
+        lowest = min(lowest, *held)
+        told = "  ".join(f"{n}: {share:.1%}" for n, share in zip((30, 50, 100, 300), held, strict=True))
+        print(f"  pass rate {rate:.2f} hit {hit:.2f} rejection {rejection:.2f} (kappa {truth:.2f})  {told}")
+    print(f"  lowest {lowest:.1%}")
 
 
-def estimate(counts: agreement.Counts) -> Estimate | None:
-    return agreement.kappa_estimate(counts, resamples=500, seed=0, confidence=0.95)
+@cache
+def kappa_of(table: tuple[int, ...]) -> Estimate | None:
+    counts = np.repeat(np.eye(4, dtype=np.int64), table, axis=0)
+    return agreement.kappa_estimate(counts, resamples=1000, seed=0, confidence=0.95)
 
 
 def pooled(draws: int) -> None:
@@ -112,25 +135,41 @@ def cells(rng: np.random.Generator, tied: float) -> agreement.Counts:
 
 
 def winners(draws: int) -> None:
-    print("two equally good judges at one price: a winner is named in")
-    rng = np.random.default_rng(3)
-    for rate, hit, rejection in ((0.6, 0.9, 0.6), (0.9, 0.95, 0.5), (0.95, 0.97, 0.5), (0.6, 0.95, 0.95)):
+    print("two equally good judges at one price, measured on the same labels: a winner is named in")
+    rng, most = np.random.default_rng(3), 0.0
+    for rate, hit, rejection in EQUALS:
         shares = []
         for n in (30, 50, 100):
-            named = sum(winner(rng, rate, hit, rejection, n) for _ in range(draws))
-            shares.append(f"{n}: {named / draws:.1%}")
+            named = sum(winner(rng, rate, hit, rejection, n) for _ in range(draws)) / draws
+            shares.append(f"{n}: {named:.1%}")
+            most = max(most, named)
         print(f"  pass rate {rate:.2f} hit {hit:.2f} rejection {rejection:.2f}  " + "  ".join(shares))
+    print(f"  at most {most:.1%}")
 
 
 def winner(rng: np.random.Generator, rate: float, hit: float, rejection: float, n: int) -> bool:
-    kappas = {name: estimate(pairs(rng, rate, hit, rejection, n)) for name in ("a", "b")}
+    truth = rng.random(n) < rate
+    said = {name: np.where(truth, rng.random(n) < hit, rng.random(n) >= rejection) for name in ("a", "b")}
+    tables = {
+        name: tuple(int((s == one)[truth == other].sum()) for one in (True, False) for other in (True, False))
+        for name, s in said.items()
+    }
     counts = {"applicable": n, "passed": n, "failed": 0, "unscored": 0, "na": 0, "coverage": 1.0}
     basis = CriterionComparison(
         criterion="any",
-        counts=tuple(RaterCounts(rater=name, **counts) for name in kappas),
-        accuracies=tuple(Accuracy(rater=r, n=n, conversations=n, confusion={}, kappa=k) for r, k in kappas.items()),
+        counts=tuple(RaterCounts(rater=name, **counts) for name in said),
+        accuracies=tuple(
+            Accuracy(
+                rater=name,
+                n=n,
+                conversations=n,
+                confusion={"pass": {"pass": t[0], "fail": t[2]}, "fail": {"pass": t[1], "fail": t[3]}},
+                kappa=kappa_of(t),
+            )
+            for name, t in tables.items()
+        ),
     )
-    return recommend(basis, [Price(judge=name, judged=n, cost_usd_per_1000=1.0) for name in kappas]).judge is not None
+    return recommend(basis, [Price(judge=name, judged=n, cost_usd_per_1000=1.0) for name in said]).judge is not None
 
 
 def measure(path: str) -> None:

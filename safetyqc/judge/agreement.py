@@ -17,6 +17,7 @@ from safetyqc.results.statistics import wilson_interval
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 _JEFFREYS = 0.5
+_FOR_UPPER_END = np.array([1.0, 0.25, 0.25, 1.0])
 BINS = 10
 """Equal-width bins of the expected calibration error."""
 
@@ -53,7 +54,9 @@ def kappa_estimate(counts: Counts, *, resamples: int, seed: int, confidence: flo
 
     Beside the conversations that were seen half a one of each kind of cell is imagined (Jeffreys' prior): a bootstrap
     of what was seen alone claims certainty where one rater said one thing only, or where no cell differs, however few
-    the cells. None when kappa is undefined.
+    the cells. For the upper end a cell that differs is imagined with a quarter of its weight: with one or two failures
+    among the labels it would else stay below what a good judge has (`benchmarks/corrected_rates.py`). None when kappa
+    is undefined.
 
     Args:
         counts: of shape (conversations, 4), from `pair_counts`.
@@ -62,19 +65,21 @@ def kappa_estimate(counts: Counts, *, resamples: int, seed: int, confidence: flo
     if np.isnan(value):
         return None
     tail = (1 - confidence) / 2
-    low, high = np.nanquantile(kappa(_weighted_tables(counts, resamples, seed)), [tail, 1 - tail])
+    seen, imagined = _weighted_tables(counts, resamples, seed)
+    low = np.nanquantile(kappa(seen + imagined), tail)
+    high = np.nanquantile(kappa(seen + imagined * _FOR_UPPER_END), 1 - tail)
     return Estimate(value=value, low=min(float(low), value), high=max(float(high), value))
 
 
-def _weighted_tables(counts: Counts, resamples: int, seed: int) -> Floats:
-    """Draw `resamples` tables of shape (resamples, 4), each a sum over all patterns of cells, weighted by chance."""
+def _weighted_tables(counts: Counts, resamples: int, seed: int) -> tuple[Floats, Floats]:
+    """Draw tables of shape (resamples, 4): the patterns of cells that were seen, and imagined cells, by chance."""
     base = int(counts.max(initial=0)) + 1
     keys = counts @ (base ** np.arange(4))
     patterns, frequencies = np.unique(keys[keys > 0], return_counts=True)
-    cells = np.concatenate([(patterns[:, None] // base ** np.arange(4)) % base, np.eye(4, dtype=np.int64)])
-    weights = np.concatenate([frequencies, np.full(4, _JEFFREYS)])
-    tables: Floats = np.random.default_rng(seed).gamma(weights, size=(resamples, len(weights))) @ cells
-    return tables
+    cells = (patterns[:, None] // base ** np.arange(4)) % base
+    shapes = np.concatenate([frequencies, np.full(4, _JEFFREYS)])
+    weights = np.random.default_rng(seed).gamma(shapes, size=(resamples, len(shapes)))
+    return weights[:, :-4] @ cells, weights[:, -4:]
 
 
 def pass_rate(passed: Counts, scored: Counts, confidence: float) -> Estimate | None:

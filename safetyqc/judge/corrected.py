@@ -8,9 +8,6 @@ module top: only what compares judges imports it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import sqrt
-
 import numpy as np
 import numpy.typing as npt
 
@@ -31,8 +28,24 @@ _UNEVEN_P = 0.01
 """Below this p-value the labels are said to be drawn unevenly over what a judge said."""
 
 
-def stratified_rate(labelled: Counts | Floats, sizes: Counts | Floats, *, confidence: float = 0.95) -> Estimate:
+def stratified_rate(labelled: Counts, sizes: Counts, *, confidence: float = 0.95) -> Estimate:
     """Estimate a pass rate among the applicable from labels within strata that cover a whole set.
+
+    Arguments and method are those of `stratified_rates`, for one set.
+
+    Raises:
+        UserError: no labels of applicable conversations at all.
+    """
+    if not labelled[:, :2].sum():
+        raise UserError("no labels: nothing can be corrected", fix="label some of these conversations")
+    value, low, high = stratified_rates(labelled, sizes, confidence=confidence)
+    return Estimate(value=float(value), low=float(low), high=float(high))
+
+
+def stratified_rates(
+    labelled: Counts | Floats, sizes: Counts | Floats, *, confidence: float = 0.95
+) -> tuple[Floats, Floats, Floats]:
+    """Estimate the pass rates of many sets at once, each from labels within strata that cover the set.
 
     The estimate is the post-stratified ratio (Cochran, Sampling Techniques, 1977, 6.10). Its interval holds every rate
     R at which a score test does not reject `E[pass] = R E[applicable]`, as Fieller's does for a ratio; as in Wilson's
@@ -41,70 +54,75 @@ def stratified_rate(labelled: Counts | Floats, sizes: Counts | Floats, *, confid
     adds its full doubt.
 
     Args:
-        labelled: of shape (strata, 3): labels pass, fail, not applicable.
-        sizes: conversations in each stratum, labelled or not, of the whole set.
+        labelled: of shape (..., strata, 3): labels pass, fail, not applicable; need not be whole.
+        sizes: of shape (..., strata): conversations in each stratum, labelled or not, of the whole set.
 
-    Raises:
-        UserError: no labels of applicable conversations at all.
+    Returns:
+        Value, low and high, each of shape (...); value is nan where no applicable conversation is labelled.
     """
-    if not labelled[:, :2].sum():
-        raise UserError("no labels: nothing can be corrected", fix="label some of these conversations")
-    known = labelled.sum(axis=1) > 0
-    weights = sizes / sizes.sum()
-    seen, unseen = weights[known], float(weights[~known].sum())
-    shares = labelled[known] / labelled[known].sum(axis=1, keepdims=True)
-    value = float(seen @ shares[:, 0] / (seen @ (shares[:, 0] + shares[:, 1])))
-    test = _ScoreTest(labelled[known], seen, int(sizes.sum()), normal_quantile(confidence))
-    low = _furthest(lambda rate: test.rejects(rate, unseen * rate), value, 0.0)
-    high = _furthest(lambda rate: test.rejects(rate, unseen * (1 - rate)), value, 1.0)
-    return Estimate(value=value, low=low, high=high)
+    test = _ScoreTest(np.asarray(labelled, np.float64), np.asarray(sizes, np.float64), normal_quantile(confidence))
+    passing, failing, _ = np.moveaxis((test.weights[..., None] * test.shares).sum(axis=-2), -1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value: Floats = passing / (passing + failing)
+    return value, _furthest(test, value, 0.0), _furthest(test, value, 1.0)
 
 
 class _ScoreTest:
-    """Whether a rate is too far from what the labels say."""
+    """Whether rates are too far from what the labels say; strata without labels weigh nothing but by `unseen`."""
 
-    def __init__(self, labelled: Counts | Floats, weights: Floats, n: int, quantile: float) -> None:
-        self.weights, self.n, self.quantile = weights, n, quantile
-        self.labels = labelled.sum(axis=1)
-        self.shares = labelled / self.labels[:, None]
+    def __init__(self, labelled: Floats, sizes: Floats, quantile: float) -> None:
+        total = labelled.sum(axis=-1)
+        known = total > 0
+        self.labels, self.quantile = np.where(known, total, 1.0), quantile
+        self.n = sizes.sum(axis=-1)
+        weights = sizes / self.n[..., None]
+        self.weights = np.where(known, weights, 0.0)
+        self.unseen = np.where(known, 0.0, weights).sum(axis=-1)
+        self.shares = labelled / self.labels[..., None]
         # "not applicable" is imagined only where somebody said it at all
-        imagined = np.array([PSEUDO, PSEUDO, PSEUDO if labelled[:, 2].any() else 0.0])
-        self.smooth = (labelled + imagined) / (self.labels + imagined.sum())[:, None]
+        na = np.where(labelled[..., 2].sum(axis=-1) > 0, PSEUDO, 0.0)
+        imagined = np.stack([np.full_like(na, PSEUDO), np.full_like(na, PSEUDO), na], axis=-1)[..., None, :]
+        self.smooth = (labelled + imagined) / (self.labels + imagined.sum(axis=-1))[..., None]
 
-    def rejects(self, rate: float, unseen: float) -> bool:
-        """Test one rate; `unseen` is how much of the difference strata without labels could make up for."""
-        worth = np.array([1 - rate, -rate, 0.0])
-        means = self.shares @ worth
-        difference = float(self.weights @ means)
-        spread = self.weights**2 * self._variance(self._under(worth, difference), worth) / self.labels
-        mix = self.weights @ (means - difference) ** 2 / self.n  # the strata's sizes are themselves a sample's
-        return abs(difference) - unseen > self.quantile * sqrt(spread.sum() + mix)
+    def rejects(self, rate: Floats, unseen: Floats) -> npt.NDArray[np.bool_]:
+        """Test one rate of each set; `unseen` is how much of the difference strata without labels could make up for."""
+        worth = np.stack([1 - rate, -rate, np.zeros_like(rate)], axis=-1)[..., None, :]
+        means = (self.shares * worth).sum(axis=-1)
+        difference = (self.weights * means).sum(axis=-1)
+        spread = self.weights**2 * _variance(self._under(worth, difference), worth) / self.labels
+        # the strata's sizes are themselves a sample's
+        mix = (self.weights * (means - difference[..., None]) ** 2).sum(axis=-1) / self.n
+        far: npt.NDArray[np.bool_] = abs(difference) - unseen > self.quantile * np.sqrt(spread.sum(axis=-1) + mix)
+        return far
 
-    def _under(self, worth: Floats, difference: float) -> Floats:
+    def _under(self, worth: Floats, difference: Floats) -> Floats:
         """The strata's shares as they would be if the rate were right: moved between pass and fail."""
-        doubt = self.weights * self._variance(self.smooth, worth) / self.labels
-        moved = np.clip(-difference * doubt / (self.weights @ doubt), -self.smooth[:, 0], self.smooth[:, 1])
-        under: Floats = self.smooth + np.outer(moved, [1, -1, 0])
+        doubt = self.weights * _variance(self.smooth, worth) / self.labels
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = np.nan_to_num(doubt / (self.weights * doubt).sum(axis=-1, keepdims=True))
+        moved = np.clip(-difference[..., None] * share, -self.smooth[..., 0], self.smooth[..., 1])
+        under: Floats = self.smooth + moved[..., None] * np.array([1.0, -1.0, 0.0])
         return under
 
-    @staticmethod
-    def _variance(shares: Floats, worth: Floats) -> Floats:
-        variance: Floats = shares @ worth**2 - (shares @ worth) ** 2
-        return variance
+
+def _variance(shares: Floats, worth: Floats) -> Floats:
+    variance: Floats = (shares * worth**2).sum(axis=-1) - (shares * worth).sum(axis=-1) ** 2
+    return variance
 
 
-def _furthest(rejects: Callable[[float], bool], inside: float, end: float) -> float:
-    """The rate between the estimate and `end` at which the test begins to reject, by bisection."""
-    if not rejects(end):
-        return end
-    outside = end
+def _furthest(test: _ScoreTest, value: Floats, end: float) -> Floats:
+    """The rate between each estimate and `end` at which its test begins to reject, by bisection."""
+
+    def rejected(rate: Floats) -> npt.NDArray[np.bool_]:
+        return test.rejects(rate, test.unseen * (1 - rate if end else rate))
+
+    inside, outside = value, np.full_like(value, end)
+    at_end = ~rejected(outside)
     for _ in range(24):
         middle = (inside + outside) / 2
-        if rejects(middle):
-            outside = middle
-        else:
-            inside = middle
-    return inside
+        too_far = rejected(middle)
+        inside, outside = np.where(too_far, inside, middle), np.where(too_far, middle, outside)
+    return np.where(at_end, end, inside)
 
 
 def corrected_rates(ratings: Ratings, criterion: str, confidence: float = 0.95) -> tuple[CorrectedRate, ...]:

@@ -6,8 +6,9 @@ Accuracy never names a winner while intervals overlap; then the price decides, i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from safetyqc.records import Outcome
 from safetyqc.results.compare import (
     Accuracy,
     CriterionComparison,
@@ -19,6 +20,9 @@ from safetyqc.results.compare import (
 
 MIN_LABELLED = 30
 """Labelled conversations below which no judge is recommended: a kappa on fewer moves by a fifth with one of them."""
+MIN_OF_EACH = 5
+"""Cells labelled pass, and fail, below which none is either: kappa hangs on the rarer of the two, and on three failures
+one of two equally good judges is clear of the other in one report out of twelve (`benchmarks/corrected_rates.py`)."""
 MIN_COVERAGE = 0.9
 """A judge that leaves more than a tenth unscored chose its own questions; it is no match for one that answered all."""
 
@@ -42,8 +46,18 @@ def recommend(basis: CriterionComparison, prices: Sequence[Price]) -> Recommenda
     if n < MIN_LABELLED:
         reason = f"too few labels: {n} labelled and scored conversations, at least {MIN_LABELLED} are needed"
         return Recommendation(judge=None, reason=reason)
+    rarer, word = min((_labelled(measured.values(), "fail"), "fail"), (_labelled(measured.values(), "pass"), "pass"))
+    if rarer < MIN_OF_EACH:
+        reason = f"too few labels that say {word}: {rarer}, at least {MIN_OF_EACH} are needed to tell judges apart"
+        return Recommendation(judge=None, reason=reason)
     chosen = _choose(measured, {c.rater: c for c in basis.counts}, {p.judge: p for p in prices})
     return chosen.model_copy(update={"reason": chosen.reason + _ceiling(basis)})
+
+
+def _labelled(measured: Iterable[Accuracy], outcome: str) -> int:
+    """Cells with this label, of the judge that scored most of them."""
+    scored: tuple[Outcome, ...] = ("pass", "fail")
+    return max(sum(a.confusion.get(outcome, {}).get(said, 0) for said in scored) for a in measured)
 
 
 def _ceiling(basis: CriterionComparison) -> str:

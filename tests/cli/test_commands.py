@@ -62,6 +62,7 @@ WORKING: dict[str, list[str]] = {
     "label import": ["label", "import", "labels.jsonl", "--annotator", "ann", "--run", "r"],
     "label export": ["label", "export", "sheet.csv", "--run", "r"],
     "label list": ["label", "list", "--run", "r"],
+    "label plan": ["label", "plan", "-n", "20", "--run", "r"],
     "report": ["report", "--run", "r"],
     "export": ["export", "--run", "r", "out.jsonl"],
     "rubrics list": ["rubrics", "list"],

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from safetyqc.judge.recommendation import MIN_LABELLED, recommend
+from safetyqc.judge.recommendation import MIN_LABELLED, MIN_OF_EACH, recommend
 from safetyqc.results.compare import Accuracy, CriterionComparison, Estimate, Price, RaterCounts
 
 Kappa = tuple[float, float, float]
 
 
 def basis(
-    kappas: dict[str, Kappa | None], n: int = 200, coverage: dict[str, float] | None = None
+    kappas: dict[str, Kappa | None], n: int = 200, coverage: dict[str, float] | None = None, fails: int = 20
 ) -> CriterionComparison:
     def estimate(kappa: Kappa | None) -> Estimate | None:
         return Estimate(value=kappa[0], low=kappa[1], high=kappa[2]) if kappa else None
@@ -29,7 +29,14 @@ def basis(
             for judge in kappas
         ),
         accuracies=tuple(
-            Accuracy(rater=j, n=n, conversations=n, confusion={}, kappa=estimate(k)) for j, k in kappas.items()
+            Accuracy(
+                rater=j,
+                n=n,
+                conversations=n,
+                confusion={"pass": {"pass": n - fails}, "fail": {"pass": fails - 1, "fail": 1}, "na": {"fail": 9}},
+                kappa=estimate(k),
+            )
+            for j, k in kappas.items()
         ),
     )
 
@@ -81,6 +88,12 @@ def test_nobody_is_recommended_when_all_leave_much_unscored() -> None:
 def test_few_labels_recommend_nobody() -> None:
     found = recommend(basis({"x": GOOD}, n=MIN_LABELLED - 1), prices(x=1.0))
     assert (found.judge, "too few labels: 29" in found.reason) == (None, True)
+
+
+@pytest.mark.parametrize(("fails", "word"), [(MIN_OF_EACH - 1, "fail"), (200 - MIN_OF_EACH + 1, "pass")])
+def test_few_labels_of_one_kind_recommend_nobody(fails: int, word: str) -> None:
+    found = recommend(basis({"x": GOOD, "y": POOR}, fails=fails), prices(x=1.0, y=1.0))
+    assert (found.judge, f"too few labels that say {word}: 4" in found.reason) == (None, True)
 
 
 def test_agreement_alone_recommends_nobody() -> None:
