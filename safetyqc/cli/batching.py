@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ from safetyqc.config import load_config
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
-    from safetyqc.llm.batch.desk import Collected
+    from safetyqc.llm.batch.outcomes import Collected
     from safetyqc.pipeline.session import Session
 
 
@@ -56,6 +57,14 @@ async def _look(config: Config) -> list[Collected]:
 
 
 def collect(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILE]...",
+            help="Results of requests written by --batch-dir, beside those in its folder.",
+            show_default=False,
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Ask again until every batch has ended.")] = False,
     every: Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.1, help="Seconds between.")] = 60.0,
     run: o.Run = None,
@@ -68,11 +77,12 @@ def collect(
     """
     config = load_config(config_file, {"run": run})
     found: list[Collected] = []
+    named = files or []
 
     async def work(session: Session) -> None:
         from safetyqc.pipeline.batching import collect_all, wait_for_all
 
-        found.extend(await (wait_for_all(session, every, note) if wait else collect_all(session)))
+        found.extend(await (wait_for_all(session, every, note, named) if wait else collect_all(session, named)))
 
     in_session(config, work, quiet=True)
     _show(found, as_json=as_json)

@@ -139,6 +139,7 @@ def judge(
     skip_bad_lines: o.SkipBadLines = False,
     fresh: o.Fresh = None,
     batch: o.Batch = False,
+    batch_dir: o.BatchDir = None,
 ) -> None:
     """Score conversations against a rubric with one or more judges.
 
@@ -169,7 +170,7 @@ def judge(
             run=config.run,
             decide=decide,
             skip_bad=skip_bad_lines,
-            batch=batch,
+            batch=batch_dir or batch,
             quiet=asked.quiet,
             config=config,
         )

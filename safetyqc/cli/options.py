@@ -133,6 +133,16 @@ Batch = Annotated[
         "--batch", help="Submit the requests as a batch, at half the price; the same command again uses the answers."
     ),
 ]
+BatchDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--batch-dir",
+        metavar="DIR",
+        help="Write the requests as OpenAI batch files, for vllm run-batch or a cluster; the same command again reads "
+        "the results.",
+        show_default=False,
+    ),
+]
 Rubric = Annotated[
     str | None,
     typer.Option(

@@ -95,6 +95,7 @@ def generate(
     seed: o.Seed = None,
     fresh: o.Fresh = None,
     batch: o.Batch = False,
+    batch_dir: o.BatchDir = None,
 ) -> None:
     """Write safety conversations into a run, by a seeded, exactly balanced plan.
 
@@ -118,7 +119,9 @@ def generate(
     config = asked.config(flags)
     wanted = parse_counts(top_up or [], "--top-up")
     with called(config):
-        written = api.generate(run=config.run, top_up=wanted, batch=batch, quiet=asked.quiet, config=config)
+        written = api.generate(
+            run=config.run, top_up=wanted, batch=batch_dir or batch, quiet=asked.quiet, config=config
+        )
     if written.call.missing:
         note("  run the same command again to try the missing ones with other openers")
     if written.waiting:
@@ -146,6 +149,7 @@ def rewrite(
     rounds: Rounds = None,
     rubric: o.Rubric = None,
     batch: o.Batch = False,
+    batch_dir: o.BatchDir = None,
 ) -> None:
     """Mend conversations that failed; a rewrite is kept only if nothing that passed now fails.
 
@@ -161,7 +165,7 @@ def rewrite(
     }
     config = asked.config(flags)
     with called(config):
-        rewritten = api.rewrite(run=config.run, batch=batch, quiet=asked.quiet, config=config)
+        rewritten = api.rewrite(run=config.run, batch=batch_dir or batch, quiet=asked.quiet, config=config)
     if rewritten.waiting:
         next_after_batch(config)
         return

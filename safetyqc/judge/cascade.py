@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from safetyqc.errors import NotComparableError, UserError
+from safetyqc.errors import Deferred, NotComparableError, UserError
 from safetyqc.judge.base import Preparing, give_judgment
 from safetyqc.judge.promise import Promise, promise
 from safetyqc.judge.votes import sum_usage, total
@@ -119,6 +119,7 @@ class CascadeJudge:
         self.people = to_fit.people if to_fit else people
         self.name = name or f"cascade({' > '.join(stage.judge.name for stage in stages)})"
         self.rubric_hash = rubric_set.hash
+        self._waits: Deferred | None = None
 
     async def prepare(self) -> None:
         """Prepare the stages, and choose what is promised of them; costs what judging the labelled ones costs.
@@ -132,7 +133,11 @@ class CascadeJudge:
                 await stage.judge.prepare()
         if self.to_fit is not None:
             judges = [stage.judge for stage in self.stages]
-            self.stages = await choose_promises(judges, self.to_fit, self.rubric_set)
+            try:
+                self.stages = await choose_promises(judges, self.to_fit, self.rubric_set)
+            except Deferred as error:  # no verdict can be given before they are there
+                self._waits = error
+                return
             self.to_fit = None
 
     async def judge(self, conversation: Conversation) -> Judgment:
@@ -141,8 +146,10 @@ class CascadeJudge:
         Raises:
             FatalModelError: every further call would fail the same way.
         """
-        if self.to_fit is not None:
+        if self.to_fit is not None and self._waits is None:
             await self.prepare()
+        if self._waits is not None:
+            raise self._waits
         kept: dict[str, Score] = {}
         by: dict[str, str] = {}
         planned = planned_na(conversation, self.rubric_set)
@@ -220,7 +227,7 @@ async def choose_promises(judges: Sequence[Judge], given: CascadeLabels, rubric_
     confidence = 1 - (1 - given.confidence) / len(judges)
     stages: list[Stage] = []
     for judge in judges:
-        said = [(c, await _ask(judge, c, still_open[c.id])) for c in conversations if still_open[c.id]]
+        said = await _ask_all(judge, conversations, still_open)
         promises = {
             criterion.id: promise(
                 criterion.id,
@@ -236,6 +243,23 @@ async def choose_promises(judges: Sequence[Judge], given: CascadeLabels, rubric_
             settled = {s.criterion for s in judgment.scores if stage.keeps(s)}
             still_open[conversation.id] = [name for name in still_open[conversation.id] if name not in settled]
     return tuple(stages)
+
+
+async def _ask_all(
+    judge: Judge, conversations: Iterable[Conversation], still_open: Mapping[str, Sequence[str]]
+) -> list[tuple[Conversation, Judgment]]:
+    """Judge those that are still open; those that wait for a batch all go with the same one."""
+    said: list[tuple[Conversation, Judgment]] = []
+    waits: Deferred | None = None
+    for conversation in conversations:
+        if still_open[conversation.id]:
+            try:
+                said.append((conversation, await _ask(judge, conversation, still_open[conversation.id])))
+            except Deferred as error:
+                waits = error
+    if waits:
+        raise waits
+    return said
 
 
 def _cells(

@@ -277,7 +277,7 @@ class Door:
             finally:
                 self.counters.in_flight -= 1
                 limits.leave()
-            if (reply := _paid(outcome, request)) is not None:
+            if (reply := paid_reply(outcome, request)) is not None:
                 spent = route.price.of(reply.usage) if route.price else None
                 reply = reply if reply.cost_usd == spent else replace(reply, cost_usd=spent)
                 await self._write_down(request, reply, history, outcome)
@@ -515,7 +515,7 @@ async def _outcome(lane: Client, request: Request) -> Reply | ModelError:
         return error
 
 
-def _paid(outcome: Reply | ModelError, request: Request) -> Reply | None:
+def paid_reply(outcome: Reply | ModelError, request: Request) -> Reply | None:
     """What the ledger keeps of an attempt: the answer, or an empty one for an error that the server counted."""
     if isinstance(outcome, Reply):
         return outcome

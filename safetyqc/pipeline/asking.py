@@ -13,6 +13,7 @@ from safetyqc.errors import UserError
 from safetyqc.pipeline.intake import Data
 from safetyqc.pipeline.roles import toy_notes
 from safetyqc.pipeline.site import (
+    Batching,
     RunLike,
     Settings,
     configure,
@@ -38,7 +39,7 @@ async def ajudge(
     *,
     decide: bool = False,
     skip_bad: bool = False,
-    batch: bool = False,
+    batch: Batching = False,
     client: Client | None = None,
     quiet: bool = False,
     config: Settings = None,
@@ -55,7 +56,8 @@ async def ajudge(
         run: a folder that keeps everything; None for a temporary one, which goes with the result.
         decide: the first judge decides what the run keeps from now on; else its first judge goes on to.
         skip_bad: leave out rows that are no conversation, and list them in `.skipped`.
-        batch: submit the requests as a batch, at half the price; the same call again uses the answers.
+        batch: submit the requests as a batch, at half the price; the same call again uses the answers. A folder: write
+            them there as files for `vllm run-batch` or any other runner.
         client: asked in place of every model; for tests. It is not closed.
         quiet: no progress on stderr.
         config: settings, or a file of them.
@@ -94,7 +96,7 @@ async def agenerate(
     *,
     languages: str | Sequence[str] | None = None,
     top_up: Mapping[str, int] | None = None,
-    batch: bool = False,
+    batch: Batching = False,
     client: Client | None = None,
     quiet: bool = False,
     config: Settings = None,
@@ -141,7 +143,7 @@ async def arewrite(
     rubric: str | os.PathLike[str] | None = None,
     rounds: int | None = None,
     skip_bad: bool = False,
-    batch: bool = False,
+    batch: Batching = False,
     client: Client | None = None,
     quiet: bool = False,
     config: Settings = None,

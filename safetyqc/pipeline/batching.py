@@ -8,15 +8,20 @@ model without a batch API is asked call by call in the same command, which says 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import shlex
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from safetyqc.errors import FatalModelError, Interrupted, ModelError
-from safetyqc.llm.batch.wire import NoBatches
+from safetyqc.llm.batch.folder import BatchFolder
+from safetyqc.llm.batch.wire import NoBatches, endpoint_path
+from safetyqc.llm.hosts import wire_name
 from safetyqc.text import counted
 
 if TYPE_CHECKING:
-    from safetyqc.llm.batch.desk import BatchDesk, Collected
+    from safetyqc.llm.batch.desk import BatchDesk
+    from safetyqc.llm.batch.outcomes import Collected
     from safetyqc.llm.batch.parking import ParkingClient
     from safetyqc.pipeline.session import Session
     from safetyqc.store import Batch
@@ -78,8 +83,11 @@ def _explain(error: ModelError) -> FatalModelError:
     return FatalModelError(error.reason, fix=fix)
 
 
-async def collect_all(session: Session) -> list[Collected]:
+async def collect_all(session: Session, files: Sequence[Path] = ()) -> list[Collected]:
     """Finish what a killed command had begun to submit, then fetch what every open batch has answered.
+
+    Args:
+        files: results of batches that were written as files, beside those in their folders.
 
     Raises:
         FatalModelError: the provider cannot be asked, with what to do about it.
@@ -87,12 +95,12 @@ async def collect_all(session: Session) -> list[Collected]:
     desk = session.batching[1]
     try:
         await desk.resume()
-        return await desk.collect()
+        return await desk.collect(files)
     except ModelError as error:
         raise _explain(error) from error
 
 
-async def wait_for_all(session: Session, every_s: float, tell: Tell) -> list[Collected]:
+async def wait_for_all(session: Session, every_s: float, tell: Tell, files: Sequence[Path] = ()) -> list[Collected]:
     """Collect until no batch is open.
 
     Raises:
@@ -102,7 +110,7 @@ async def wait_for_all(session: Session, every_s: float, tell: Tell) -> list[Col
     loop = asyncio.get_running_loop()
     session.stop.on_press(lambda: loop.call_soon_threadsafe(stopped.set))
     while True:
-        collected = await collect_all(session)
+        collected = await collect_all(session, files)
         if not any(found.batch.is_open for found in collected):
             return collected
         for found in collected:
@@ -118,10 +126,21 @@ async def wait_for_all(session: Session, every_s: float, tell: Tell) -> list[Col
 
 
 def tell_submitted(batch: Batch, *, half_price: bool) -> str:
-    """Say what was submitted and what it may cost."""
+    """Say what was submitted and what it may cost, or who is to run it."""
+    if batch.folder:
+        return _tell_written(batch, BatchFolder(batch.folder))
     most = "price unknown" if batch.most_usd is None else f"at most ${batch.most_usd:.2f}"
     price = " at the batch price" if half_price else "" if batch.most_usd is None else ", counted at the full price"
     return f"submitted batch {batch.batch_id} ({batch.model}): {counted(batch.requests, 'request')}, {most}{price}"
+
+
+def _tell_written(batch: Batch, folder: BatchFolder) -> str:
+    file, answers = folder.requests(batch.tag), folder.results / f"{batch.tag}.jsonl"
+    head = f"wrote {counted(batch.requests, 'request')} for {batch.model}: {file}"
+    if batch.endpoint != "chat":
+        return f"{head}\n  they ask {endpoint_path(batch.endpoint)}, which `vllm run-batch` does not answer"
+    line = ["vllm", "run-batch", "-i", str(file), "-o", str(answers), "--model", wire_name(batch.model)]
+    return f"{head}\n  where the model is: {shlex.join(line)}"
 
 
 def tell_collected(found: Collected) -> str:
@@ -140,6 +159,8 @@ def tell_collected(found: Collected) -> str:
 
 
 def _status(batch: Batch, provider: str) -> str:
+    if batch.folder and batch.status == "submitted":
+        return f"{batch.requests:,} requests in {BatchFolder(batch.folder).requests(batch.tag)}"
     words = {
         "prepared": "not submitted yet (the same command, or `batch collect`, does it)",
         "submitting": "perhaps submitted (`batch collect` looks for it)",

@@ -103,9 +103,12 @@ def place_of(who: RoleModel, config: Config) -> str | None:
 
     So the same question stays the same request, which the ledger answers.
     """
-    if places_of(config).base(who.model) == who.api_base:
+    # A judge is remembered as it is typed, such as guard:NAME@MODEL: where it is asked, its models say
+    models = [asked.model for asked in asked_by(who.model, JudgeSettings())] or [who.model]
+    if any(places_of(config).base(model) == who.api_base for model in models):
         return config.models.api_base
-    return None if who.api_base is None or base_of(who.model, None) == who.api_base else who.api_base
+    known = who.api_base is None or any(base_of(model, None) == who.api_base for model in models)
+    return None if known else who.api_base
 
 
 def _refuse_toy(cast: Cast) -> None:

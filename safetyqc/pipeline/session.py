@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetyqc.config import Config
@@ -38,6 +39,8 @@ class Session:
     stop: Stop = field(default_factory=Stop)
     client_override: Client | None = None
     """A client to use instead of the configured one; for tests and for library users."""
+    batch_folder: Path | None = None
+    """Where batches are written as files, for whoever runs them; None: they go to providers."""
     _client: Client | None = None
     _desk: BatchDesk | None = None
     _engine: Engine | None = None
@@ -70,10 +73,10 @@ class Session:
             raise UserError("a client of your own has no batches", fix="open the session without one")
         if not isinstance(self._client, ParkingClient):
             door = self._client if isinstance(self._client, Door) else self._open_door()
-            self._client = ParkingClient(door, self.store)
+            self._client = ParkingClient(door, self.store, offline=self.batch_folder is not None)
             self.progress.watch(self._client)
         if self._desk is None:
-            self._desk = BatchDesk(self.store, self._client.door)
+            self._desk = BatchDesk(self.store, self._client.door, self.batch_folder)
         return self._client, self._desk
 
     def _open_door(self) -> Door:

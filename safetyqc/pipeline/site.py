@@ -169,7 +169,11 @@ async def in_run(site: Site, work: Callable[[Session], Awaitable[T]]) -> tuple[T
         raise
 
 
-async def staged(session: Session, stage: str, work: Callable[[], Awaitable[T]], site: Site, *, batch: bool) -> T:
+Batching = bool | str | os.PathLike[str]
+"""Whether requests go as a batch: to the provider, or as files into a folder."""
+
+
+async def staged(session: Session, stage: str, work: Callable[[], Awaitable[T]], site: Site, *, batch: Batching) -> T:
     """Do a stage's work, with `batch` in batches."""
     if not batch:
         return await work()
@@ -179,11 +183,12 @@ async def staged(session: Session, stage: str, work: Callable[[], Awaitable[T]],
         )
     from safetyqc.pipeline.batching import in_batches
 
+    session.batch_folder = None if isinstance(batch, bool) else path_of(batch, "batch")
     again = f"the same call again, with run={str(site.folder.path)!r}"
     return await in_batches(session, stage, work, site.listener.note, site.listener.command or again)
 
 
-def refuse_fresh_batch(config: Config, *, batch: bool) -> None:
+def refuse_fresh_batch(config: Config, *, batch: Batching) -> None:
     """With fresh answers the call that uses a batch's would ask for them anew, for ever."""
     if batch and config.models.fresh:
         raise UserError("--batch and --fresh exclude each other", fix="give --run NEW to ask everything again")

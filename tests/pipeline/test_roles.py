@@ -13,7 +13,7 @@ from safetyqc.config import Config, load_config
 from safetyqc.errors import UserError
 from safetyqc.llm.hosts import EMBEDDED
 from safetyqc.llm.llama import TRY_OUT_NOTE
-from safetyqc.pipeline.roles import recall
+from safetyqc.pipeline.roles import decider_role, recall
 from safetyqc.records import RoleModel
 from safetyqc.store import Store
 from safetyqc.store.roles import read_cast
@@ -54,6 +54,16 @@ def recalled(folder: Path, main: Any, **flags: Any) -> Config:
 
 def places(config: Config) -> dict[str, str | None]:
     return {role: config.base_of_role(role) for role in ("author", "rewriter", "decider")}
+
+
+@pytest.mark.parametrize("spec", ["hosted_vllm/m", "guard:qwen3guard@hosted_vllm/m", "panel:hosted_vllm/m,local"])
+def test_a_model_at_its_usual_place_is_asked_the_same_question_again(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its requests would have other keys than those in the ledger, and be paid for again."""
+    monkeypatch.delenv("HOSTED_VLLM_API_BASE", raising=False)
+    config = Config(run=make_run(tmp_path / "r", decider_role(spec, Config(), None)))
+    assert recall(config, "decider").base_of_role("decider") is None
 
 
 def test_a_command_that_names_nobody_asks_who_was_asked_before_and_where(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ class GuardJudge:
         self._no_logprobs = False
         self._checking = asyncio.Lock()
         self._is_checked = False
+        self._waits: Deferred | None = None
 
     @property
     def not_asked(self) -> tuple[str, ...]:
@@ -76,6 +77,8 @@ class GuardJudge:
     async def prepare(self) -> None:
         """Make the self-check, once; three probes, which the ledger answers the next time.
 
+        Where they wait for a batch, everything else may go with the same one, and no verdict is given before.
+
         Raises:
             FatalModelError: a probe was judged wrongly or not at all; no verdict can be given.
         """
@@ -83,8 +86,11 @@ class GuardJudge:
 
         async with self._checking:
             if not self._is_checked:
-                await check(self)
-                self._is_checked = True
+                try:
+                    await check(self)
+                    self._is_checked = True
+                except Deferred as error:
+                    self._waits = error
 
     async def judge(self, conversation: Conversation) -> Judgment:
         """Score one conversation; a call for every answer of the assistant and every question of the guard.
@@ -100,6 +106,8 @@ class GuardJudge:
         wanted = [c for c in self.criteria if only is None or c.id in only]
         asked = [c for c in wanted if _applies(c, conversation) and self._why_open(c, conversation) is None]
         asks, heard = await self.hear(conversation.messages, asked)
+        if self._waits and not self._is_checked:
+            raise self._waits
         scores, passed = self.verdict(conversation, wanted, heard)
         replies = [h.answer.reply for h in heard if isinstance(h.answer, Answer)]
         return give_judgment(

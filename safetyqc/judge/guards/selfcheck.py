@@ -78,19 +78,26 @@ async def check(judge: Checked) -> None:
 
     Raises:
         FatalModelError: one is judged wrongly or not at all: *self-check*, what was said, and what it means.
+        Deferred: the answers come with a batch.
     """
     probes = judge.guard.probes or PROBES
     verdicts: list[Score] = []
     texts: list[str] = []
+    waits: Deferred | None = None
     for probe in probes:
         try:
             scores, said = await _ask(judge, probe)
-        except (Deferred, FatalModelError):
+        except FatalModelError:
             raise
+        except Deferred as error:  # the others go with the same batch
+            waits = error
+            continue
         except ModelError as error:
             raise _not_made(judge, error) from error
         verdicts += scores
         texts += said
+    if waits:
+        raise waits
     expected = [outcome for probe in probes for outcome in probe.expect.values()]
     if [score.outcome for score in verdicts] != expected:
         raise _failed(judge, probes, verdicts, texts)

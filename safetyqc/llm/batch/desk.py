@@ -15,20 +15,24 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from safetyqc.errors import BudgetReached, FatalModelError, ModelError, UserError, choose_from
 from safetyqc.llm.batch.direct import BatchLane, Place
-from safetyqc.llm.batch.records import Batch, BatchAnswer
-from safetyqc.llm.batch.wire import BatchState, Lines, pack_outcome, write_lines
-from safetyqc.llm.door import is_good, most_usd, unknown_price
+from safetyqc.llm.batch.folder import BatchFolder, read_results
+from safetyqc.llm.batch.outcomes import Collected, answer_of, missing_answer, remarks_on
+from safetyqc.llm.batch.records import Batch
+from safetyqc.llm.batch.wire import BatchState, Lines, write_lines
+from safetyqc.llm.door import most_usd, unknown_price
 from safetyqc.llm.lanes import find_lane
 from safetyqc.llm.prices import Price
 from safetyqc.text import run_flag
 
 if TYPE_CHECKING:
-    from safetyqc.llm.client import Reply, Request
+    from pathlib import Path
+
+    from safetyqc.llm.client import Request
     from safetyqc.llm.door import Door
     from safetyqc.llm.ledger import BatchLedger
 
@@ -40,33 +44,15 @@ _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 60.0
 
 
-@dataclass(frozen=True)
-class Collected:
-    """What one look at a batch brought.
+class BatchDesk:
+    """See the module; close it when done.
 
     Args:
-        state: what the provider said; None when there was nothing to ask it.
-        answered: answers that are in the ledger now; unusable: cut off, filtered or refused ones.
-        failed: requests without an answer, by reason.
-        waiting: requests of which nothing has come back.
-        remarks: what was odd about the answer files.
+        folder: where new requests are written as files for whoever runs them; None: they go to providers.
     """
 
-    batch: Batch
-    state: BatchState | None = None
-    answered: int = 0
-    unusable: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
-    waiting: int = 0
-    cost_usd: float | None = None
-    remarks: tuple[str, ...] = ()
-
-
-class BatchDesk:
-    """See the module; close it when done."""
-
-    def __init__(self, store: BatchLedger, door: Door) -> None:
-        self._store, self._door = store, door
+    def __init__(self, store: BatchLedger, door: Door, folder: Path | None = None) -> None:
+        self._store, self._door, self._folder = store, door, folder
         self._in_run = run_flag(store.folder)
         self._lanes: dict[str, BatchLane] = {}
         door.budget.spent_usd += sum(batch.most_usd or 0.0 for batch in store.batches() if batch.is_open)
@@ -104,6 +90,7 @@ class BatchDesk:
             requests=len(requests),
             most_usd=sum(most_usd(price, r) for r in requests) if price else None,
             endpoint=first.endpoint,
+            folder=str(self._folder.resolve()) if self._folder else None,
         )
         self._store.add_batch(batch, requests)
         self._door.budget.spent_usd += batch.most_usd or 0.0
@@ -150,6 +137,9 @@ class BatchDesk:
 
     async def _send(self, batch: Batch) -> Batch:
         """Take a prepared batch to the provider; gives it up where the provider surely did not take it."""
+        if batch.folder:
+            BatchFolder(batch.folder).write(batch.tag, self._store.unanswered(batch.tag))
+            return self._note(batch, status="submitted", batch_id=batch.tag)
         lane, place = self._lane(batch), self._place(batch)
         try:
             lines = write_lines(self._store.unanswered(batch.tag))
@@ -226,13 +216,35 @@ class BatchDesk:
 
     # ---- collecting ---------------------------------------------------------------------------------------------
 
-    async def collect(self) -> list[Collected]:
+    async def collect(self, files: Sequence[Path] = ()) -> list[Collected]:
         """Fetch what every open batch has answered; costs nothing.
+
+        Args:
+            files: results of requests that were written into folders, beside those that lie there.
 
         Raises:
             FatalModelError, ModelError: the provider cannot be asked; what was fetched before is saved.
+            InputError: a file cannot be read.
         """
-        return [await self._collect(batch) for batch in self._store.batches() if batch.status == "submitted"]
+        submitted = [batch for batch in self._store.batches() if batch.status == "submitted"]
+        found = self._collect_files([batch for batch in submitted if batch.folder], files)
+        return found + [await self._collect(batch) for batch in submitted if not batch.folder]
+
+    def _collect_files(self, batches: Sequence[Batch], files: Sequence[Path]) -> list[Collected]:
+        """Look for the answers of all in all files: a result is known by its request's hash, wherever it stands."""
+        if not batches:
+            return []
+        waiting = {batch.tag: self._store.unanswered(batch.tag) for batch in batches}
+        read = read_results(self._store.batches(), self._store.batch_keys, waiting, files)
+        found = []
+        for batch in batches:
+            asked = waiting[batch.tag]
+            settled = self._settle(batch, BatchState(batch.tag, "waiting"), asked, read.lines, cut=True)
+            rest = [r for r in asked if r.key not in read.lines.outcomes]
+            BatchFolder(batch.folder or "").keep(batch.tag, rest, read.of(batch))
+            told = read.remarks(batch, len(rest), first=batch is batches[0])
+            found.append(replace(settled, state=None, remarks=tuple(told)))
+        return found
 
     async def _collect(self, batch: Batch) -> Collected:
         lane, place = self._lane(batch), self._place(batch)
@@ -244,7 +256,8 @@ class BatchDesk:
         lines, cut = Lines(), False
         for file_id in state.files:
             raw = await _patiently(lambda file_id=file_id: lane.download(place, file_id))  # type: ignore[misc]
-            lines.read(raw, self._store.batch_keys(batch.tag), batch.model, batch.endpoint)
+            asked = dict.fromkeys(self._store.batch_keys(batch.tag), (batch.model, batch.endpoint))
+            lines.read(raw.splitlines(), asked)
         cut = lines.broken > 0 or lines.lines < state.done + state.failed
         return self._settle(batch, state, waiting, lines, cut=cut)
 
@@ -271,10 +284,10 @@ class BatchDesk:
             if outcome is None and cut:
                 missing += 1
                 continue
-            answers.append(_answer(request, outcome or _missing(batch, state), price))
+            answers.append(answer_of(request, outcome or missing_answer(batch, state), price))
         self._store.put_answers(batch.tag, answers)
         costs = [a.reply.cost_usd for a in answers if a.reply]
-        note = "cut off" if cut and missing else state.status
+        note = "cut off" if cut and missing and not batch.folder else state.status
         batch = self._note(batch, status="submitted" if missing else "collected", note=note)
         if not missing:
             self._door.budget.spent_usd += sum(c or 0.0 for c in costs) - (batch.most_usd or 0.0)
@@ -282,11 +295,11 @@ class BatchDesk:
             batch,
             state,
             answered=sum(a.good for a in answers),
-            unusable=sum(a.reply is not None and not a.good for a in answers),
-            failed=Counter(a.outcome["error"]["reason"] for a in answers if a.reply is None),
+            unusable=sum("reply" in a.outcome for a in answers),
+            failed=Counter(a.outcome["error"]["reason"] for a in answers if "error" in a.outcome),
             waiting=missing,
             cost_usd=None if None in costs else sum(c or 0.0 for c in costs),
-            remarks=tuple(_remarks(state, lines, missing)),
+            remarks=tuple(remarks_on(state, lines, missing)),
         )
 
     # ---- looking and giving up ----------------------------------------------------------------------------------
@@ -295,7 +308,7 @@ class BatchDesk:
         """How the open batches are going; changes nothing."""
         looked = []
         for batch in self._store.batches():
-            state = await self._retrieve(batch) if batch.status == "submitted" else None
+            state = await self._retrieve(batch) if batch.status == "submitted" and not batch.folder else None
             waiting = len(self._store.unanswered(batch.tag)) if batch.is_open else 0
             looked.append(Collected(batch, state, waiting=waiting))
         return looked
@@ -317,6 +330,8 @@ class BatchDesk:
                 else f"see `safetyqc batch status{self._in_run}`"
             )
             raise UserError(f"no open batch {name!r} in this run", fix=fix)
+        if batch.folder:
+            return self._give_up_files(batch)
         lane, place = self._lane(batch), self._place(batch)
         if batch.status == "submitting":
             with contextlib.suppress(ModelError):  # who cannot be asked cannot be told either
@@ -332,6 +347,15 @@ class BatchDesk:
                 if " 404 " not in error.reason:
                     raise
         return Collected(self._note(batch, status="given_up", note="given up"))
+
+    def _give_up_files(self, batch: Batch) -> Collected:
+        """Use what lies there, and forget the rest: later results are of no request then."""
+        [found] = self._collect_files([batch], ()) if batch.status == "submitted" else [Collected(batch)]
+        if not found.batch.is_open:
+            return found
+        BatchFolder(batch.folder or "").keep(batch.tag, ())
+        self._door.budget.spent_usd -= batch.most_usd or 0.0
+        return replace(found, batch=self._note(found.batch, status="given_up", note="given up"), remarks=())
 
     def _lane(self, batch: Batch) -> BatchLane:
         settings = self._door.settings
@@ -351,32 +375,6 @@ def _open_lane(name: str, *, api_key: str | None, timeout_s: float) -> BatchLane
     if open_batches is None:
         raise UserError(f"lane {name!r} carries no batches", fix="give another --lane, or leave --batch out")
     return open_batches(api_key, timeout_s)
-
-
-def _answer(request: Request, outcome: Reply | ModelError, price: Price | None) -> BatchAnswer:
-    if isinstance(outcome, ModelError):
-        return BatchAnswer(request, pack_outcome(outcome))
-    reply = replace(outcome, cost_usd=price.of(outcome.usage) if price else None)
-    return BatchAnswer(request, pack_outcome(reply, good=is_good(reply)), reply, is_good(reply))
-
-
-def _missing(batch: Batch, state: BatchState) -> ModelError:
-    """Why a request without a line has no answer; the next batch may have one."""
-    why = "; ".join(state.errors[:3]) or "no answer for this request came with it"
-    return ModelError("provider_error", f"{batch.model}: batch {state.status}: {why}", retryable=True)
-
-
-def _remarks(state: BatchState, lines: Lines, missing: int) -> Iterator[str]:
-    if missing:
-        came = f"{lines.lines:,} of {state.done + state.failed:,} lines came"
-        yield f"the answer files were cut off ({came}): collect again for the other {missing:,}"
-    if lines.broken and not missing:
-        yield f"{lines.broken:,} lines could not be read"
-    if lines.unknown:
-        yield f"{lines.unknown:,} lines are not about requests of this batch and were left out"
-    if lines.repeated:
-        yield f"{lines.repeated:,} requests were answered in more than one line; the first good answer counts"
-    yield from (f"the provider says: {error}" for error in state.errors[:5])
 
 
 async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:

@@ -25,9 +25,14 @@ if TYPE_CHECKING:
 
 
 class ParkingClient:
-    """See the module; wraps the door of a run."""
+    """See the module; wraps the door of a run.
 
-    def __init__(self, door: Door, store: BatchLedger) -> None:
+    Args:
+        offline: whether what is put aside goes into files: any model's requests can, and those of no stage can be sent.
+    """
+
+    def __init__(self, door: Door, store: BatchLedger, *, offline: bool = False) -> None:
+        self._offline = offline
         self.door, self.counters, self.capabilities = door, door.counters, door.capabilities
         self._store = store
         self._stage: str | None = None
@@ -65,6 +70,8 @@ class ParkingClient:
 
     def has_batches(self, model: str, api_base: str | None = None) -> bool:
         """Whether the way to this model may lead to a batch API; a server of the user's own is asked to find out."""
+        if self._offline:
+            return not is_in_process(model)
         if model in self._callwise or not has_batches(self.door.lane_name(model, api_base)):
             return False
         provider = provider_of(model) or (None if "/" in model else PROVIDERS["openai"])
@@ -77,7 +84,7 @@ class ParkingClient:
             Deferred: the answer comes with a batch.
         """
         placed = self.door.place(request)
-        if placed.stage == self._stage:
+        if self._stage is not None and (self._offline or placed.stage == self._stage):
             if self.has_batches(placed.model, placed.api_base):
                 return self._from_batch(placed)
             self._tell_once(placed.model)

@@ -22,6 +22,7 @@ class Batch:
         requests: how many.
         most_usd: what they can cost at most; None where the price is unknown.
         note: the last word about it, for people.
+        folder: where its requests lie as a file, for whoever runs them; None: a provider has them.
     """
 
     tag: str
@@ -37,6 +38,7 @@ class Batch:
     batch_id: str | None = None
     note: str = ""
     endpoint: Endpoint = "chat"
+    folder: str | None = None
 
     @property
     def is_open(self) -> bool:

@@ -8,7 +8,8 @@ but a sign that the file was cut off, because then the answers that are missing 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,6 +111,10 @@ def _said(error: Any) -> str:
     return shorten(redact(str(_mapping(error).get("message") or error)[:5_000]), 200)
 
 
+Asked = tuple[str, Endpoint]
+"""Which model a request is for, and where it asks."""
+
+
 @dataclass
 class Lines:
     """What stood in the answer files of one batch.
@@ -126,10 +131,12 @@ class Lines:
     unknown: int = 0
     repeated: int = 0
     broken: int = 0
+    answered_by: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Lines by the model that was asked and the one that the answer names."""
 
-    def read(self, raw: bytes, asked: Collection[str], model: str, endpoint: Endpoint = "chat") -> None:
-        """Add the lines of one file; `asked` holds the keys of all requests of the batch."""
-        for line in raw.splitlines():
+    def read(self, lines: Iterable[bytes], asked: Mapping[str, Asked | None]) -> None:
+        """Add the lines of one file; `asked` holds the keys of all requests, None for one whose outcome is known."""
+        for line in lines:
             if not line.strip():
                 continue
             named = _open_line(line)
@@ -141,11 +148,15 @@ class Lines:
             if key not in asked:
                 self.unknown += 1
                 continue
-            outcome = _outcome(body, model, endpoint)
-            known = self.outcomes.get(key)
-            self.repeated += known is not None
-            if known is None or (isinstance(known, ModelError) and isinstance(outcome, Reply)):
-                self.outcomes[key] = outcome
+            if (by := asked[key]) is not None:
+                self._add(key, _outcome(body, *by))
+                self.answered_by[by[0], _answering(body)] += 1
+
+    def _add(self, key: str, outcome: Reply | ModelError) -> None:
+        known = self.outcomes.get(key)
+        self.repeated += known is not None
+        if known is None or (isinstance(known, ModelError) and isinstance(outcome, Reply)):
+            self.outcomes[key] = outcome
 
 
 def _open_line(line: bytes) -> tuple[str, Mapping[str, Any]] | None:
@@ -154,6 +165,11 @@ def _open_line(line: bytes) -> tuple[str, Mapping[str, Any]] | None:
     except (ValueError, RecursionError):
         return None
     return (str(body.get("custom_id")), body) if isinstance(body, Mapping) else None
+
+
+def _answering(line: Mapping[str, Any]) -> str:
+    """The model that an answer says it is by; "" where it says nothing."""
+    return shorten(str(_mapping(_mapping(line.get("response")).get("body")).get("model") or ""), 200)
 
 
 def _outcome(line: Mapping[str, Any], model: str, endpoint: Endpoint) -> Reply | ModelError:
@@ -165,7 +181,7 @@ def _outcome(line: Mapping[str, Any], model: str, endpoint: Endpoint) -> Reply |
         return ModelError("provider_error", said, retryable=True)
     status, body = response.get("status_code"), response.get("body")
     if isinstance(status, int) and status >= 300:
-        return explain_error(status, body, model=model)
+        return explain_error(status, line.get("error") if body is None else body, model=model)
     try:
         return read_reply(body, model=model, latency_s=0.0, wants_object=True, secrets=known(), endpoint=endpoint)
     except ModelError as error:

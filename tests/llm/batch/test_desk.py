@@ -21,7 +21,8 @@ import pytest
 from safetyqc.errors import BudgetReached, Deferred, FatalModelError, ModelError, RunError, UserError
 from safetyqc.llm import FormatRefused, Reply, Request, ask_json
 from safetyqc.llm.batch import desk as desk_module
-from safetyqc.llm.batch.desk import BatchDesk, Collected
+from safetyqc.llm.batch.desk import BatchDesk
+from safetyqc.llm.batch.outcomes import Collected
 from safetyqc.llm.batch.parking import ParkingClient
 from safetyqc.llm.batch.wire import Lines, NoBatches, pack_outcome, read_state, unpack_outcome, write_lines
 from safetyqc.llm.door import DoorSettings, open_door
@@ -478,7 +479,7 @@ def test_replies_that_nobody_may_reuse_survive_the_store() -> None:
 @pytest.mark.parametrize("line", [b"{", b"[]", b"\xff\xfe", b'"text"', b"[" * 5000, b"null", b"<html>"])
 def test_lines_that_are_none_are_counted_not_believed(line: bytes) -> None:
     lines = Lines()
-    lines.read(line + b"\n\n", {"k"}, "m")
+    lines.read([line, b""], {"k": ("m", "chat")})
     assert (lines.broken, lines.lines, lines.outcomes) == (1, 0, {})
 
 
@@ -495,7 +496,7 @@ def test_lines_that_are_none_are_counted_not_believed(line: bytes) -> None:
 )
 def test_hostile_lines_become_typed_failures(body: Any, kind: str) -> None:
     lines = Lines()
-    lines.read(json.dumps(body).encode(), {"k"}, "m")
+    lines.read([json.dumps(body).encode()], {"k": ("m", "chat")})
     outcome = lines.outcomes["k"]
     assert isinstance(outcome, ModelError)
     assert (outcome.kind, outcome.retryable) == (kind, True)
