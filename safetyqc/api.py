@@ -129,12 +129,13 @@ def dedup(
     The others, and the errors, are those of `judge`.
     """
     from safetyqc.pipeline.duplicates import dedup_conversations, dedup_run
+    from safetyqc.pipeline.session import engine_without_run
 
-    configured = configure(config, ("dedup",), {}, settings)
+    configured = configure(config, ("dedup", "models"), {}, settings)
     if data is not None and run is None and not isinstance(data, Run):
         read = read_data(data, listener(), skip_bad=skip_bad, how=configured.reading.how)
-        with interruptible():
-            found = dedup_conversations(configured.dedup, read.conversations)
+        with interruptible(), engine_without_run(configured, listener().note) as engine:
+            found = dedup_conversations(configured.dedup, read.conversations, engine.spread())
         for line in found.told:
             listener().note(line)
         return Duplicates(

@@ -69,7 +69,9 @@ class ModelSettings(Record):
     engine: str | None = None
     """What runs the work, by its name in the table of engines; None: processes where there are workers, or local."""
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
-    """Processes of the engine; auto takes several where litellm would fill one core."""
+    """Processes or actors of the engine; auto takes several where litellm would fill one core."""
+    ray_address: str | None = None
+    """Where the engine ray finds its cluster, as HOST:6379 or auto; None: one on this machine, or $RAY_ADDRESS."""
     timeout_s: float = Field(default=120, gt=0)
     max_attempts: int = Field(default=6, ge=1)
     max_cost_usd: float | None = Field(default=None, ge=0)

@@ -178,6 +178,7 @@ def filter_conversations(
     config_file: o.ConfigFile = None,
     engine: o.Engine = None,
     workers: o.Workers = None,
+    ray_address: o.RayAddress = None,
 ) -> None:
     """Apply the cheap rules to a run; what they hit is not judged and not exported.
 
@@ -191,7 +192,7 @@ def filter_conversations(
         "filters.patterns": patterns,
         "filters.skip": tuple(skip) if skip else None,
     }
-    config = load_config(config_file, flags | o.model_flags(engine=engine, workers=workers))
+    config = load_config(config_file, flags | o.model_flags(engine=engine, workers=workers, ray_address=ray_address))
     with called(config):
         api.filter(run=config.run, config=config)
     hints = hints_of(config)
@@ -221,6 +222,9 @@ def dedup(
     skip_bad_lines: o.SkipBadLines = False,
     run: o.Run = None,
     config_file: o.ConfigFile = None,
+    engine: o.Engine = None,
+    workers: o.Workers = None,
+    ray_address: o.RayAddress = None,
 ) -> None:
     """Find near-duplicates by TF-IDF cosine, exactly; the best judged of a group is kept.
 
@@ -245,7 +249,7 @@ def dedup(
         "dedup.refit": refit,
         **reading,
     }
-    config = load_config(config_file, flags)
+    config = load_config(config_file, flags | o.model_flags(engine=engine, workers=workers, ray_address=ray_address))
     refuse_overwriting({"--jsonl": jsonl}, file, config_file, config=config)
     with called(config):
         found = api.dedup(file, run=config.run if file is None else None, skip_bad=skip_bad_lines, config=config)

@@ -112,7 +112,19 @@ Engine = Annotated[
 Workers = Annotated[
     str | None,
     typer.Option(
-        "--workers", metavar="N|auto", help="Use --engine processes with so many of them.", show_default=False
+        "--workers",
+        metavar="N|auto",
+        help="Use --engine processes with so many of them, or --engine ray with so many actors.",
+        show_default=False,
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="Use --engine ray on this cluster (default: one on this machine).",
+        show_default=False,
     ),
 ]
 StandIn = Annotated[
@@ -238,6 +250,7 @@ _ASKING: dict[str, tuple[Any, Any]] = {
     "lane": (Lane, None),
     "engine": (Engine, None),
     "workers": (Workers, None),
+    "ray_address": (RayAddress, None),
     "quiet": (Quiet, False),
 }
 
@@ -271,6 +284,7 @@ def model_flags(
     lane: str | None = None,
     engine: str | None = None,
     workers: str | None = None,
+    ray_address: str | None = None,
     fresh: bool | None = None,
     stand_in: str | None = None,
 ) -> dict[str, Any]:
@@ -282,6 +296,7 @@ def model_flags(
         "models.lane": lane,
         "models.engine": engine,
         "models.workers": int(workers) if workers and workers.lstrip("-").isdecimal() else workers,
+        "models.ray_address": ray_address,
         "models.fresh": fresh,
         "models.fallback": stand_in,
     }

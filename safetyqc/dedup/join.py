@@ -41,13 +41,21 @@ from safetyqc.dedup.vectors import Vectors, vectorise
 
 MARGIN = 0.05
 """t - s: how far below the threshold the mean norm of heads stays. Between 0.03 and 0.15 the time hardly changes."""
-_SLACK = 1e-6  # of float32 weights; what passes is checked exactly
+SLACK = 1e-6  # of float32 weights; what passes is checked exactly
 
 
 def search(texts: Sequence[str], measure: Measure, margin: float = MARGIN) -> Pairs:
     """Find every near pair; see `search.find_pairs`. `margin` (t - s above) changes the time only."""
     worker = Compiled(measure.analyzer)
-    vectors = vectorise(
+    vectors = vectors_of(texts, worker, measure)
+    found = join(vectors, worker, measure, margin)
+    near = (vectors.texts[found.left], vectors.texts[found.right], found.cosine)
+    return measure.pairs(vectors.same_as, near, vectors.vocabulary)
+
+
+def vectors_of(texts: Sequence[str], worker: Compiled, measure: Measure) -> Vectors:
+    """Make the rows that a measure compares."""
+    return vectorise(
         texts,
         worker,
         weights=measure.weights,
@@ -55,9 +63,6 @@ def search(texts: Sequence[str], measure: Measure, margin: float = MARGIN) -> Pa
         apart=measure.apart,
         limit_bytes=measure.limit_bytes,
     )
-    found = join(vectors, worker, measure, margin)
-    near = (vectors.texts[found.left], vectors.texts[found.right], found.cosine)
-    return measure.pairs(vectors.same_as, near, vectors.vocabulary)
 
 
 def join(vectors: Vectors, worker: Compiled, measure: Measure, margin: float) -> Found:
@@ -67,7 +72,7 @@ def join(vectors: Vectors, worker: Compiled, measure: Measure, margin: float) ->
         UserError: more pairs than `limit_bytes` (or 100 million) allow.
     """
     rows, groups, limit = vectors.rows, vectors.groups, measure.limit_bytes
-    high = max(measure.least - _SLACK, 0.0)
+    high = max(measure.least - SLACK, 0.0)
     tails = worker.tails(rows, groups, cuts_of(rows, groups, max(high - margin, 0.0)), high)
     first = int(vectors.texts.searchsorted(measure.apart or measure.known))
     parts, total = [], 0
@@ -78,7 +83,7 @@ def join(vectors: Vectors, worker: Compiled, measure: Measure, margin: float) ->
             near = worker.probe(rows, groups, tails, span, lists, base, size, high, measure.most)
             return worker.exact(near, rows, vectors.idf)
 
-        for part in in_order(worker.workers, probe, _spans(max(base, first), len(rows))):
+        for part in in_order(worker.workers, probe, spans(max(base, first), len(rows))):
             parts.append(part)
             total += len(part.left)
             measure.refuse_more(total)
@@ -97,6 +102,7 @@ def _index_blocks(bounds: Array, size: int, limit_bytes: float) -> Iterator[tupl
         first = last
 
 
-def _spans(first: int, last: int, length: int = 2048) -> Iterator[tuple[int, int]]:
+def spans(first: int, last: int, length: int = 2048) -> Iterator[tuple[int, int]]:
+    """Cut a run of rows into parts that a thread probes at a time."""
     for start in range(first, last, length):
         yield start, min(start + length, last)

@@ -18,7 +18,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from itertools import accumulate, chain
 from math import inf
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from safetyqc.dedup.pairs import Measure, Pairs
 from safetyqc.dedup.rows import Array
 from safetyqc.dedup.vocabulary import UNREADABLE, FrozenVocabulary, vocabulary_hash
 from safetyqc.errors import UserError, choose_from
+
+if TYPE_CHECKING:
+    from safetyqc.dedup.blocks import Spread
 
 BACKENDS: dict[str, str] = {"reference": "safetyqc.dedup.reference", "compiled": "safetyqc.dedup.join"}
 """Name of each backend, and the module whose `search` it is; all find the same pairs."""
@@ -60,15 +63,17 @@ def would_compile(characters: float) -> bool:
 
 
 def find_pairs(
-    texts: Sequence[str], min_similarity: float, *, memory_mb: int | None = None, backend: str = "auto", **measure: Any
-) -> Pairs:
+    texts: Sequence[str], min_similarity: float, *, memory_mb: int | None = None, backend: str = "auto",
+    spread: Spread | None = None, **measure: Any
+) -> Pairs:  # fmt: skip
     """Find every pair of texts whose cosine is at least `min_similarity`.
 
     `measure` is the rest of `pairs.Measure`: `analyzer` is what the texts are split into: words and pairs of them, or
     runs of three and four characters. `weights="tf"` makes similarities independent of the corpus; a `vocabulary`
     makes them those of the corpus that it was frozen with. `memory_mb` bounds the counting of features, vectors, index
     and result by using temporary files and working in parts; texts that are a list, and some 50 bytes for each feature
-    of two texts or more, come on top.
+    of two texts or more, come on top. With a `spread` the compiled backend's rows are compared block by block where
+    that runs calls, however few they are.
 
     Raises:
         UserError: a threshold outside 0..1, an unknown backend, a vocabulary of the other analyzer, or more pairs than
@@ -76,6 +81,10 @@ def find_pairs(
     """
     limit = memory_mb * 1e6 if memory_mb else float("inf")
     asked = Measure(min_similarity, limit_bytes=limit, **measure)
+    if spread is not None and would_compile(inf):
+        from safetyqc.dedup.blocks import search as search_blocks
+
+        return search_blocks(texts, asked, spread)
     found: Pairs = import_module(BACKENDS[choose_backend(backend, texts)]).search(texts, asked)
     return found
 

@@ -27,6 +27,7 @@ from safetyqc.text import counted, normalise
 if TYPE_CHECKING:
     from safetyqc.config import DedupSettings
     from safetyqc.dedup import FrozenVocabulary, Pairs
+    from safetyqc.dedup.blocks import Spread
     from safetyqc.dedup.search import Search
     from safetyqc.formats.spooled import Texts
     from safetyqc.pipeline.session import Session
@@ -93,7 +94,7 @@ def dedup_run(session: Session, *, refit: bool = False) -> Deduplicated:
         shutil.rmtree(store.folder / "dedup", ignore_errors=True)  # an index that older versions kept
         store.forget_packed(_OF_OLDER_VERSIONS)
         started = time.monotonic()
-        found = _deduplicate(settings, _taking_part(store), store)
+        found = _deduplicate(settings, _taking_part(store), store, session.engine.spread())
         if found.counts.conversations:
             store.add_timing(Timing("dedup", time.monotonic() - started, found.counts.conversations))
         store.replace_matches(found.matches)
@@ -102,9 +103,11 @@ def dedup_run(session: Session, *, refit: bool = False) -> Deduplicated:
     return replace(found, told=(*found.told, *told))
 
 
-def dedup_conversations(settings: DedupSettings, conversations: Sequence[Conversation]) -> Deduplicated:
+def dedup_conversations(
+    settings: DedupSettings, conversations: Sequence[Conversation], spread: Spread | None = None
+) -> Deduplicated:
     """Do the same with conversations of no run: nothing is remembered, and the first of equally good copies stays."""
-    return _deduplicate(settings, conversations, None)
+    return _deduplicate(settings, conversations, None, spread)
 
 
 def rank(verdict: Verdict | None) -> tuple[int, float]:
@@ -142,7 +145,9 @@ class _Compared:
         self.ranks.append(rank(verdict))
 
 
-def _deduplicate(settings: DedupSettings, everything: Iterable[Conversation], store: Store | None) -> Deduplicated:
+def _deduplicate(
+    settings: DedupSettings, everything: Iterable[Conversation], store: Store | None, spread: Spread | None
+) -> Deduplicated:
     """Compare, group and count; with a store, by its verdicts, with what it remembers, and into it."""
     from safetyqc.filters.templates import find_templates
 
@@ -162,7 +167,7 @@ def _deduplicate(settings: DedupSettings, everything: Iterable[Conversation], st
     compared = _compared(settings, (c for c in conversations if c.id not in removed), verdicts)
     with compared.texts:
         bounded, shorter = _within_memory(settings, compared.texts)
-        found, told = _search(bounded, compared, store)
+        found, told = _search(bounded, compared, store, spread)
         counts, dropped = Counter[str](), set[str]()
         measure = _measure(settings, found.pairs)
         groups = _counting(_groups(settings, found.pairs, compared, _known(store, measure)), counts, dropped)
@@ -303,7 +308,9 @@ def _nearest(groups: Iterable[DuplicateGroup], count: int) -> list[tuple[str, Du
 # ---- pairs -----------------------------------------------------------------------------------------------------------
 
 
-def _search(settings: DedupSettings, compared: _Compared, store: Store | None) -> tuple[Search, tuple[str, ...]]:
+def _search(
+    settings: DedupSettings, compared: _Compared, store: Store | None, spread: Spread | None
+) -> tuple[Search, tuple[str, ...]]:
     """Take the pairs that the run remembers, as far as they go; search the rest and remember it. Also say how.
 
     Raises:
@@ -323,6 +330,7 @@ def _search(settings: DedupSettings, compared: _Compared, store: Store | None) -
         weights=settings.weights,
         vocabulary=vocabulary,
         memory_mb=settings.memory_mb,
+        spread=spread,
     )
     if store is None or not ids:  # of nothing no count is frozen
         return found, ()

@@ -14,7 +14,7 @@ import contextlib
 import gc
 import signal
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 from safetyqc.errors import Deferred, FatalModelError, Interrupted, ModelError, SafetyqcError
 
 if TYPE_CHECKING:
+    from safetyqc.dedup.blocks import Spread
     from safetyqc.llm.client import Client
 
 T = TypeVar("T")
@@ -94,6 +95,14 @@ class Engine(Protocol):
         """Open a lane that sends requests, one attempt each; ledger, limits, budget and retries stay with the door."""
         ...
 
+    def spread(self) -> Spread | None:
+        """Where calls of functions are run, for what is no map; None: nowhere but in this process."""
+        ...
+
+    def did(self) -> str:
+        """With what it has done how much, as a line to close with; empty where there is nothing to tell."""
+        ...
+
     async def close(self) -> None:
         """End what it has started."""
         ...
@@ -105,11 +114,13 @@ class EngineSettings:
 
     Args:
         concurrency: items in flight that wait for models.
-        size: processes (or machines); 0 lets the engine choose.
+        size: processes or actors; 0 lets the engine choose.
+        address: of the cluster, for an engine that has one; None: one on this machine, or what its environment says.
     """
 
     concurrency: int = 16
     size: int = 0
+    address: str | None = None
 
 
 class Stop:
@@ -217,13 +228,20 @@ class LocalEngine:
 
         return open_lane(name, api_key=api_key, timeout_s=timeout_s)
 
+    def spread(self) -> None:
+        """See Engine."""
+
+    def did(self) -> str:
+        """See Engine."""
+        return ""
+
     async def close(self) -> None:
         """See Engine."""
 
 
 async def in_one_loop(
     items: Iterable[T], work: Callable[[T], Awaitable[R]], *, concurrency: int = 16, stop: Stop | None = None
-) -> AsyncIterator[tuple[T, R | ModelError | Deferred]]:
+) -> AsyncGenerator[tuple[T, R | ModelError | Deferred]]:
     """Do `work` for every item in this loop; yields (item, outcome) as they finish.
 
     Raises:

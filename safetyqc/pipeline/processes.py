@@ -21,7 +21,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from safetyqc.errors import Deferred, FatalModelError, ModelError, SafetyqcError
 from safetyqc.llm.lanes import count_cores, find_lane
@@ -62,7 +62,7 @@ class ProcessEngine:
 
         async def send(item: T) -> R:
             for _ in range(_MOST_DEATHS - 1):
-                with contextlib.suppress(_Died):
+                with contextlib.suppress(WorkerDied):
                     return await self._pool.do(task, item)
             return await self._pool.do(task, item)
 
@@ -73,7 +73,14 @@ class ProcessEngine:
 
     def open_lane(self, name: str, *, api_key: str | None, timeout_s: float) -> Client:
         """See Engine."""
-        return _Lane(self._pool, Sending(find_lane(name), api_key, timeout_s))
+        return RemoteLane(self._pool, Sending(find_lane(name), api_key, timeout_s))
+
+    def spread(self) -> None:
+        """See Engine; compiled loops take all cores of this machine by themselves."""
+
+    def did(self) -> str:
+        """See Engine."""
+        return ""
 
     async def close(self) -> None:
         """See Engine."""
@@ -100,10 +107,18 @@ class Sending:
         return context.made(self, lambda: self.lane.open(self.api_key, self.timeout_s))
 
 
-class _Lane:
+class Doing(Protocol):
+    """Whoever has tasks done elsewhere, item by item."""
+
+    async def do(self, task: Task[T, R], item: T) -> R:
+        """Have one item done; the errors are those of `Pool.do`."""
+        ...
+
+
+class RemoteLane:
     """A Client that has its requests sent by a pool's processes."""
 
-    def __init__(self, pool: Pool, task: Sending) -> None:
+    def __init__(self, pool: Doing, task: Sending) -> None:
         self._pool, self._task = pool, task
 
     async def complete(self, request: Request) -> Reply:
@@ -122,7 +137,7 @@ class _Lane:
 # ---- this side ------------------------------------------------------------------------------------------------------
 
 
-class _Died(ModelError):
+class WorkerDied(ModelError):
     """The process that had the item is gone."""
 
     def __init__(self) -> None:
@@ -211,7 +226,7 @@ class Pool:
                 self.workers.remove(worker)
             for answer in worker.waiting.values():
                 if not answer.done():
-                    answer.set_exception(_Died())
+                    answer.set_exception(WorkerDied())
             await worker.process.wait()
 
     async def close(self) -> None:
@@ -250,11 +265,11 @@ class _Outbox:
             try:
                 body = pickle.dumps(said, protocol=pickle.HIGHEST_PROTOCOL)
             except (pickle.PicklingError, TypeError, AttributeError):
-                body = pickle.dumps([_portable(one) for one in said])
+                body = pickle.dumps([portable(one) for one in said])
             self._pipe.write(len(body).to_bytes(_HEAD, "big") + body)
 
 
-def _portable(said: tuple[Any, ...]) -> tuple[Any, ...]:
+def portable(said: tuple[Any, ...]) -> tuple[Any, ...]:
     """The message, or a defect in the place of what cannot be pickled: nobody must wait for an answer for ever."""
     try:
         pickle.dumps(said)
@@ -278,7 +293,8 @@ async def _hear(stream: asyncio.StreamReader) -> AsyncIterator[Any]:
 # ---- the other side -------------------------------------------------------------------------------------------------
 
 
-def _no_client() -> Client:
+def no_client() -> Client:
+    """Refuse a task of another process what only the driver has."""
     raise FatalModelError("a task that is said to ask no model asked one", fix="say so in its `asks`")
 
 
@@ -287,7 +303,7 @@ async def _work(out: int) -> None:
     stream = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(0, "rb"))
     answers, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(out, "wb"))
-    outbox, context = _Outbox(answers), Context(_no_client)
+    outbox, context = _Outbox(answers), Context(no_client)
     tasks: dict[int, Task[Any, Any]] = {}
     doing: dict[int, asyncio.Task[None]] = {}
 

@@ -6,8 +6,8 @@ stage that finds nothing left to do never loads a model or litellm.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from safetyqc.llm.door import Door, DoorSettings, open_door
 from safetyqc.llm.lanes import OpenLane, auto_workers, open_lane
 from safetyqc.pipeline.choices import models_of, places_of, price_table
 from safetyqc.pipeline.engine import Context, Engine, EngineSettings, LocalEngine, Stop
-from safetyqc.pipeline.engines import ENGINES
+from safetyqc.pipeline.engines import ENGINES, refuse_missing
 from safetyqc.pipeline.mapper import Mapper
 from safetyqc.pipeline.progress import Progress
 from safetyqc.store import Store
@@ -90,8 +90,7 @@ class Session:
     def engine(self) -> Engine:
         """Runs map stages; made at its first use."""
         if self._engine is None:
-            name, settings = choose_engine(self.config)
-            self._engine = ENGINES[name](settings, self.stop)
+            self._engine = open_engine(self.config, self.stop)
         return self._engine
 
     @property
@@ -114,6 +113,8 @@ class Session:
             await self._client.close()
             self._client = None
         if self._engine is not None:
+            if did := self._engine.did():
+                self.progress.note(did)
             await self._engine.close()
             self._engine = None
         self.progress.close()
@@ -169,21 +170,47 @@ def open_client(
     return open_door(store, settings=settings, open_lane=lanes)
 
 
+def open_engine(config: Config, stop: Stop) -> Engine:
+    """Make the engine that is configured; the errors are those of `choose_engine`."""
+    name, settings = choose_engine(config)
+    return ENGINES[name](settings, stop)
+
+
+@contextmanager
+def engine_without_run(config: Config, note: Callable[[str], None]) -> Iterator[Engine]:
+    """An engine for what waits for nothing and needs no run; told in the end what it did."""
+    engine = open_engine(config, Stop())
+    try:
+        yield engine
+        if did := engine.did():
+            note(did)
+    finally:
+        with suppress(StopIteration):
+            engine.close().send(None)  # without a loop there is nothing to wait for
+
+
 def choose_engine(config: Config) -> tuple[str, EngineSettings]:
-    """The engine that is configured, by its name in `ENGINES`, and how it is made; `--workers` alone means processes.
+    """The engine that is configured, by its name in `ENGINES`, and how it is made.
+
+    `--workers` alone means processes, `--ray-address` alone Ray.
 
     Raises:
-        ConfigError: no such engine, or workers for the one that has none.
+        ConfigError: no such engine, or workers or a cluster for one that has none.
+        UserError: what it needs is not installed.
     """
     models = config.models
     size = models.workers if isinstance(models.workers, int) else _auto_workers(config)
-    name = models.engine or ("processes" if size else "local")
+    name = models.engine or ("ray" if models.ray_address else "processes" if size else "local")
     if name not in ENGINES:
         raise ConfigError(f"unknown value {name!r}", where="--engine", fix=choose_from(name, ENGINES))
+    if name != "ray" and models.ray_address:
+        fix = "leave one of them out: --ray-address is where --engine ray finds its cluster"
+        raise ConfigError(f"--engine {name} has no cluster", where="--ray-address", fix=fix)
     if name == "local" and models.workers not in (0, "auto"):
         fix = "leave one of them out: --workers is the size of --engine processes"
         raise ConfigError(f"--engine local has no {size} workers", where="--workers", fix=fix)
-    return name, EngineSettings(models.concurrency, size)
+    refuse_missing(name)
+    return name, EngineSettings(models.concurrency, size, models.ray_address)
 
 
 def _auto_workers(config: Config) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 from safetyqc.errors import Deferred, ModelError
 from safetyqc.pipeline.engine import Context, LocalEngine, Task
-from safetyqc.pipeline.engines import ENGINES
+from safetyqc.pipeline.engines import ENGINES, EXTRAS
 from safetyqc.store import Store
 from safetyqc.testing.server import FaultServer
 
@@ -55,17 +55,34 @@ def test_an_engine_that_is_registered_runs_commands(
     for words in (["judge", data, "-m", "openai/m", "--api-base", serve().base_url, "-q"], ["filter"]):
         ended = cli(*words, "--engine", "backwards")
         assert ended.code == 0, ended.err
-    assert Backwards.seen == ["Judging", "Filtering"]
+    assert list(dict.fromkeys(Backwards.seen)) == ["Judging", "Filtering"]
     with Store.read("safetyqc-run") as store:
         assert len(list(store.judgments())) == 20
     wrong = cli("judge", data, "--engine", "bakwards")
-    assert (wrong.code, "did you mean 'backwards'? valid: backwards, local, processes" in wrong.err) == (2, True)
+    assert (wrong.code, "did you mean 'backwards'? valid: backwards, local, processes, ray" in wrong.err) == (2, True)
 
 
 def test_workers_for_the_engine_that_has_none_are_refused(cli: Cli, data: Path, tmp_path: Path) -> None:
     ended = cli("judge", data, "--engine", "local", "--workers", "2")
     assert (ended.code, "--workers is the size of --engine processes" in ended.err) == (2, True)
     assert not (tmp_path / "safetyqc-run").exists()
+
+
+def test_ray_that_is_not_installed_is_told_with_how_to_get_it(
+    cli: Cli, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXTRAS, "ray", "a_package_that_is_nowhere")
+    for words in (["judge", data, "-m", "local"], ["dedup", data]):
+        ended = cli(*words, "--engine", "ray")
+        assert (ended.code, "pip install 'safetyqc[" in ended.err, "not installed" in ended.err) == (2, True, True)
+    assert not (tmp_path / "safetyqc-run").exists()
+
+
+@pytest.mark.parametrize("engine", ["local", "processes"])
+def test_an_address_for_an_engine_without_a_cluster_is_refused(cli: Cli, data: Path, engine: str) -> None:
+    for words in (["judge", data, "-m", "local"], ["dedup", data]):
+        ended = cli(*words, "--engine", engine, "--ray-address", "head:6379")
+        assert (ended.code, "--ray-address is where --engine ray finds its cluster" in ended.err) == (2, True)
 
 
 def results(folder: str) -> dict[str, Any]:

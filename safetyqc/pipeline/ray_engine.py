@@ -1,0 +1,449 @@
+"""An engine whose work is done by actors of a Ray cluster: of several machines, or, to try it, of this one.
+
+Like processes (`processes`), actors do the tasks that ask no model, and send one attempt of each request; tasks that
+ask models stay in this process, the driver, with ledger, limits, budget, retries and the store. So actors hold nothing
+that could be lost: one that dies, with its machine or without, costs what it had in hand one attempt. Beside maps,
+functions are called on arrays that lie in the cluster's memory (`RaySpread`).
+
+Ray starts in some ten seconds and takes a gigabyte on every machine. It does not copy files: what settings name by its
+path has to be there on all machines, and so does the same safetyqc. Keys of providers go with the calls, and are
+nowhere in the cluster's tables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import logging
+import os
+import pickle
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import ray
+from ray.exceptions import RayError, RayTaskError, TaskCancelledError
+
+from safetyqc import __version__
+from safetyqc.errors import Deferred, FatalModelError, Interrupted, ModelError, SafetyqcError, UserError
+from safetyqc.llm.hosts import PROVIDERS
+from safetyqc.llm.lanes import find_lane
+from safetyqc.pipeline.engine import Context, EngineSettings, Stop, Task, in_one_loop, outcome_of
+from safetyqc.pipeline.processes import RemoteLane, Sending, WorkerDied, no_client, portable
+from safetyqc.text import counted
+
+if TYPE_CHECKING:
+    from safetyqc.llm.client import Client
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_IN_FLIGHT_EACH = 64
+"""Requests, or items, that an actor holds at a time."""
+_MOST_DEATHS = 5
+"""An item whose actor died so often is given up: perhaps it is what kills them."""
+_MOST_DEATHS_IN_A_ROW = 5
+"""Beside one for each actor: so many deaths without an answer in between, and the cluster is what is wrong."""
+_REACHED_WITHIN_S = 10
+_LOADED = "OPENAI_API_BASE", *{name for p in PROVIDERS.values() for name in (p.key_env, *p.base_envs)}
+"""Variables that requests are sent by: actors of other machines get the driver's."""
+
+
+class RayEngine:
+    """See the module; the cluster is reached when there is something to do."""
+
+    def __init__(self, settings: EngineSettings, stop: Stop) -> None:
+        self._concurrency, self._stop = settings.concurrency, stop
+        self._cluster = Cluster(settings.address)
+        self._pool = Pool(self._cluster, settings.size)
+        self._spread: RaySpread | None = None
+
+    async def map(
+        self, items: Iterable[T], task: Task[T, R], context: Context
+    ) -> AsyncIterator[tuple[T, R | ModelError | Deferred]]:
+        """See Engine."""
+
+        async def ask(item: T) -> R:
+            return await task.do(item, context)
+
+        async def send(item: T) -> R:
+            for _ in range(_MOST_DEATHS - 1):
+                with contextlib.suppress(WorkerDied):
+                    return await self._pool.do(task, item)
+            return await self._pool.do(task, item)
+
+        if task.asks:
+            found = in_one_loop(items, ask, concurrency=self._concurrency, stop=self._stop)
+        else:
+            await self._pool.open()
+            many = _IN_FLIGHT_EACH * self._pool.size
+            found = in_one_loop(items, send, concurrency=many, stop=self._stop)
+        async with contextlib.aclosing(found):
+            async for one in found:
+                yield one
+
+    def open_lane(self, name: str, *, api_key: str | None, timeout_s: float) -> Client:
+        """See Engine."""
+        return RemoteLane(self._pool, Sending(find_lane(name), api_key, timeout_s))
+
+    def spread(self) -> RaySpread:
+        """See Engine; actors go, since they would keep the cores from what is called."""
+        self._pool.rest()
+        self._spread = self._spread or RaySpread(self._cluster)
+        return self._spread
+
+    def did(self) -> str:
+        """See Engine."""
+        pool, told = self._pool, list[str]()
+        if pool.most:
+            told.append(f"{counted(pool.most, 'actor')} did {counted(pool.done, 'task')}")
+        if pool.died:
+            told.append(f"{pool.died:,} of them died and were replaced, and what they had in hand was done again")
+        if self._spread:
+            told.append(f"{counted(self._spread.calls, 'call')} searched blocks of rows")
+        return f"ray, {counted(self._cluster.machines, 'machine')}: {'; '.join(told)}" if told else ""
+
+    async def close(self) -> None:
+        """See Engine."""
+        self._pool.rest()
+        self._cluster.close()
+
+
+class Cluster:
+    """The cluster that this process is connected to."""
+
+    def __init__(self, address: str | None) -> None:
+        self._address = address or os.environ.get("RAY_ADDRESS")
+        self._is_ours = self.is_open = False
+        self.cores = self.machines = 0
+
+    def open(self) -> None:
+        """Connect, or start one on this machine; a connection that the program has already is used.
+
+        Raises:
+            UserError: there is none at the address.
+        """
+        if self.is_open:
+            return
+        if not ray.is_initialized():
+            self._start()
+            self._is_ours = True
+        self.cores = max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        self.machines = sum(1 for node in ray.nodes() if node["Alive"])
+        self.is_open = True
+
+    def _start(self) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        told: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        in_main = threading.current_thread() is threading.main_thread()
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            if self._address is None:
+                ray.init(include_dashboard=False, **told)
+                return
+            _refuse_unreachable(self._address)
+            ray.init(address=self._address, **told)
+        except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+            raise UserError(
+                f"no Ray cluster could be used: {str(error).splitlines()[0]}",
+                where=f"--ray-address {self._address}" if self._address else "--engine ray",
+                fix="`ray status` on that machine tells whether one runs; `ray start --head` starts one",
+            ) from error
+        finally:
+            if in_main:  # Ray takes SIGTERM for itself, which asks to stop here
+                signal.signal(signal.SIGTERM, before)
+
+    def close(self) -> None:
+        """Disconnect, and end what was started."""
+        if self._is_ours:
+            ray.shutdown()
+        self._is_ours = self.is_open = False
+
+
+def _refuse_unreachable(address: str) -> None:
+    """Say at once what Ray says after minutes.
+
+    Raises:
+        UserError: it is no address of a cluster, or nothing answers there.
+    """
+    fix = "give HOST:6379 of the cluster's head, from a machine that is part of the cluster, or auto on one that is"
+    host, _, port = address.rpartition(":")
+    if address in ("auto", "local"):
+        return
+    if "/" in address or not host or not port.isdecimal():
+        raise UserError(f"not an address of a cluster's head: {address!r}", where="--ray-address", fix=fix)
+    try:
+        socket.create_connection((host, int(port)), timeout=_REACHED_WITHIN_S).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"nothing answers at {address}: {error}", where="--ray-address", fix=fix) from error
+
+
+# ---- actors, seen from the driver -----------------------------------------------------------------------------------
+
+
+@dataclass
+class _Worker:
+    """One actor: the tasks that it knows, what this turn of the loop has for it, and what it has not answered."""
+
+    actor: Any
+    told: dict[int, asyncio.Future[str]] = field(default_factory=dict)
+    said: list[tuple[int, int, Any]] = field(default_factory=list)
+    waiting: dict[int, asyncio.Future[Any]] = field(default_factory=dict)
+
+
+class Pool:
+    """Actors that do tasks; started as they are needed, and in the place of those that died."""
+
+    def __init__(self, cluster: Cluster, size: int) -> None:
+        self._cluster, self.size = cluster, size
+        self.most = self.died = self.done = self._in_a_row = 0
+        self.workers: list[_Worker] = []
+        self._numbers = itertools.count()
+        self._tasks: dict[int, Task[Any, Any]] = {}
+        self._hearing: set[asyncio.Task[None]] = set()
+        self._opening: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Reach the cluster, which decides how many actors there are where nobody said so."""
+        if not self._cluster.is_open:
+            self._opening = self._opening or asyncio.ensure_future(asyncio.to_thread(self._cluster.open))
+            await asyncio.shield(self._opening)
+        self.size = self.size or self._cluster.cores
+
+    async def do(self, task: Task[T, R], item: T) -> R:
+        """Let the least busy actor do one item.
+
+        Raises:
+            WorkerDied: it died, which another attempt may mend.
+            SafetyqcError: what the task raised there.
+        """
+        await self.open()
+        while len(self.workers) < self.size:
+            self._start()
+        worker = min(self.workers, key=lambda one: len(one.waiting))
+        number, answer = next(self._numbers), asyncio.get_running_loop().create_future()
+        worker.waiting[number] = answer
+        try:
+            await self._tell(worker, task)
+            if not worker.said:
+                asyncio.get_running_loop().call_soon(self._send, worker)
+            worker.said.append((number, id(task), item))
+            found: R = await answer
+        except asyncio.CancelledError:
+            worker.actor.cancel.remote(number)
+            raise
+        finally:
+            worker.waiting.pop(number, None)
+        self.done += 1
+        self._in_a_row = 0
+        return found
+
+    def _start(self) -> None:
+        if self._in_a_row >= self.size + _MOST_DEATHS_IN_A_ROW:
+            fix = "use --engine local, and look at the cluster's logs (on this machine /tmp/ray/session_latest/logs)"
+            raise FatalModelError("actors of the cluster keep dying", fix=fix)
+        share = min(1.0, self._cluster.cores / self.size)
+        made = ray.remote(_Actor).options(num_cpus=share, max_restarts=0, scheduling_strategy="SPREAD")
+        self.workers.append(_Worker(made.remote()))
+        self.most = max(self.most, len(self.workers))
+
+    async def _tell(self, worker: _Worker, task: Task[Any, Any]) -> None:
+        """Let an actor know a task before its first item; its code is the driver's, or nothing is done by it."""
+        name = id(task)
+        if name not in worker.told:
+            self._tasks[name] = task  # as long as there are actors, no other task may get its id
+            body = pickle.dumps(task)
+            worker.told[name] = _awaited(worker.actor.learn.remote(name, body, _variables()))
+        try:
+            theirs = await asyncio.shield(worker.told[name])
+        except RayTaskError as error:
+            raise FatalModelError(f"an actor cannot take the task: {error.cause}", fix=_SAME_CODE) from error
+        except RayError:
+            self._bury(worker)
+            return
+        if theirs != __version__:
+            raise FatalModelError(f"the cluster has safetyqc {theirs}, and this is {__version__}", fix=_SAME_CODE)
+
+    def _send(self, worker: _Worker) -> None:
+        """Give an actor what one turn of the loop has for it as one call."""
+        said, worker.said = worker.said, []
+        hearing = asyncio.ensure_future(self._hear(worker, said))
+        self._hearing.add(hearing)
+        hearing.add_done_callback(self._hearing.discard)
+
+    async def _hear(self, worker: _Worker, said: list[tuple[int, int, Any]]) -> None:
+        """Hand a call's answers out as they come; whoever still waits when the actor dies may try again."""
+        try:
+            body = pickle.dumps(said, protocol=pickle.HIGHEST_PROTOCOL)
+            async for part in worker.actor.do.options(num_returns="streaming").remote(body):
+                for number, result in pickle.loads(await part):
+                    _answer(worker.waiting.get(number), result)
+        except RayTaskError as error:
+            for number, _, _ in said:
+                _answer(worker.waiting.get(number), ModelError("defect", f"an actor failed: {error.cause}"))
+        except RayError:
+            self._bury(worker)
+        except (pickle.PicklingError, TypeError, AttributeError) as error:  # nobody must wait for ever
+            for number, _, _ in said:
+                _answer(worker.waiting.get(number), outcome_of(error))
+
+    def _bury(self, worker: _Worker) -> None:
+        if worker in self.workers:
+            self.workers.remove(worker)
+            self.died += 1
+            self._in_a_row += 1
+            ray.kill(worker.actor)  # where only the way to it broke
+        for answer in worker.waiting.values():
+            _answer(answer, WorkerDied())
+
+    def rest(self) -> None:
+        """End the actors; they are started again when there is something to do."""
+        workers, self.workers = self.workers, []
+        for worker in workers:
+            ray.kill(worker.actor)
+
+
+_SAME_CODE = "install the same safetyqc on all machines of the cluster, under the same Python"
+
+
+def _variables() -> dict[str, str]:
+    return {name: os.environ[name] for name in _LOADED if os.environ.get(name)}
+
+
+def _awaited(reference: Any) -> asyncio.Future[Any]:
+    async def wait() -> Any:
+        return await reference
+
+    return asyncio.ensure_future(wait())
+
+
+def _answer(waiting: asyncio.Future[Any] | None, result: Any) -> None:
+    if waiting is None or waiting.done():
+        return
+    if isinstance(result, SafetyqcError):
+        waiting.set_exception(result)
+    else:
+        waiting.set_result(result)
+
+
+# ---- an actor -------------------------------------------------------------------------------------------------------
+
+
+class _Actor:
+    """Does what it is told, and knows nothing that could not be told again."""
+
+    def __init__(self) -> None:
+        gc.set_threshold(50_000, 20, 100)  # as in `processes`
+        self._context = Context(no_client)
+        self._tasks: dict[int, Task[Any, Any]] = {}
+        self._doing: dict[int, asyncio.Task[None]] = {}
+
+    async def learn(self, name: int, task: bytes, variables: dict[str, str]) -> str:
+        """Take a task; returns the version of this code. Pickle is safe here: whoever calls actors can run anything."""
+        for variable, value in variables.items():
+            os.environ.setdefault(variable, value)
+        self._tasks[name] = pickle.loads(task)
+        return __version__
+
+    async def do(self, said: bytes) -> AsyncIterator[bytes]:
+        """Do items of tasks; yields (number, result) of those that have ended, as they do."""
+        ended: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
+        left = 0
+        for number, name, item in pickle.loads(said):
+            self._doing[number] = asyncio.create_task(self._one(number, self._tasks[name], item, ended))
+            left += 1
+        while left:
+            results = [await ended.get()]
+            while not ended.empty():
+                results.append(ended.get_nowait())
+            left -= len(results)
+            yield _packed(results)
+
+    async def _one(self, number: int, task: Task[Any, Any], item: Any, ended: asyncio.Queue[tuple[int, Any]]) -> None:
+        result: Any = Interrupted("cancelled")
+        try:
+            result = await task.do(item, self._context)
+        except SafetyqcError as error:
+            result = error
+        except Exception as error:  # noqa: BLE001 - see `engine`: it is this item's outcome
+            result = outcome_of(error)
+        finally:
+            self._doing.pop(number, None)
+            ended.put_nowait((number, result))
+
+    async def cancel(self, number: int) -> None:
+        """Do not go on with an item."""
+        if doing := self._doing.get(number):
+            doing.cancel()
+
+
+def _packed(results: list[tuple[int, Any]]) -> bytes:
+    try:
+        return pickle.dumps(results, protocol=pickle.HIGHEST_PROTOCOL)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return pickle.dumps([portable(one) for one in results])
+
+
+# ---- calls of functions ---------------------------------------------------------------------------------------------
+
+
+class RaySpread:
+    """Calls functions on the cluster's machines; see `dedup.blocks.Spread`.
+
+    A call that dies with its machine is made again by Ray, and so is what lay in that machine's memory; what does not
+    fit a machine's memory is spilled to its disk.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._made: dict[Callable[..., Any], Any] = {}
+        self.calls = 0
+
+    @property
+    def size(self) -> int:
+        """Calls that can run at a time."""
+        self._cluster.open()
+        return self._cluster.cores
+
+    def put(self, value: Any) -> Any:
+        """Keep a value where calls can reach it."""
+        self._cluster.open()
+        return ray.put(value)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Start a call; arguments may be what `put` and `call` returned."""
+        self._cluster.open()
+        if function not in self._made:
+            self._made[function] = ray.remote(function).options(num_cpus=1, max_retries=_MOST_DEATHS)
+        self.calls += 1
+        return self._made[function].remote(*arguments)
+
+    def results(self, calls: Sequence[Any]) -> Iterator[Any]:
+        """What calls returned, as they end.
+
+        Raises:
+            SafetyqcError: what one of them raised.
+            FatalModelError: one died too often.
+        """
+        waiting = list(calls)
+        try:
+            while waiting:
+                ended, waiting = ray.wait(waiting, num_returns=1)
+                yield ray.get(ended[0])
+        except RayTaskError as error:
+            if isinstance(error.cause, SafetyqcError):
+                raise error.cause from error
+            raise
+        except RayError as error:
+            fix = "give the cluster's machines more memory, or set --memory lower, which makes blocks smaller"
+            raise FatalModelError(f"a block's search died {_MOST_DEATHS} times: {error}", fix=fix) from error
+        finally:
+            for call in waiting:
+                with contextlib.suppress(TaskCancelledError):
+                    ray.cancel(call)
