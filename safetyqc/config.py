@@ -198,8 +198,7 @@ class DedupSettings(Record):
     refit: bool = False
     """Count the words anew, where an earlier dedup of the run froze how rare they are."""
     against: tuple[Path, ...] | None = None
-    """Reference sets that no conversation may be near: benchmarks, or data that is in the training mix already. None
-    for those of the run's last dedup, none at all for forgetting them."""
+    """Sets that no conversation may be near: benchmarks, a training mix. None: the run's last; empty: forget them."""
     against_min_similarity: Share = AGAINST_MIN_SIMILARITY
     against_mark: bool = False
     """Only mark what is near a reference, and keep it."""
@@ -279,8 +278,7 @@ class Config(Record):
     frozen: FrozenSection = FrozenSection()
     probe: ProbeSection = ProbeSection()
     bars: dict[str, BarSetting] = Field(default_factory=dict)
-    """Smallest pass rates that `report --check` accepts, by criterion, or `overall`: a number, or `corrected` and `low`
-    for the rate corrected by labels and for the lower end of its interval."""
+    """Least pass rates for `report --check`, by criterion or `overall`: a number, or its `corrected` or `low` one."""
 
     _named: Path | None = PrivateAttr(default=None)
     _base_is_from_file: bool = PrivateAttr(default=False)
