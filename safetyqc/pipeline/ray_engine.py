@@ -16,25 +16,22 @@ import asyncio
 import contextlib
 import gc
 import itertools
-import logging
 import os
 import pickle
-import signal
-import socket
-import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
-from ray.exceptions import RayError, RayTaskError, TaskCancelledError
+from ray.exceptions import RayError, RayTaskError
 
 from safetyqc import __version__
-from safetyqc.errors import Deferred, FatalModelError, Interrupted, ModelError, SafetyqcError, UserError
+from safetyqc.errors import Deferred, FatalModelError, Interrupted, ModelError, SafetyqcError
 from safetyqc.llm.hosts import PROVIDERS
 from safetyqc.llm.lanes import find_lane
 from safetyqc.pipeline.engine import Context, EngineSettings, Stop, Task, in_one_loop, outcome_of
 from safetyqc.pipeline.processes import RemoteLane, Sending, WorkerDied, no_client, portable
+from safetyqc.pipeline.ray_cluster import MOST_DEATHS, Cluster, RaySpread
 from safetyqc.text import counted
 
 if TYPE_CHECKING:
@@ -45,11 +42,8 @@ R = TypeVar("R")
 
 _IN_FLIGHT_EACH = 64
 """Requests, or items, that an actor holds at a time."""
-_MOST_DEATHS = 5
-"""An item whose actor died so often is given up: perhaps it is what kills them."""
 _MOST_DEATHS_IN_A_ROW = 5
 """Beside one for each actor: so many deaths without an answer in between, and the cluster is what is wrong."""
-_REACHED_WITHIN_S = 10
 _LOADED = "OPENAI_API_BASE", *{name for p in PROVIDERS.values() for name in (p.key_env, *p.base_envs)}
 """Variables that requests are sent by: actors of other machines get the driver's."""
 
@@ -72,7 +66,7 @@ class RayEngine:
             return await task.do(item, context)
 
         async def send(item: T) -> R:
-            for _ in range(_MOST_DEATHS - 1):
+            for _ in range(MOST_DEATHS - 1):
                 with contextlib.suppress(WorkerDied):
                     return await self._pool.do(task, item)
             return await self._pool.do(task, item)
@@ -112,76 +106,6 @@ class RayEngine:
         """See Engine."""
         self._pool.rest()
         self._cluster.close()
-
-
-class Cluster:
-    """The cluster that this process is connected to."""
-
-    def __init__(self, address: str | None) -> None:
-        self._address = address or os.environ.get("RAY_ADDRESS")
-        self._is_ours = self.is_open = False
-        self.cores = self.machines = 0
-
-    def open(self) -> None:
-        """Connect, or start one on this machine; a connection that the program has already is used.
-
-        Raises:
-            UserError: there is none at the address.
-        """
-        if self.is_open:
-            return
-        if not ray.is_initialized():
-            self._start()
-            self._is_ours = True
-        self.cores = max(int(ray.cluster_resources().get("CPU", 1)), 1)
-        self.machines = sum(1 for node in ray.nodes() if node["Alive"])
-        self.is_open = True
-
-    def _start(self) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        logging.getLogger("ray").setLevel(logging.ERROR)
-        told: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        in_main = threading.current_thread() is threading.main_thread()
-        before = signal.getsignal(signal.SIGTERM)
-        try:
-            if self._address is None:
-                ray.init(include_dashboard=False, **told)
-                return
-            _refuse_unreachable(self._address)
-            ray.init(address=self._address, **told)
-        except (ConnectionError, ValueError, RuntimeError, RayError) as error:
-            raise UserError(
-                f"no Ray cluster could be used: {str(error).splitlines()[0]}",
-                where=f"--ray-address {self._address}" if self._address else "--engine ray",
-                fix="`ray status` on that machine tells whether one runs; `ray start --head` starts one",
-            ) from error
-        finally:
-            if in_main:  # Ray takes SIGTERM for itself, which asks to stop here
-                signal.signal(signal.SIGTERM, before)
-
-    def close(self) -> None:
-        """Disconnect, and end what was started."""
-        if self._is_ours:
-            ray.shutdown()
-        self._is_ours = self.is_open = False
-
-
-def _refuse_unreachable(address: str) -> None:
-    """Say at once what Ray says after minutes.
-
-    Raises:
-        UserError: it is no address of a cluster, or nothing answers there.
-    """
-    fix = "give HOST:6379 of the cluster's head, from a machine that is part of the cluster, or auto on one that is"
-    host, _, port = address.rpartition(":")
-    if address in ("auto", "local"):
-        return
-    if "/" in address or not host or not port.isdecimal():
-        raise UserError(f"not an address of a cluster's head: {address!r}", where="--ray-address", fix=fix)
-    try:
-        socket.create_connection((host, int(port)), timeout=_REACHED_WITHIN_S).close()
-    except (OSError, OverflowError) as error:
-        raise UserError(f"nothing answers at {address}: {error}", where="--ray-address", fix=fix) from error
 
 
 # ---- actors, seen from the driver -----------------------------------------------------------------------------------
@@ -388,62 +312,3 @@ def _packed(results: list[tuple[int, Any]]) -> bytes:
         return pickle.dumps(results, protocol=pickle.HIGHEST_PROTOCOL)
     except (pickle.PicklingError, TypeError, AttributeError):
         return pickle.dumps([portable(one) for one in results])
-
-
-# ---- calls of functions ---------------------------------------------------------------------------------------------
-
-
-class RaySpread:
-    """Calls functions on the cluster's machines; see `dedup.blocks.Spread`.
-
-    A call that dies with its machine is made again by Ray, and so is what lay in that machine's memory; what does not
-    fit a machine's memory is spilled to its disk.
-    """
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._made: dict[Callable[..., Any], Any] = {}
-        self.calls = 0
-
-    @property
-    def size(self) -> int:
-        """Calls that can run at a time."""
-        self._cluster.open()
-        return self._cluster.cores
-
-    def put(self, value: Any) -> Any:
-        """Keep a value where calls can reach it."""
-        self._cluster.open()
-        return ray.put(value)
-
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Start a call; arguments may be what `put` and `call` returned."""
-        self._cluster.open()
-        if function not in self._made:
-            self._made[function] = ray.remote(function).options(num_cpus=1, max_retries=_MOST_DEATHS)
-        self.calls += 1
-        return self._made[function].remote(*arguments)
-
-    def results(self, calls: Sequence[Any]) -> Iterator[Any]:
-        """What calls returned, as they end.
-
-        Raises:
-            SafetyqcError: what one of them raised.
-            FatalModelError: one died too often.
-        """
-        waiting = list(calls)
-        try:
-            while waiting:
-                ended, waiting = ray.wait(waiting, num_returns=1)
-                yield ray.get(ended[0])
-        except RayTaskError as error:
-            if isinstance(error.cause, SafetyqcError):
-                raise error.cause from error
-            raise
-        except RayError as error:
-            fix = "give the cluster's machines more memory, or set --memory lower, which makes blocks smaller"
-            raise FatalModelError(f"a block's search died {_MOST_DEATHS} times: {error}", fix=fix) from error
-        finally:
-            for call in waiting:
-                with contextlib.suppress(TaskCancelledError):
-                    ray.cancel(call)

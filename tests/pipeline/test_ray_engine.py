@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from safetyqc.errors import ModelError, UserError
+from safetyqc.errors import ModelError
 from safetyqc.llm import Request
 from safetyqc.llm.door import DoorSettings, open_door
 from safetyqc.pipeline.engine import Context, EngineSettings, Stop, in_one_loop
@@ -141,13 +141,6 @@ async def test_no_key_is_in_what_the_cluster_remembers(cluster: None, monkeypatc
         assert "never" not in repr(engine._pool._tasks)
     logs = Path(ray._private.worker._global_node.get_logs_dir_path())
     assert not [log for log in logs.rglob("*") if log.is_file() and b"never" in log.read_bytes()]
-
-
-@pytest.mark.parametrize("address", ["ray://head:10001", "head", "head:", ":6379", "127.0.0.1:9"])
-def test_an_address_without_a_cluster_is_told_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    with pytest.raises(UserError, match=r"not an address|nothing answers"):
-        ray_engine.Cluster(address).open()
 
 
 KILLED = """
