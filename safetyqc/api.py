@@ -365,9 +365,9 @@ def export(
 
     Args:
         path: where to; nanochat has a default.
-        format: `nanochat` (the default), `openai`, `sharegpt`, `parquet` or `safetyqc`.
+        format: `nanochat` (the default), or any other of docs/export.md, such as `openai`, `dpo` or `parquet`.
         judge: whose verdicts decide (default: the first's).
-        settings: any other setting of the section `export`, such as `val_share=0.1` or `force=True`.
+        settings: any other setting of the section `export`, such as `val_share=0.1`, `folder="my-set"` or `force=True`.
 
     Raises:
         UserError: nothing is kept, or an unknown judge, format or category.

@@ -174,7 +174,7 @@ def _in_folder(
         raise UserError(f"lines of {plan.format} have no columns, as a dataset folder needs", where="--folder", fix=fix)
     suffix = Path(exporter.file_name).suffix
     data = {name: folder / "data" / f"{SPLITS[name]}{suffix}" for name in parts}
-    fixed = {"manifest": folder / "manifest.json", "card": folder / "README.md"}
+    fixed = {"manifest": folder / "dataset.manifest.json", "card": folder / "README.md"}
     return data | fixed | {name: folder / name for name in exporter.snippets}
 
 

@@ -58,7 +58,7 @@ def test_datasets_opens_the_folder(tmp_path: Path, name: str, monkeypatch: pytes
 def test_every_file_that_a_trainer_is_told_of_is_there(tmp_path: Path, name: str) -> None:
     manifest = write(tmp_path / "d", name)
     assert sorted(str(p) for p in (tmp_path / "d").rglob("*") if p.is_file()) == sorted(
-        [*(f.path for f in manifest.files), *manifest.beside, str(tmp_path / "d" / "manifest.json")]
+        [*(f.path for f in manifest.files), *manifest.beside, str(tmp_path / "d" / "dataset.manifest.json")]
     )
     told: list[str] = []
     if "dataset_info.json" in EXPORTERS[name].snippets:
@@ -118,7 +118,7 @@ def test_what_the_new_export_does_not_write_does_not_stay(tmp_path: Path) -> Non
     (tmp_path / "notes.txt").write_text("mine")
     write(tmp_path, "parquet", val_share=0.0, force=True)
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == [
-        *("README.md", "axolotl.yaml", "data/train.parquet", "manifest.json", "notes.txt", "trl.yaml"),
+        *("README.md", "axolotl.yaml", "data/train.parquet", "dataset.manifest.json", "notes.txt", "trl.yaml"),
     ]
 
 
@@ -128,7 +128,7 @@ def test_an_old_manifest_cannot_make_it_remove_what_lies_elsewhere(tmp_path: Pat
     hostile = manifest.model_copy(
         update={"files": (manifest.files[0].model_copy(update={"path": "../precious.jsonl"}),)}
     )
-    (tmp_path / "d" / "manifest.json").write_text(hostile.model_dump_json())
+    (tmp_path / "d" / "dataset.manifest.json").write_text(hostile.model_dump_json())
     write(tmp_path / "d", "dpo", force=True)
     assert (tmp_path / "precious.jsonl").read_text() == "mine"
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from safetyqc.errors import UserError
+from safetyqc.formats.export.encoding import Example
 from safetyqc.formats.export.files import ExportPlan, export_conversations
 from safetyqc.formats.export.table import EXPORTERS
 from safetyqc.formats.readers import read_conversations
@@ -24,19 +25,50 @@ def lines_of(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-_READ_LATER = ("parquet", "prompt-completion")
-"""Forms that no reader takes yet."""
+def told(number: int) -> Conversation:
+    """A conversation of which some facts are known, as in every second one."""
+    known = {"category": "fraud", "intent": "harmful", "language": "en", "system": "Be kind."} if number % 2 else {}
+    return conversation(f"Hi {number} 你好 🙂", "Hello.", f"How {number}?", "I won't.", id=f"k{number}", **known)
 
 
-@pytest.mark.parametrize("name", [n for n, e in EXPORTERS.items() if e.takes == "kept" and n not in _READ_LATER])
-def test_every_format_is_read_back_as_the_same_messages(tmp_path: Path, name: str) -> None:
-    conversations = [kept(n) for n in range(3)]
-    path = tmp_path / EXPORTERS[name].file_name
-    manifest = export_conversations(conversations, ExportPlan(format=name, path=path))
+def examples_for(name: str, count: int = 6) -> list[Example]:
+    def failed(number: int) -> Conversation:
+        mended = told(number)
+        bad = mended.messages[-1].model_copy(update={"content": "Like this."})
+        return mended.model_copy(update={"id": f"f{number}", "messages": (*mended.messages[:-1], bad)})
+
+    takes = EXPORTERS[name].takes
+    if takes == "pairs":
+        return [Example(told(n), answer=3, rejected=failed(n)) for n in range(count)]
+    bad = [Example(failed(n), failed=True) for n in range(count)] if takes == "verdicts" else []
+    return [*(Example(told(n)) for n in range(count)), *bad]
+
+
+@pytest.mark.parametrize("name", EXPORTERS)
+def test_every_format_is_read_back_as_the_same_conversations(tmp_path: Path, name: str) -> None:
+    if name == "parquet":
+        pytest.importorskip("pyarrow")
+    path, examples = tmp_path / EXPORTERS[name].file_name, examples_for(name)
+    manifest = export_conversations(examples, ExportPlan(format=name, path=path))
     found = read_conversations(path).conversations
-    assert [c.messages for c in found] == [c.messages for c in conversations]
-    assert [c.meta for c in found] == [{}] * 3  # an empty column is no metadata
-    assert (manifest.format, manifest.files[0].lines) == (name, 3)
+    wanted = [e.conversation for e in examples]
+    assert [c.messages for c in found] == [c.messages for c in wanted]
+    holds = EXPORTERS[name].holds
+    for fact in ("system", "category", "intent", "language"):
+        if fact in holds:
+            assert [getattr(c, fact) for c in found] == [getattr(c, fact) for c in wanted]
+    assert all(c.meta.keys() <= {"rejected_id", "side", "label", "kto_tag", "origin"} for c in found)
+    assert (manifest.format, manifest.files[0].lines) == (name, len(examples))
+
+
+@pytest.mark.parametrize("name", [n for n, e in EXPORTERS.items() if e.is_table])
+def test_a_dataset_folder_is_read_back_as_a_whole(tmp_path: Path, name: str) -> None:
+    if name == "parquet":
+        pytest.importorskip("pyarrow")
+    examples = examples_for(name)
+    plan = ExportPlan(format=name, folder=tmp_path / "d", val_share=0.4)
+    export_conversations(examples, plan, card=lambda _: "# A card\n")
+    assert len(read_conversations(tmp_path / "d").conversations) == len(examples)
 
 
 def test_an_unknown_format_names_the_nearest() -> None:
