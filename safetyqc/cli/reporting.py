@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command()(report)
     app.command()(export)
+    app.command()(push)
 
 
 def report(
@@ -167,3 +168,17 @@ def export(
     if config.export.format == "nanochat":
         note("docs/nanochat.md says how to mix the file into training")
     next_step(f"safetyqc report{in_run(config)} --html report.html")
+
+
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="As export --folder wrote it.")],
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The dataset on the Hub; made if it is new.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see it (default: private).")] = False,
+) -> None:
+    """Upload a dataset folder to the Hugging Face Hub, as it was exported; needs huggingface_hub and its login.
+
+    Example: safetyqc push safety-set my-name/my-safety-set
+    """
+    from safetyqc.pipeline.publishing import push_folder
+
+    typer.echo(push_folder(folder, repository, public=public))

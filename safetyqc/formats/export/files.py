@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from safetyqc.errors import OutputError, UserError
 from safetyqc.formats.export.encoding import Example, Exporter, Takes
 from safetyqc.formats.export.losses import count_losses
-from safetyqc.formats.export.manifest import ExportedFile, LeftOut, Manifest
+from safetyqc.formats.export.manifest import MANIFEST, ExportedFile, LeftOut, Manifest
 from safetyqc.formats.export.split import Categories, check_factors, oversample, split_by_group
 from safetyqc.formats.export.table import exporter_of
 from safetyqc.formats.turns import structure_problem
@@ -174,7 +174,7 @@ def _in_folder(
         raise UserError(f"lines of {plan.format} have no columns, as a dataset folder needs", where="--folder", fix=fix)
     suffix = Path(exporter.file_name).suffix
     data = {name: folder / "data" / f"{SPLITS[name]}{suffix}" for name in parts}
-    fixed = {"manifest": folder / "dataset.manifest.json", "card": folder / "README.md"}
+    fixed = {"manifest": folder / MANIFEST, "card": folder / "README.md"}
     return data | fixed | {name: folder / name for name in exporter.snippets}
 
 

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from safetyqc.records import Record
 
+MANIFEST = "dataset.manifest.json"
+"""What it is called in a dataset folder."""
+
 
 class LeftOut(Record):
     """A conversation that is not in the files, and why."""
