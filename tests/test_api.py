@@ -115,9 +115,9 @@ BAD_ROWS: dict[str, tuple[Any, str]] = {
     "a number": (7, "data[1]: is a number"),
     "no messages": ({"text": "hi"}, "data[1]: has no messages"),
     "an answer is missing": ([{"role": "user", "content": "hi"}], "data[1]: has 1 message(s)"),
-    "content is no text": ([{"role": "user", "content": None}, BENIGN[1]], "data[1]: message 1 (user) holds null"),
+    "content is no text": ([{"role": "user", "content": None}, BENIGN[1]], "data[1]: message 1 (user) has no content"),
     "half a character": (turns("hi \ud83d", "hello"), "data[1]: holds half of a character"),
-    "a prompt and a response": ({"prompt": "hi", "response": "hello"}, "data[1]: has the keys prompt, response"),
+    "a prompt alone": ({"prompt": "hi"}, "data[1]: has a prompt and no answer"),
 }
 
 

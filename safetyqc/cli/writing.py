@@ -58,6 +58,15 @@ Twins = Annotated[
         show_default=False,
     ),
 ]
+Prompts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prompts",
+        metavar="FILE",
+        help="Answer the prompts of a file (XSTest, HarmBench, your own) instead of writing by plan; repeatable.",
+        show_default=False,
+    ),
+]
 Rounds = Annotated[
     int | None,
     typer.Option("--rounds", metavar="N", min=1, help="Attempts per conversation (default: 1).", show_default=False),
@@ -92,6 +101,7 @@ def generate(
     shares: Shares = None,
     twins: Twins = None,
     top_up: TopUp = None,
+    prompts: Prompts = None,
     seed: o.Seed = None,
     fresh: o.Fresh = None,
     batch: o.Batch = False,
@@ -120,9 +130,14 @@ def generate(
     wanted = parse_counts(top_up or [], "--top-up")
     with called(config):
         written = api.generate(
-            run=config.run, top_up=wanted, batch=batch_dir or batch, quiet=asked.quiet, config=config
+            run=config.run,
+            top_up=wanted,
+            prompts=prompts,
+            batch=batch_dir or batch,
+            quiet=asked.quiet,
+            config=config,
         )
-    if written.call.missing:
+    if written.call.missing and not prompts:
         note("  run the same command again to try the missing ones with other openers")
     if written.waiting:
         next_after_batch(config)

@@ -20,6 +20,7 @@ from typing import Any
 from safetyqc.errors import InputError
 from safetyqc.formats.opened import STDIN, name_of, read_text
 from safetyqc.formats.readers import iter_with_values
+from safetyqc.formats.sources import holds_rows
 from safetyqc.formats.turns import Reading
 from safetyqc.records import Conversation
 from safetyqc.results.findings import BadLine
@@ -62,7 +63,7 @@ class Reference:
 
 
 def read_references(path: str | Path) -> list[Reference]:
-    """Read a file of prompts or conversations: .csv, .tsv, .jsonl, .json, or text with a prompt a line; also gzipped.
+    """Read prompts or conversations: tables, JSON, text with a prompt a line, also gzipped; Parquet, Arrow, a folder.
 
     Raises:
         InputError: the file cannot be read, holds nothing, or a record that is neither a prompt nor a conversation.
@@ -71,7 +72,12 @@ def read_references(path: str | Path) -> list[Reference]:
     table = next((suffix for suffix in suffixes if suffix.lower() in _TABLES), None)
     if table:
         found = list(_from_table(path, _TABLES[table.lower()]))
-    elif str(path) == STDIN or any(suffix in (".json", ".jsonl") for suffix in suffixes) or _looks_like_json(path):
+    elif (
+        str(path) == STDIN
+        or holds_rows(path)
+        or any(suffix in (".json", ".jsonl") for suffix in suffixes)
+        or _looks_like_json(path)
+    ):
         found = list(_from_json(path))
     else:
         found = list(_from_lines(path))

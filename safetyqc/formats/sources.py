@@ -45,6 +45,11 @@ def read_sources(path: str | Path, is_turn: Callable[[Any], bool]) -> Iterator[t
         yield str(file), _values(file, is_turn)
 
 
+def holds_rows(path: str | Path) -> bool:
+    """Whether a path is a folder of files, or a file of columns, rather than text."""
+    return str(path) != STDIN and (Path(str(path)).is_dir() or _head(path).startswith((*_ARROW, _PARQUET)))
+
+
 def _values(path: str | Path, is_turn: Callable[[Any], bool]) -> Values:
     if str(path) == STDIN:
         return read_values(path, is_turn)

@@ -176,7 +176,7 @@ class Author:
         request = self._request(self.assistant, scenario, len(messages), {"role": "system", "content": prompt}, *turns)
         if self.assistant.small:
             request = replace(request, max_tokens=min(_SMALL_TURN_TOKENS, request.max_tokens))
-        reply = _keep_refusal(await self.assistant.client.complete(request))
+        reply = keep_refusal(await self.assistant.client.complete(request))
         text = clean(reply.text, "assistant", language)
         cut = self.assistant.small and reply.finish_reason == "length" and bool(text := whole_sentences(text))
         if not cut:
@@ -230,7 +230,7 @@ def _steps_by_turn(steps: Sequence[str], turns: int) -> list[str]:
     return [steps[round(turn * (len(steps) - 1) / (turns - 1))] for turn in range(turns)]
 
 
-def _keep_refusal(reply: Reply) -> Reply:
+def keep_refusal(reply: Reply) -> Reply:
     """In the assistant's seat the API's refusal field is an answer like any other: declining is the job."""
     return replace(reply, text=reply.refusal, refusal=None) if reply.refusal and not reply.text else reply
 

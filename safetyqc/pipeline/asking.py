@@ -96,6 +96,7 @@ async def agenerate(
     *,
     languages: str | Sequence[str] | None = None,
     top_up: Mapping[str, int] | None = None,
+    prompts: str | Sequence[str] | None = None,
     batch: Batching = False,
     client: Client | None = None,
     quiet: bool = False,
@@ -109,10 +110,12 @@ async def agenerate(
         model: who writes.
         languages: to mix evenly, such as `["en", "zh"]`.
         top_up: how many more of a category, on top of the plan.
+        prompts: files of prompts that are answered instead of a plan's scenarios.
         settings: any other setting of the sections `generate` and `models`, such as `turns=2` or `seed=7`.
 
     The others, and the errors, are those of `judge`.
     """
+    from safetyqc.pipeline.answering import answer_prompts, read_prompts
     from safetyqc.pipeline.choices import author_mode, author_model, check_settings
     from safetyqc.pipeline.order import generate as generate_stage
 
@@ -120,14 +123,17 @@ async def agenerate(
     configured = configure(config, ("generate", "models"), named, settings)
     site = site_of(None, run, configured, client=client, quiet=quiet, writes=True).recalling("author", writes=True)
     refuse_fresh_batch(site.config, batch=batch)
-    if batch and author_mode(site.config) != "oneshot":
+    if batch and not prompts and author_mode(site.config) != "oneshot":
         raise UserError("a dialogue cannot go in batches: each turn waits for the one before", fix="--mode oneshot")
     check_settings(site.config, writes=True, wanted=top_up)
     for line in toy_notes(author_model(site.config), site.config.generate.assistant):
         site.listener.note(line)
 
+    asked = read_prompts(names_of(prompts) or ()) if prompts else []
+
     async def work(session: Session) -> tuple[list[str], Tally]:
-        tally = await staged(session, "generate", lambda: generate_stage(session, top_up), site, batch=batch)
+        write = (lambda: answer_prompts(session, asked)) if asked else (lambda: generate_stage(session, top_up))
+        tally = await staged(session, "generate", write, site, batch=batch)
         return [c.id for c in session.store.conversations() if c.origin == "generated"], tally
 
     (ids, tally), cost_usd = await in_run(site, work)

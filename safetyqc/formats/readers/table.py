@@ -75,7 +75,7 @@ def _fix() -> str:
 def _foreign(value: Any) -> tuple[str, str]:
     """Say what a record of no form holds."""
     if not isinstance(value, dict):
-        return f"is {_with_article(json_type(value))}, not a conversation", _fix()
+        return f"is a {json_type(value)}, not a conversation", _fix()
     shown = ", ".join(list(map(str, value))[:_MOST_KEYS]) or "none"
     wrong = next((k for k in LISTS if value.get(k) is not None), None)
     if wrong:
@@ -84,7 +84,3 @@ def _foreign(value: Any) -> tuple[str, str]:
         return f"has a prompt and no answer (keys: {shown})", PROMPT_FIX
     renamed = f"name its columns: --columns prompt=COLUMN,response=COLUMN; or {_fix()}"
     return f"has no messages (keys: {shown})", renamed if len(value) > 1 else _fix()
-
-
-def _with_article(name: str) -> str:
-    return name if name.startswith(("a", "n", "t")) else f"a {name}"
