@@ -100,15 +100,12 @@ class GenerateSettings(Record):
     turns: int | None = Field(default=None, ge=1)
     taxonomy: Path | None = None
     shares: dict[str, Annotated[float, Field(ge=0)]] | None = None
-    """Of `harmful`, `benign` and `ordinary` requests; None for the taxonomy's own weights, and nothing ordinary."""
-    twins: bool | None = None
-    """Deal harmful requests together with benign look-alikes; None: yes, and in a run that is there as it was begun."""
+    """Of `harmful`, `benign`, `ordinary`; None for the taxonomy's own weights, and nothing ordinary."""
+    twins: bool | None = None  # None: yes, and in a run that is there as it was begun
     kept: int | None = Field(default=None, ge=1)
-    """`run`: go on until so many of each category are kept, drawing again what does not pass."""
+    """`run` goes on until so many of each category are kept, or `max_candidates` drawn; None for five times as many."""
     max_candidates: int | None = Field(default=None, ge=1)
-    """With `kept`: the most conversations that are drawn; None for five times as many as are to be kept."""
-    name_worn: bool = True
-    """Name the openings and phrases that were used too often so far, as not to be used."""
+    name_worn: bool = True  # openings and phrases that were used too often so far, as not to be used
     redraws: int = Field(default=3, ge=0)
     """How often a scenario that failed is drawn again with other openers before it is given up."""
     temperature: float = Field(default=0.8, ge=0)
@@ -232,6 +229,9 @@ class ExportSettings(Record):
     """As the Hub names it; `other` says nothing about it."""
     val_share: Share = 0.0
     oversample: dict[str, float] = Field(default_factory=dict)
+    mix: Path | None = None
+    """Ordinary conversations for the training file, of which safety is to have `safety_share`; None for a tenth."""
+    safety_share: Share | None = None
     force: bool = False
 
 

@@ -135,6 +135,14 @@ def export(
             show_default=False,
         ),
     ] = None,
+    mix: Annotated[
+        Path | None,
+        typer.Option("--mix", metavar="FILE", help="Mix ordinary conversations into the training file."),
+    ] = None,
+    safety_share: Annotated[
+        float | None,
+        typer.Option("--safety-share", metavar="SHARE", help="With --mix: safety's share of the lines (default: 0.1)."),
+    ] = None,
     judge: Annotated[
         str | None,
         typer.Option("--judge", metavar="NAME", help="Whose verdicts decide (default: the first).", show_default=False),
@@ -155,10 +163,12 @@ def export(
         "export.licence": licence,
         "export.val_share": val_share,
         "export.oversample": parse_shares(oversample, "--oversample") if oversample else None,
+        "export.mix": mix,
+        "export.safety_share": safety_share,
         "export.force": force,
     }
     config = load_config(config_file, flags)
-    refuse_overwriting({"FILE": config.export.path}, config_file, config=config)
+    refuse_overwriting({"FILE": config.export.path}, config_file, config.export.mix, config=config)
     from safetyqc import api
 
     exported = api.export(config.run, judge=judge, config=config)

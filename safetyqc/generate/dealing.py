@@ -31,6 +31,9 @@ Way = Literal["place", "opener", "topic"]
 """How plans were dealt: openers by the place in the category, evenly, and (now) by topic with twins."""
 
 OPENERS_PER_SCENARIO = 3
+_STRIDE = 4
+"""Units by which each category begins later than the one before it: so plans of 60, 120, 300 and 600 by the bundled
+weights end between pairs and not within one."""
 SIDES: dict[str, tuple[Intent, ...]] = {
     "harmful": ("harmful", "distress"),
     "benign": ("benign", "borderline"),
@@ -164,7 +167,7 @@ class _Walk:
         """What is at the nth place (0-based)."""
         order = self._once("order", self._order)
         while len(self.places) <= nth:
-            unit = order[(self.units.total() + self.turned) % len(order)]
+            unit = order[(self.units.total() + _STRIDE * self.turned) % len(order)]
             self.places += self._deal_unit(unit)
             self.units[unit] += 1
         return self.places[nth]
@@ -244,15 +247,18 @@ class _Walk:
     def _opener(self, rng: random.Random, intent: Intent, language: str, *, paired: bool) -> tuple[Topic, int]:
         """The subject and which of its openers leads: the one that led least often, of the subject used least.
 
-        For a pair it is the twin's opener that must have led least often: what harmful ones are left over even out.
+        Among equals a pair takes the one whose twin led least often and a harmful request without a twin the other way
+        round, so that twins come out even too.
         """
         cards = self._cards(intent, language, paired)
         used, subject_used = self.used["opener", intent, language], self.used["subject", intent, language]
-        twins = self.used["opener", "benign", language] if paired else used
+        twins = self.used["opener", "benign", language]
+        sign = 0 if intent != "harmful" else 1 if paired else -1
 
         def place(card: tuple[Topic, int, int]) -> tuple[float, ...]:
             subject, slot, twin = card
-            return twins[subject.name, twin], used[subject.name, slot], subject_used[subject.name], rng.random()
+            led = twins[subject.name, twin]
+            return used[subject.name, slot], sign * led, subject_used[subject.name], rng.random()
 
         chosen, slot, _ = min(cards, key=place)
         used[chosen.name, slot] += 1
@@ -267,7 +273,7 @@ class _Walk:
             if paired:
                 subjects = [s for s in subjects if s.pool(language, "benign")] or subjects
             pools = [(s, len(s.pool(language, intent)), len(s.pool(language, "benign"))) for s in subjects]
-            return [(s, n, n % twins if paired and twins else n) for s, size, twins in pools for n in range(size)]
+            return [(s, n, n % max(twins, 1)) for s, size, twins in pools for n in range(size)]
 
         return self._once(("cards", intent, language, paired), make)
 

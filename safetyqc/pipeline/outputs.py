@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetyqc.errors import NotComparableError
+from safetyqc.errors import NotComparableError, UserError
 from safetyqc.formats.writing import write_text
 from safetyqc.pipeline.labelling import meeting
 from safetyqc.store.standing import deciding_judge
 from safetyqc.text import counted
 
 if TYPE_CHECKING:
-    from safetyqc.config import Config
+    from safetyqc.config import Config, ExportSettings
     from safetyqc.formats.export.contrast import Contrast
     from safetyqc.formats.export.encoding import Takes
     from safetyqc.formats.export.manifest import Manifest
+    from safetyqc.formats.export.mixing import Mix
     from safetyqc.records import Conversation, DuplicateGroup
     from safetyqc.reports.diff import Difference
     from safetyqc.reports.snapshot import Snapshot
@@ -69,15 +70,15 @@ def export_run(
     snapshot = read_snapshot(store, judge, bars=config.bars or None)
     conversations = in_plan_order(snapshot.conversations)
     summary, exporter = _summarise(snapshot, config, diversity), exporter_of(settings.format)
-    path = settings.path or (folder / exporter.file_name if folder and not settings.folder else None)
     plan = ExportPlan(
         format=settings.format,
-        path=path,
+        path=settings.path or (folder / exporter.file_name if folder and not settings.folder else None),
         folder=settings.folder,
         val_share=settings.val_share,
         seed=config.generate.seed,
         oversample=settings.oversample,
         force=settings.force or force,
+        mix=_mix(settings),
         source=summary.run.model_dump(mode="json", exclude={"folder"}),  # equal runs give equal bytes
     )
     contrast = _examples(snapshot, conversations, exporter.takes)
@@ -125,12 +126,31 @@ def _card(summary: Summary, manifest: Manifest, licence: str) -> str:
     return dataset_card(summary, files=files, lines=lines, splits=splits, notes=_notes(manifest), licence=licence)
 
 
+def _mix(settings: ExportSettings) -> Mix | None:
+    """The ordinary conversations to mix in, read before anything is written."""
+    from safetyqc.formats.export.mixing import DEFAULT_SHARE, Mix
+    from safetyqc.formats.readers import read_conversations
+
+    if settings.mix is None:
+        if settings.safety_share is not None:
+            fix = "name a file of ordinary conversations: --mix FILE"
+            raise UserError("there is nothing to make up the rest", where="--safety-share", fix=fix)
+        return None
+    share = DEFAULT_SHARE if settings.safety_share is None else settings.safety_share
+    return Mix(settings.mix, list(read_conversations(settings.mix).conversations), share)
+
+
 def _notes(manifest: Manifest) -> list[str]:
     """What a reader of the files must know: what stands in them more than once, as failed, or not at all."""
     from safetyqc.formats.export.losses import tell_losses
-    from safetyqc.formats.export.manifest import tell_failed, tell_repeats
+    from safetyqc.formats.export.manifest import tell_failed, tell_mixed, tell_repeats
 
-    return [*tell_repeats(manifest), *tell_failed(manifest), *tell_losses(manifest.format, manifest.losses)]
+    return [
+        *tell_repeats(manifest),
+        *tell_mixed(manifest),
+        *tell_failed(manifest),
+        *tell_losses(manifest.format, manifest.losses),
+    ]
 
 
 def in_plan_order(conversations: Iterable[Conversation]) -> list[Conversation]:

@@ -7,6 +7,7 @@ command that goes on asks word for word what it asked before, and no answer is p
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from safetyqc.generate.worn import Worn
@@ -26,7 +27,9 @@ class Waves:
     """The waves of one run."""
 
     def __init__(self, store: Store, concurrency: int) -> None:
-        self._store, self._size = store, max(_FEWEST, _PER_CALL * concurrency)
+        self._store = store
+        self._size: int = store.meta(f"{TOLD}/size", max(_FEWEST, _PER_CALL * concurrency))
+        store.set_meta(f"{TOLD}/size", self._size)
         self._worn = Worn(c for c in store.conversations() if c.origin == "generated")
         self._told: dict[tuple[int, ...], Mapping[str, list[str]]] = {}
         self._settled = 0
@@ -40,10 +43,17 @@ class Waves:
 
     def cut(self, scenarios: Sequence[Scenario]) -> Iterator[list[Scenario]]:
         """The scenarios in waves, each with what it must avoid; the next one is cut when it is asked for."""
-        for start in range(0, len(scenarios), self._size):
-            wave = scenarios[start : start + self._size]
+        for wave in self._by_place(scenarios):
             self._settle([s for s in wave if (s.index, s.draw) not in self._told])
             yield [self._with_told(scenario) for scenario in wave]
+
+    def _by_place(self, scenarios: Sequence[Scenario]) -> list[Sequence[Scenario]]:
+        """In the plan's order, seams lie at the same places of the plan whatever is left to do of it: a run that was
+        stopped tells what one that was not stopped tells."""
+        indices = [scenario.index for scenario in scenarios]
+        if indices == sorted(indices):
+            return [list(wave) for _, wave in groupby(scenarios, key=lambda scenario: scenario.index // self._size)]
+        return [scenarios[start : start + self._size] for start in range(0, len(scenarios), self._size)]
 
     def _settle(self, new: Sequence[Scenario]) -> None:
         if not new:

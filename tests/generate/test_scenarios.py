@@ -193,10 +193,13 @@ def uses(scenarios: list[Scenario], taxonomy: Taxonomy = TAXONOMY) -> dict[tuple
     }
 
 
-@pytest.mark.parametrize("count", [180, 600, 1260])
+@pytest.mark.parametrize("count", [180, 600, 1730])
+@pytest.mark.parametrize("shares", [None, {"harmful": 1, "benign": 1}, {"harmful": 3, "benign": 1}])
 @pytest.mark.parametrize("languages", [("en",), ("en", "zh")])
-def test_no_opener_leads_more_often_than_its_share(languages: tuple[str, ...], count: int) -> None:
-    for cell, times in uses(plan(TAXONOMY, count, 5, Deal(languages))).items():
+def test_no_opener_leads_more_often_than_its_share(
+    languages: tuple[str, ...], shares: dict[str, float] | None, count: int
+) -> None:
+    for cell, times in uses(plan(TAXONOMY, count, 5, Deal(languages, shares=shares))).items():
         assert max(times) - min(times) <= 1, (cell, times)
 
 
@@ -221,6 +224,19 @@ def test_six_hundred_and_thirty_are_balanced_exactly_every_pair_is_whole_and_eve
         topic = next(t for t in TAXONOMY.category(harmful.category).topics if t.name == harmful.topic)
         place = topic.pool(harmful.language, "harmful").index(harmful.openers[0])
         assert topic.pool(harmful.language, "benign")[place] == benign.openers[0], "the opener's own twin"
+
+
+@pytest.mark.parametrize("count", [60, 90, 300, 600, 630])
+def test_a_plan_of_a_usual_size_ends_between_pairs(count: int) -> None:
+    pairs = Counter(s.pair for s in plan(TAXONOMY, count, 1, BOTH) if s.pair)
+    assert set(pairs.values()) == {2}
+
+
+def test_a_plan_of_any_size_parts_at_most_one_pair_a_category() -> None:
+    scenarios = plan(TAXONOMY, 200, 1)
+    for count in range(1, 200):
+        pairs = Counter(s.pair for s in scenarios[:count] if s.pair)
+        assert sum(members == 1 for members in pairs.values()) <= 9
 
 
 def test_without_twins_nothing_is_paired() -> None:

@@ -61,6 +61,25 @@ def test_what_a_wave_was_told_holds_for_whoever_goes_on_with_it(store: Store) ->
     store.close()
 
 
+def test_a_run_that_was_stopped_tells_what_one_that_was_not_tells(tmp_path: Path) -> None:
+    told = []
+    for name, stops in (("whole", ()), ("stopped", (20, 30, 70))):
+        store, done = Store.create(tmp_path / name), 0
+        for stop in (*stops, len(SCENARIOS)):
+            waves = Waves(store, concurrency=1)
+            for wave in waves.cut(SCENARIOS[done:]):
+                for scenario in wave[: max(stop - done, 0)]:
+                    store.add_conversations([written(scenario)])
+                    waves.add(written(scenario))
+                    done += 1
+                if done == stop:
+                    break
+        told.append([c.scenario.avoid for c in store.conversations() if c.scenario])
+        store.close()
+    assert told[0] == told[1]
+    assert set(told[0]) > {()}
+
+
 def test_another_draw_of_a_place_is_told_anew(store: Store) -> None:
     waves = Waves(store, concurrency=1)
     [wave] = list(waves.cut(SCENARIOS[:20]))

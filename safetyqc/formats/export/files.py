@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from safetyqc.errors import OutputError, UserError
 from safetyqc.formats.export.encoding import Example, Exporter, Takes
 from safetyqc.formats.export.losses import count_losses
-from safetyqc.formats.export.manifest import MANIFEST, ExportedFile, LeftOut, Manifest
+from safetyqc.formats.export.manifest import MANIFEST, ExportedFile, LeftOut, Manifest, Mixed
+from safetyqc.formats.export.mixing import Mix, mix_in
 from safetyqc.formats.export.split import Categories, check_factors, oversample, split_by_group
 from safetyqc.formats.export.table import exporter_of
 from safetyqc.formats.turns import structure_problem
@@ -38,6 +39,7 @@ class ExportPlan:
         val_share: share of conversations to hold out, 0..1.
         oversample: category -> how often its conversations stand in the training file; 1.5 repeats every second one.
         force: replace files that are there.
+        mix: ordinary conversations for the training file; formats of kept conversations alone.
         source: what the manifest says of the origin.
     """
 
@@ -48,6 +50,7 @@ class ExportPlan:
     seed: int = 0
     oversample: Mapping[str, float] = field(default_factory=dict)
     force: bool = False
+    mix: Mix | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -80,16 +83,16 @@ def export_conversations(
     if not good:
         raise UserError(_NOTHING[exporter.takes][0], fix=_NOTHING[exporter.takes][1])
     categories = Categories(guessed or {})
-    parts = _parts(good, plan, groups, categories)
+    parts, mixed = _mixed(_parts(good, plan, groups, categories), plan, exporter)
     paths = _paths(plan, exporter, parts, with_card=card is not None)
     if not plan.force:
         _refuse_existing(paths.values())
     with ExitStack() as unfinished:  # all files take their place together, after the last byte of each is written
         files = {name: unfinished.enter_context(replacing(path)) for name, path in paths.items()}
         written = [_write(files[name], paths[name], name, part, exporter, categories) for name, part in parts.items()]
-        manifest = _manifest(plan, written, dict(left_out or {}) | bad, good, categories).model_copy(
-            update={"beside": tuple(str(path) for name, path in paths.items() if name not in (*parts, "manifest"))}
-        )
+        beside = tuple(str(path) for name, path in paths.items() if name not in (*parts, "manifest"))
+        manifest = _manifest(plan, written, dict(left_out or {}) | bad, good, categories)
+        manifest = manifest.model_copy(update={"mixed": mixed, "beside": beside})
         if "manifest" in files:
             seen = _as_seen_from(paths["manifest"].parent, manifest)
             files["manifest"].write(seen.model_dump_json(indent=2).encode() + b"\n")
@@ -126,6 +129,19 @@ def _parts(
     val = [e for e in examples if e.conversation.id in held]
     repeated = oversample(train, plan.oversample, lambda e: categories(e.conversation))
     return {"train": repeated, "val": val} if val else {"train": repeated}
+
+
+def _mixed(
+    parts: dict[str, Sequence[Example]], plan: ExportPlan, exporter: Exporter
+) -> tuple[dict[str, Sequence[Example]], Mixed | None]:
+    """The parts with ordinary conversations among those to train on, where the plan has some."""
+    if plan.mix is None:
+        return parts, None
+    if exporter.takes != "kept":
+        fix = "leave --mix out, or choose a format of whole conversations, such as openai"
+        raise UserError(f"ordinary conversations have no place among {exporter.takes}", where="--mix", fix=fix)
+    train, mixed = mix_in(parts["train"], parts.get("val", ()), plan.mix, plan.seed)
+    return parts | {"train": train}, mixed
 
 
 def _by_structure(conversations: Iterable[Conversation | Example]) -> tuple[list[Example], dict[str, str]]:
@@ -256,7 +272,16 @@ def _manifest(
         seed=plan.seed,
         oversample=dict(plan.oversample),
         categories_guessed=sum(map(categories.is_guess, conversations)),
+        twins=_whole_pairs(conversations),
         losses=count_losses(exporter_of(plan.format), examples),
         left_out_by_reason=dict(Counter(out.values()).most_common()),
         left_out=tuple(LeftOut(conversation_id=i, reason=reason) for i, reason in out.items()),
     )
+
+
+def _whole_pairs(conversations: Iterable[Conversation]) -> int:
+    members: dict[str, set[str]] = {}
+    for conversation in conversations:
+        if (scenario := conversation.scenario) and scenario.pair:
+            members.setdefault(scenario.pair, set()).add(scenario.intent)
+    return sum(len(intents) == 2 for intents in members.values())

@@ -34,6 +34,17 @@ class ExportedFile(Record):
     bytes: int
 
 
+class Mixed(Record):
+    """Ordinary conversations that were mixed into the training file."""
+
+    path: str
+    """The file's name, without its folder: manifests are handed on."""
+    conversations: int
+    available: int
+    safety_share: float
+    """Of the lines of the training file."""
+
+
 class Manifest(Record):
     """What an export consists of; it stands beside the files as NAME.manifest.json."""
 
@@ -46,6 +57,9 @@ class Manifest(Record):
     oversample: dict[str, float]
     categories_guessed: int = 0
     """Conversations whose category, as it is counted and repeated here, is a judge's guess and in no line."""
+    twins: int = 0
+    """Pairs of a harmful request and its benign look-alike of which both are in, on one side of the split."""
+    mixed: Mixed | None = None
     losses: dict[str, int] = Field(default_factory=dict)
     """Conversations that have what the format has no place for, by what it is."""
     beside: tuple[str, ...] = ()
@@ -65,6 +79,17 @@ def tell_repeats(manifest: Manifest) -> list[str]:
     if manifest.categories_guessed and (manifest.oversample or manifest.val_share):
         lines.append(f"{manifest.categories_guessed:,} categories are the judge's guess")
     return lines
+
+
+def tell_mixed(manifest: Manifest) -> list[str]:
+    """What was mixed in, and the share of safety data that this leaves."""
+    mixed = manifest.mixed
+    if mixed is None:
+        return []
+    return [
+        f"mixed with {mixed.conversations:,} of {mixed.available:,} conversations of {mixed.path}: "
+        f"{mixed.safety_share:.1%} of the lines are safety data"
+    ]
 
 
 def tell_failed(manifest: Manifest) -> list[str]:
