@@ -35,6 +35,8 @@ from safetyqc.store.roles import read_cast
 from safetyqc.store.standing import deciding_judge, read_standings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from safetyqc.config import Config
     from safetyqc.formats.readers import ReadResult
     from safetyqc.judge.attack import AttackRow
@@ -359,9 +361,9 @@ async def run_all(
     Raises:
         OutputError: before anything is paid, when the file to export to is there and not of this run's making.
     """
-    target = session.config.export.path
+    target = session.config.export.folder or session.config.export.path
     is_own = target is None or session.store.meta(_EXPORTED_TO) == str(target.absolute())
-    if target is not None and target.exists() and not is_own and not session.config.export.force:
+    if target is not None and _is_taken(target) and not is_own and not session.config.export.force:
         raise OutputError("is there already", where=str(target), fix="give another --export, or remove it first")
     for name, read in inputs:
         tell(import_conversations(session, name, read)[0])
@@ -380,3 +382,7 @@ async def run_all(
     if target is not None:
         session.store.set_meta(_EXPORTED_TO, str(target.absolute()))
     return exported
+
+
+def _is_taken(target: Path) -> bool:
+    return any(target.iterdir()) if target.is_dir() else target.exists()

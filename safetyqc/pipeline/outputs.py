@@ -119,11 +119,20 @@ def _examples(snapshot: Snapshot, conversations: Sequence[Conversation], takes: 
 
 def _card(summary: Summary, manifest: Manifest, licence: str) -> str:
     from safetyqc.formats.export.files import SPLITS
+    from safetyqc.formats.export.table import exporter_of
     from safetyqc.reports.documents import dataset_card
 
     files, lines = ({f.path: getattr(f, of) for f in manifest.files} for of in ("conversations", "lines"))
     splits = {SPLITS[f.split]: f.path for f in manifest.files}
-    return dataset_card(summary, files=files, lines=lines, splits=splits, notes=_notes(manifest), licence=licence)
+    return dataset_card(
+        summary,
+        files=files,
+        lines=lines,
+        splits=splits,
+        notes=_notes(manifest),
+        licence=licence,
+        kind=exporter_of(manifest.format).takes,
+    )
 
 
 def _mix(settings: ExportSettings) -> Mix | None:

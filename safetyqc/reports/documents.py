@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from safetyqc.reports.wording import (
     estimated,
@@ -31,6 +31,29 @@ if TYPE_CHECKING:
     from safetyqc.reports.diff import Difference
 
 _SPECIAL = re.compile(r"[\\`*\[\]()#!|~<>&@]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.")
+CardKind = Literal["kept", "pairs", "verdicts"]
+_REQUESTS = "The requests may be harmful by nature"
+_KINDS: dict[CardKind, tuple[str, str, str, str]] = {
+    "kept": (
+        "Safety conversations",
+        "Multi-turn safety conversations for supervised fine-tuning",
+        "sft",
+        f"{_REQUESTS}; the answers were judged.",
+    ),
+    "pairs": (
+        "Safety preference pairs",
+        "A better and a worse answer to the same prompt, for preference training",
+        "dpo",
+        f"{_REQUESTS}, and so may the rejected answers: a judge failed them, and passed the chosen ones.",
+    ),
+    "verdicts": (
+        "Safety answers with verdicts",
+        "Answers that passed and answers that failed, for training on single verdicts",
+        "kto",
+        f"{_REQUESTS}, and so may the answers that failed.",
+    ),
+}
+"""Title, what it is about, the tag, and what whoever opens it should know."""
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -60,6 +83,7 @@ def dataset_card(
     splits: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
     licence: str = "other",
+    kind: CardKind = "kept",
 ) -> str:
     """Render a dataset card with Hugging Face front matter, to be written beside an export.
 
@@ -69,12 +93,13 @@ def dataset_card(
         splits: the file of each split, by its name, which `datasets.load_dataset` goes by.
         notes: what a reader of the files must know: what was repeated, what their form does not hold.
         licence: an identifier of the Hub; `other` says nothing about it.
+        kind: what a line is about: a conversation that was kept, a pair of answers, or an answer and its verdict.
     """
+    title, about, tag, warning = _KINDS[kind]
     parts = [
-        _front_matter(summary, sum(files.values()), splits or {}, licence),
-        "# Safety conversations",
-        "Multi-turn safety conversations for supervised fine-tuning, made and checked with safetyqc "
-        f"{escape(summary.run.safetyqc)}. The requests may be harmful by nature; the answers were judged.",
+        _front_matter(summary, sum((lines or files).values()), splits or {}, licence, (title, tag)),
+        f"# {title}",
+        f"{about}, made and checked with safetyqc {escape(summary.run.safetyqc)}. {warning}",
         _files(files, lines or files),
         "## Provenance\n\n" + _provenance(summary),
         "## Composition\n\n" + _composition(summary, notes),
@@ -198,17 +223,17 @@ def _moves(difference: Difference) -> str:
     return f"{title}\n\n{judge}\n\n" + _table(("rate", "before", "after", "points", "95% interval", ""), rows)
 
 
-def _front_matter(summary: Summary, rows: int, splits: Mapping[str, str], licence: str) -> str:
+def _front_matter(summary: Summary, rows: int, splits: Mapping[str, str], licence: str, named: tuple[str, str]) -> str:
     """YAML, written as JSON strings, which are YAML: a hostile name cannot break out of its quotes."""
     size = next((name for limit, name in _SIZES if rows < limit), "n>1M")
     languages = [code for code in summary.shape.languages if re.fullmatch(r"[a-z]{2,3}", code)]
     fields: dict[str, object] = {
-        "pretty_name": "Safety conversations",
+        "pretty_name": named[0],
         "license": licence,
         "language": languages,
         "task_categories": ["text-generation"],
         "size_categories": [size],
-        "tags": ["safety", "sft", "conversational", "safetyqc", *(["synthetic"] if summary.run.authors else [])],
+        "tags": ["safety", named[1], "conversational", "safetyqc", *(["synthetic"] if summary.run.authors else [])],
     }
     if splits:
         data_files = [{"split": name, "path": path} for name, path in splits.items()]
