@@ -1,18 +1,22 @@
 """A judge's pass rate, corrected for the judge's own errors by labels, with an interval that carries the labels' doubt.
 
 Labels are a sample of the set that the rate is about. They are weighed by strata of what the judge said, so they may be
-drawn unevenly over those strata (more of what failed), but by chance within each. A cell that people call not
-applicable is an outcome of its own: the rate is P(pass) / P(applicable), a ratio of two estimates. Imports numpy at
-module top: only what compares judges imports it.
+drawn unevenly over those strata (more of what failed), but by chance within each; where a draw with known probabilities
+says how (`Drawn`), by its strata too: Horvitz and Thompson's estimate, with what the judge says as its difference. A
+cell that people call not applicable is an outcome of its own: the rate is P(pass) / P(applicable), a ratio of two
+estimates. Imports numpy at module top: only what compares judges imports it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from safetyqc.errors import UserError
-from safetyqc.judge.ratings import ABSENT, FAIL, NA, PASS, Ratings
+from safetyqc.judge.ratings import ABSENT, FAIL, NA, PASS, Codes, Ratings
 from safetyqc.results.compare import CorrectedRate, Estimate
 from safetyqc.results.statistics import normal_quantile, share, wilson_interval
 
@@ -24,6 +28,10 @@ MIN_LABELS = 30
 PSEUDO = 0.75
 """Weight of one imagined label of each kind in a stratum's variance, so that a sample without errors of the judge is
 not taken for a judge without errors. Chosen by coverage in `benchmarks/corrected_rates.py`."""
+MIN_OF_CELL = 3
+"""Labels of a judge's word within a stratum of a draw below which it is no cell of its own."""
+_CODES = 8
+"""More than there are codes of ratings."""
 _UNEVEN_P = 0.01
 """Below this p-value the labels are said to be drawn unevenly over what a judge said."""
 
@@ -125,25 +133,58 @@ def _furthest(test: _ScoreTest, value: Floats, end: float) -> Floats:
     return np.where(at_end, end, inside)
 
 
-def corrected_rates(ratings: Ratings, criterion: str, confidence: float = 0.95) -> tuple[CorrectedRate, ...]:
+@dataclass(frozen=True)
+class Drawn:
+    """A draw of conversations to label: of everybody who could have been drawn the stratum, and who was reached.
+
+    Within a stratum chance alone decided, so the labelled share of it is the probability of each of its members.
+    """
+
+    name: str | None
+    """None where it is only known which labels were not given out of suspicion: they are taken for a sample by chance
+    within what the judge says."""
+    strata: Mapping[str, str]
+    reached: Set[str]
+    passed_over: int = 0
+    """Conversations that were reached and have no label."""
+    newcomers: int = 0
+    """Conversations of the set that could not be drawn, since they came later."""
+
+
+def corrected_rates(
+    ratings: Ratings, criterion: str, confidence: float = 0.95, *, drawn: Drawn | None = None
+) -> tuple[CorrectedRate, ...]:
     """Correct every judge's pass rate on one criterion by the labels in the same set.
 
     The population is what the judge called applicable, its unscored cells included. The rate is that of the process
     that the conversations came from; for exactly these conversations the interval is somewhat wide.
+
+    Args:
+        drawn: the draw that the labels come from; labels of others do not count then. None where it is not known how
+            the labelled ones were drawn: by chance within what the judge said of them, it is taken.
     """
     return tuple(
-        _corrected(ratings, judge, criterion, confidence) for judge in ratings.judges if ratings.asked(judge, criterion)
+        _corrected(ratings, judge, criterion, confidence, drawn)
+        for judge in ratings.judges
+        if ratings.asked(judge, criterion)
     )
 
 
-def _corrected(ratings: Ratings, judge: str, criterion: str, confidence: float) -> CorrectedRate:
+def _corrected(ratings: Ratings, judge: str, criterion: str, confidence: float, drawn: Drawn | None) -> CorrectedRate:
     codes, truth = ratings.codes[judge][criterion], ratings.codes[ratings.truth or ""][criterion]
     applicable = (codes != NA) & (codes != ABSENT)
     said, real = codes[applicable], truth[applicable]
-    strata = np.unique(said)
-    labelled = np.array([[((said == s) & (real == o)).sum() for o in (PASS, FAIL, NA)] for s in strata], np.int64)
-    sizes = np.array([(said == s).sum() for s in strata], np.int64)
-    passed, failed, not_applicable = (int(n) for n in labelled.sum(axis=0)) if len(strata) else (0, 0, 0)
+    cells: Codes | Counts = said
+    ids = [name for name, there in zip(ratings.ids, applicable, strict=True) if there]
+    if drawn:
+        real = np.where([name in drawn.reached for name in ids], real, ABSENT)
+    if drawn and drawn.name:
+        strata = np.unique([drawn.strata.get(name, "") for name in ids], return_inverse=True)[1]
+        cells = _cells(strata, said, real)
+    kinds = np.unique(cells)
+    labelled = np.array([[((cells == s) & (real == o)).sum() for o in (PASS, FAIL, NA)] for s in kinds], np.int64)
+    sizes = np.array([(cells == s).sum() for s in kinds], np.int64)
+    passed, failed, not_applicable = (int(n) for n in labelled.sum(axis=0)) if len(kinds) else (0, 0, 0)
     known = passed + failed
     facts = CorrectedRate(
         judge=judge,
@@ -153,6 +194,7 @@ def _corrected(ratings: Ratings, judge: str, criterion: str, confidence: float) 
         labels=known,
         labelled_not_applicable=not_applicable,
         judge_rate=share(int((said == PASS).sum()), int((said <= PASS).sum())),
+        draw=drawn.name if drawn else None,
     )
     if known < MIN_LABELS:
         return facts.model_copy(update={"refused": f"{known} labels, at least {MIN_LABELS} are needed"})
@@ -161,6 +203,23 @@ def _corrected(ratings: Ratings, judge: str, criterion: str, confidence: float) 
         low, high = wilson_interval(passed, known, confidence)
         found["labels_alone"] = Estimate(value=passed / known, low=low, high=high)
     return facts.model_copy(update=found)
+
+
+def _cells(strata: Counts, said: Codes, real: Codes) -> Counts:
+    """Each conversation's cell: its stratum of the draw with what the judge says of it.
+
+    What the judge says of few that are labelled goes with what it says of most: within a stratum all were drawn alike,
+    and a cell of one or two labels adds more doubt than it takes away.
+    """
+    cells: Counts = strata * _CODES + said
+    for stratum in np.unique(strata):
+        here = strata == stratum
+        counts = {int(word): int((here & (said == word) & (real <= NA)).sum()) for word in np.unique(said[here])}
+        most = max(counts, key=lambda word: counts[word])
+        for word, count in counts.items():
+            if count < MIN_OF_CELL:
+                cells[here & (said == word)] = stratum * _CODES + most
+    return cells
 
 
 def evenly_labelled(labelled: Counts, sizes: Counts) -> bool:

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 from safetyqc.errors import InputError, UserError
 from safetyqc.formats.labels import Partial, read_labels, read_recorded
 from safetyqc.pipeline.cards import read_cards
+from safetyqc.pipeline.correcting import by_draws, usable_labels
 from safetyqc.pipeline.labelling import check_partial, meeting, read_label_files
 from safetyqc.records import AGAIN
 from safetyqc.reports.snapshot import read_snapshot
 from safetyqc.results.compare import Counted
 from safetyqc.results.labelled import doubts
+from safetyqc.review.draws import Draw, read_draws
 from safetyqc.store import FILE_NAME, Store
 
 if TYPE_CHECKING:
@@ -79,22 +81,27 @@ def gather(
     """
     way = check_partial(partial)
     conversations, judgments, labels = _of_file(file, way) if file else ([], [], [])
+    aside, draws = list[str](), list[Draw]()
     for run in {view.run: view for view in runs}.values():
         if file is None or (run.run / FILE_NAME).exists():
-            _add_run(run, conversations, judgments, labels, of_file=file is not None)
+            told, drawn = _add_run(run, conversations, judgments, labels, of_file=file is not None)
+            aside, draws = [*aside, *told], [*draws, *drawn]
     if label_files:
-        told = read_label_files(label_files, conversations, config, partial=way)
-        labels = _latest([*labels, *(label for found in told for label in found.labels)])
+        files = read_label_files(label_files, conversations, config, partial=way)
+        labels = _latest([*labels, *(label for found in files for label in found.labels)])
     from safetyqc.judge.compare import compare
+    from safetyqc.judge.ratings import align
     from safetyqc.judge.spread import with_differences
     from safetyqc.rubrics import load_rubric_set
 
     rule = load_rubric_set(config.judge.rubric).passed
     comparison = compare(judgments, labels, truth=truth, shared_only=shared_only, overall_rule=rule)
+    if draws and labels:
+        ratings = align(judgments, labels, truth=truth, shared_only=shared_only, overall_rule=rule)
+        comparison = by_draws(comparison, ratings, labels, draws)
     shared = {j.conversation_id for j in judgments}
-    notes = doubts([c for c in conversations if c.id in shared], labels)
-    said = tuple(f"{why}: recall and corrected rates may not hold for the rest" for why in notes)
-    comparison = comparison.model_copy(update={"notes": (*comparison.notes, *said)})
+    notes = _about_labels([c for c in conversations if c.id in shared], labels, aside)
+    comparison = comparison.model_copy(update={"notes": (*comparison.notes, *notes)})
     if file is None:
         counted = tuple(_counted(run, shared) for run in {view.run: view for view in runs}.values())
         comparison = comparison.model_copy(update={"counted": counted})
@@ -102,9 +109,15 @@ def gather(
     return Gathered(comparison, judgments, labels, conversations, truth, shared_only)
 
 
+def _about_labels(conversations: Sequence[Conversation], labels: Sequence[Label], aside: Sequence[str]) -> list[str]:
+    said = [f"{why}: recall and corrected rates may not hold for the rest" for why in doubts(conversations, labels)]
+    return said + [f"not counted: {why}" for why in aside]
+
+
 def _add_run(
     run: Run, conversations: list[Conversation], judgments: list[Judgment], labels: list[Label], *, of_file: bool
-) -> None:
+) -> tuple[tuple[str, ...], list[Draw]]:
+    """Add what a run holds; says which of its labels do not count, and what was drawn to be labelled."""
     known = {c.id for c in conversations}
     with Store.read(run.run) as store:
         if not of_file:
@@ -112,12 +125,15 @@ def _add_run(
         ids = known if of_file else {c.id for c in run.conversations}
         found = [j for j in _by_present_rubric(store) if j.conversation_id in ids]
         own = [label for label in store.labels() if label.conversation_id in ids]
+        draws = read_draws(store) if own else []
+        own, aside = usable_labels(own, (store.meta("rubric") or {}).get("hash"), draws)
         labels += meeting(own, found) if found else own
     twice = {j.judge for j in judgments} & {j.judge for j in found} if not of_file else set()
     if twice:
         fix = "compare runs of different judges; what moved between two runs says report(run, against=other)"
         raise UserError(f"two runs hold judgments of {sorted(twice)[0]!r}", where=str(run.run), fix=fix)
     judgments += found
+    return aside, draws
 
 
 def _cards(runs: Sequence[Run]) -> dict[str, JudgeCard]:

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 from safetyqc.errors import InputError, RunError, UserError, choose_from
 from safetyqc.formats.label_forms import SHAPES
 from safetyqc.formats.label_places import drawn
-from safetyqc.formats.labels import LabelFile, Partial, labels_beside, read_label_file
+from safetyqc.formats.labels import RECORDED, LabelFile, Partial, labels_beside, read_label_file
 from safetyqc.formats.opened import name_of
 from safetyqc.formats.sheets import BOM, SUFFIXES, is_sheet, write_sheet
 from safetyqc.pipeline.stages import Tally
 from safetyqc.results.compare import OVERALL
 from safetyqc.results.statistics import cohen_kappa
+from safetyqc.store.standing import deciding_judge
 from safetyqc.text import counted
 
 if TYPE_CHECKING:
@@ -150,15 +151,17 @@ def store_labels(store: Store, config: Config, file: LabelFile) -> Tally:
     """Store what a file says about the run's conversations; what was said before of a cell stays in its history."""
     rubric = _rubric(config)
     held = store.conversation_ids()
+    judge = deciding_judge(store)
+    judged_by = judge[1] if judge and judge[1] != RECORDED else None
+    wording = judged_by or (store.meta("rubric") or {}).get("hash") or rubric.hash
     latest = {_cell(label): label for label in store.label_history()}
     new: list[Label] = []
     changed: list[Label] = []
     for label in file.labels:
         before = latest.get(_cell(label))
-        if label.conversation_id not in held or (before and _says_the_same(label, before)):
+        if label.conversation_id not in held or (before and _says_the_same(label, before, wording)):
             continue
         (changed if before else new).append(label)
-    wording = (store.meta("rubric") or {}).get("hash") or rubric.hash
     store.add_labels(
         label if label.rubric_hash else label.model_copy(update={"rubric_hash": wording}) for label in (*new, *changed)
     )
@@ -190,8 +193,10 @@ def _cell(label: Label) -> tuple[str, str, str]:
     return label.conversation_id, label.criterion, label.annotator
 
 
-def _says_the_same(label: Label, before: Label) -> bool:
-    return (label.outcome, label.adjudicated) == (before.outcome, before.adjudicated)
+def _says_the_same(label: Label, before: Label, wording: str) -> bool:
+    """Whether nothing is new: a label of an older wording that is given again is one of this wording too."""
+    same = (label.outcome, label.adjudicated) == (before.outcome, before.adjudicated)
+    return same and before.rubric_hash in (None, label.rubric_hash or wording)
 
 
 def _strangers(file: LabelFile, held: set[str]) -> Iterator[str]:

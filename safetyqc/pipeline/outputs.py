@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from safetyqc.errors import NotComparableError, UserError
 from safetyqc.formats.writing import write_text
-from safetyqc.pipeline.labelling import meeting
+from safetyqc.pipeline.correcting import correct
 from safetyqc.store.standing import deciding_judge
 from safetyqc.text import counted
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from safetyqc.records import Conversation, DuplicateGroup
     from safetyqc.reports.diff import Difference
     from safetyqc.reports.snapshot import Snapshot
-    from safetyqc.results.compare import CorrectedRate
     from safetyqc.results.report import Summary
     from safetyqc.store import Store
 
@@ -229,23 +228,9 @@ def _summarise(snapshot: Snapshot, config: Config, diversity: bool) -> Summary:
         from safetyqc.dedup.diversity import measure_diversity
 
         covered = measure_diversity(snapshot.in_play, category_of=snapshot.category_of)
-    return summarise_snapshot(snapshot, _corrected(snapshot, config), covered)
-
-
-def _corrected(snapshot: Snapshot, config: Config) -> list[CorrectedRate]:
-    """Correct the deciding judge's rates by labels on the conversations that the rates are about."""
-    judgments = [snapshot.verdicts[c.id] for c in snapshot.in_play if c.id in snapshot.verdicts]
-    labels = meeting(snapshot.labels, judgments)
-    if not labels:
-        return []
-    from safetyqc.judge.corrected import corrected_rates
-    from safetyqc.judge.ratings import align
-    from safetyqc.rubrics import load_rubric_set
-
-    rubric = load_rubric_set(config.judge.rubric)
-    rule = rubric.passed if snapshot.judge and rubric.hash == snapshot.judge[1] else None
-    ratings = align(judgments, labels, overall_rule=rule)
-    return [rate for criterion in ratings.criteria for rate in corrected_rates(ratings, criterion)]
+    corrections = correct(snapshot, config)
+    summary = summarise_snapshot(snapshot, corrections.rates, covered)
+    return summary.model_copy(update={"label_doubts": corrections.doubts, "labels_aside": corrections.aside})
 
 
 def difference_since(before: Path, store: Store, summary: Summary, config: Config) -> Difference:

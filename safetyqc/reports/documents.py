@@ -68,7 +68,7 @@ def render_markdown(summary: Summary, difference: Difference | None = None) -> s
         f"## Pass rates\n\n{escape(tell_selection(summary))}.\n\n{_rates(summary.criteria)}"
         if summary.criteria
         else "",
-        "## Corrected pass rates\n\n" + _corrected(summary) if summary.corrected else "",
+        "## Corrected pass rates\n\n" + _corrected(summary) if summary.corrected or summary.labels_aside else "",
         _moves(difference) if difference else "",
         "## What to do next\n\n" + _actions(summary) if summary.actions else "",
     ]
@@ -294,13 +294,15 @@ def _corrected(summary: Summary) -> str:
     ]
     heads = ("criterion", "judge says", "corrected by labels", "95% interval", "labels alone", "labels", "labelled na")
     by = f" by {', '.join(map(escape, summary.annotators))}" if summary.annotators else ""
-    return f"{counted(summary.labelled, 'conversation')} labelled{by}.\n\n{_table(heads, rows)}"
+    aside = "".join(f"\n- not counted: {escape(why)}" for why in summary.labels_aside)
+    made = "\n\n".join(part for part in (_table(heads, rows) if rows else "", aside) if part)
+    return f"{counted(summary.labelled, 'conversation')} labelled{by}.\n\n{made}"
 
 
 def _limits(summary: Summary) -> str:
     lines = []
     judge = summary.run.judge or ""
-    if summary.corrected:
+    if summary.corrected or summary.labels_aside:
         lines.append(_corrected(summary) + "\n")
         lines += [f"- {escape(why)}: the corrected rates may not hold" for why in summary.label_doubts]
     elif judge:

@@ -56,6 +56,8 @@ class Snapshot:
     rewrites: list[Rewrite]
     failures: list[Failure]
     labels: list[Label]
+    draws: dict[str, Any]
+    """What people were asked about by chance, as the run holds it (see `safetyqc.review.draws`)."""
     spending: list[Spending]
     timings: list[Timing]
     plan: dict[str, Any]
@@ -196,6 +198,7 @@ def read_snapshot(
         rewrites=[r for r in rewrites if r.parent_id in ids],
         failures=[f for f in store.failures() if category is None or f.category == category],
         labels=[label for label in store.labels() if label.conversation_id in ids],
+        draws=store.draws(),
         spending=store.spending(),
         timings=store.timings(),
         plan=plan,

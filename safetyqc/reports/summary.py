@@ -22,7 +22,6 @@ from safetyqc.reports.hints import Hints
 from safetyqc.reports.prospect import measure_prospect
 from safetyqc.reports.snapshot import Snapshot, read_snapshot, told_language
 from safetyqc.results.compare import OVERALL
-from safetyqc.results.labelled import doubts
 from safetyqc.results.rates import Bar, BarOf, Rate, Verdict
 from safetyqc.results.report import (
     UNCATEGORISED,
@@ -117,7 +116,6 @@ def summarise_snapshot(
         labelled=len({label.conversation_id for label in snapshot.labels}),
         annotators=tuple(sorted({label.annotator for label in snapshot.labels})),
         corrected=tuple(corrected),
-        label_doubts=doubts(snapshot.in_play, snapshot.labels) if corrected else (),
         spent=_spent(snapshot),
         actions=(),
     )

@@ -190,7 +190,7 @@ def _rates(summary: Summary, _: bool) -> RenderableType | None:
 
 
 def _corrected(summary: Summary, _: bool) -> RenderableType | None:
-    if not summary.corrected:
+    if not summary.corrected and not summary.labels_aside:
         return None
     made = table("criterion", "judge", "corrected", "95%", "labels alone", "labels", numbers=range(1, 6))
     for c in (c for c in summary.corrected if not c.refused):
@@ -200,6 +200,7 @@ def _corrected(summary: Summary, _: bool) -> RenderableType | None:
         made.add_row(say(c.criterion), percent(c.judge_rate), percent(value), interval(low, high), alone, labels)
     refused = [say(f"{c.criterion}: {c.refused}", FAINT) for c in summary.corrected if c.refused]
     doubt = [say(f"{why}: the corrected rates may not hold", WARN) for why in summary.label_doubts]
+    doubt += [say(f"not counted: {why}", WARN) for why in summary.labels_aside]
     people = f"labels of {', '.join(summary.annotators)}" if summary.annotators else "labels"
     note = f"corrected for the judge's own errors by {people}; na: people call it not applicable, outside the rate"
     return block("Corrected pass rates", *([made] if made.row_count else []), *refused, *doubt, note=note)

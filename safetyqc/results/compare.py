@@ -139,6 +139,9 @@ class CorrectedRate(Record):
     labels_alone: Estimate | None = None
     """What the labels say without the judge; None where they were not drawn evenly over what it said."""
     refused: str | None = None
+    draw: str | None = None
+    """The draw (`safetyqc label plan`) that the labels come from, with known probabilities; None where it is not known
+    how the labelled ones were drawn."""
 
 
 class CriterionComparison(Record):

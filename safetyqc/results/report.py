@@ -417,5 +417,7 @@ class Summary(Record):
     """Pass rates corrected for the judge's own errors by labels, over the same conversations."""
     label_doubts: tuple[str, ...] = ()
     """Why the labels may not stand for the rest: they do not look drawn by chance."""
+    labels_aside: tuple[str, ...] = ()
+    """Labels that are in no corrected rate, and why."""
     spent: Spent
     actions: tuple[Action, ...]

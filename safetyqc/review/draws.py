@@ -118,7 +118,12 @@ def _chance(seed: int, what: str, identifier: str) -> float:
 
 def read_draws(store: Store) -> list[Draw]:
     """The run's draws, the oldest first."""
-    return [Draw.model_validate(body) for body in store.draws().values() if _is_draw(body)]
+    return draws_of(store.draws())
+
+
+def draws_of(bodies: Mapping[str, Any]) -> list[Draw]:
+    """Draws as a run holds them, by their names."""
+    return [Draw.model_validate(body) for body in bodies.values() if _is_draw(body)]
 
 
 def put_draw(store: Store, draw: Draw) -> None:
