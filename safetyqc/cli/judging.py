@@ -65,7 +65,7 @@ Verdicts = Annotated[
     typer.Option(
         "--jsonl",
         metavar="OUT",
-        help="Write a verdict per conversation, in input order; - for stdout.",
+        help="Write a verdict per conversation, in input order; - for stdout. Of a folder: a file each, in a folder.",
         show_default=False,
     ),
 ]
@@ -148,6 +148,7 @@ def judge(
     See also: safetyqc judge attack
     """
     from safetyqc import api
+    from safetyqc.pipeline.shards import is_sharded, refuse_nested
 
     flags: dict[str, Any] = {
         "judge.models": tuple(models) if models else None,
@@ -164,6 +165,8 @@ def judge(
     }
     config = asked.config(flags)
     refuse_overwriting({"--jsonl": jsonl}, file, asked.config_file, config=config)
+    if file is not None and jsonl is not None and is_sharded(file, jsonl):
+        refuse_nested(file, jsonl)
     with called(config):
         verdicts = api.judge(
             file,
@@ -177,17 +180,30 @@ def judge(
     if verdicts.waiting:
         next_after_batch(config)
         return
+    in_folder = jsonl is not None and is_sharded(file, jsonl)
     if jsonl:
-        lines = (json.dumps(line, ensure_ascii=False) for line in verdicts.to_dicts())
-        write_jsonl(jsonl, lines, "verdict")
+        _write_verdicts(jsonl, verdicts, in_folder=in_folder)
     if file is None and not (verdicts.call.done or verdicts.call.missing):
         note("nothing to do: every conversation has its verdicts")
-    elif str(jsonl) != "-":
+    elif str(jsonl) != "-" and not in_folder:  # a report holds all of the run
         show(verdicts.render())
         if config.judge.canaries:
             _show_canaries(verdicts)
-    beside = (f"safetyqc compare{in_run(config)}",) if len({j.judge for j in verdicts.judgments()}) > 1 else ()
+    beside = (f"safetyqc compare{in_run(config)}",) if verdicts.judges > 1 else ()
     next_step(f"safetyqc report{in_run(config)}", *beside)
+
+
+def _write_verdicts(out: Path, verdicts: Run, *, in_folder: bool) -> None:
+    from safetyqc.pipeline.shards import write_shards
+    from safetyqc.text import counted
+
+    read = verdicts.call.read
+    if in_folder and read is not None:
+        made = write_shards(out, read, verdicts.lines())
+        files = counted(len(made["shards"]), "file")
+        note(f"wrote {counted(made['conversations'], 'verdict')} in {files} and their manifest to {out}")
+        return
+    write_jsonl(out, (json.dumps(line, ensure_ascii=False) for line in verdicts.lines()), "verdict")
 
 
 def attack(

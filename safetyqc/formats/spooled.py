@@ -1,21 +1,76 @@
-"""Texts one after another: in memory, or, where they would take more than allowed, in a nameless temporary file.
+"""Texts or records one after another: in memory, or, where they would take more than is allowed, in a temporary file.
 
-So that whoever reads conversations reads them once, however little memory there is. Texts in a file are read back when
-they are looked at.
+So that whoever reads conversations reads them once, however little memory there is. What is in a file is read back when
+it is looked at.
 """
 
 from __future__ import annotations
 
+import pickle
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from safetyqc.errors import OutputError
 
+T = TypeVar("T")
+
 _CHARACTER_BYTES = 2
 """Of a text in memory: one where all are Latin-1, two for most others."""
+
+
+class Records(Sequence[T]):
+    """Takes records until there are more than `most`, and then goes on in a file, where each look makes one anew.
+
+    They are pickled, into a file that has no name and that nobody else can write.
+    """
+
+    def __init__(self, most: float = float("inf")) -> None:
+        self._most = most
+        self._held: list[T] = []
+        self._file: IO[bytes] | None = None
+        self._ends = array("q", [0])
+
+    def add(self, record: T) -> None:
+        """Put one record behind the others.
+
+        Raises:
+            OutputError: no room for a temporary file.
+        """
+        if self._file is None and len(self._held) < self._most:
+            self._held.append(record)
+            return
+        waiting, self._held = [*self._held, record], []
+        with explained():
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="safetyqc-")  # noqa: SIM115 - closed with the records
+            for one in waiting:
+                self._ends.append(self._ends[-1] + self._file.write(pickle.dumps(one, pickle.HIGHEST_PROTOCOL)))
+
+    @property
+    def held(self) -> Sequence[T]:
+        """The records as a tuple, or, where they are in a file, these themselves."""
+        return tuple(self._held) if self._file is None else self
+
+    def __len__(self) -> int:
+        return len(self._held) if self._file is None else len(self._ends) - 1
+
+    def __getitem__(self, place: Any) -> Any:
+        if self._file is None:
+            return self._held[place]
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        place = range(len(self))[place]
+        start, end = self._ends[place], self._ends[place + 1]
+        if self._file.tell() != start:
+            self._file.seek(start)
+        return pickle.loads(self._file.read(end - start))
+
+    def __del__(self) -> None:
+        if self._file:
+            self._file.close()
 
 
 class Texts(Sequence[str]):

@@ -8,8 +8,10 @@ that were given for other facts go. A file that tells no fact takes none away.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.formats.labels import LabelFile
@@ -22,32 +24,73 @@ if TYPE_CHECKING:
     from safetyqc.pipeline.session import Session
     from safetyqc.store import Store
 
+_AT_A_TIME = 5_000
 _FACTS = ("category", "intent", "language")
 
 
-def import_conversations(session: Session, name: str, read: ReadResult) -> tuple[Tally, list[Conversation]]:
-    """Add a file's conversations to the run, and the labels that stand beside them.
+def import_conversations(session: Session, name: str, read: ReadResult) -> tuple[Tally, list[str]]:
+    """Add a file's conversations to the run, some thousands at a time, and the labels that stand beside them.
 
     Returns:
-        What was new or changed, and the conversations in input order as the run knows them: an id that the run already
-        uses for another text is made unique.
+        What was new or changed, and the ids under which the run knows the conversations, in input order: one that the
+        run already uses for another text is made unique.
     """
     store = session.store
-    known = {c.id: c for c in store.conversations({c.id for c in read.conversations})}
-    known |= _by_text(store, [c for c in read.conversations if c.id not in known])
-    conversations = [distinct(c, known) for c in read.conversations]
     held = _already_holds(store, name)
-    added = store.add_conversations(conversations)
-    changed = list(_changed(store, conversations, known))
-    store.change_facts(changed)
-    same = len(conversations) - added - len(changed)
-    tally = Tally(f"import {name}", same, added, changed=len(changed), told=held if added else ())
+    there = _There(store)
+    ids: list[str] = []
+    added = changed = 0
+    waiting = iter(read.conversations)
+    while part := list(islice(waiting, _AT_A_TIME)):
+        known = there.known(part)
+        conversations = [distinct(c, known) for c in part]
+        added += store.add_conversations(conversations)
+        told = list(_changed(there, conversations, known))
+        store.change_facts(told)
+        changed += len(told)
+        ids += [c.id for c in conversations]
+    tally = Tally(f"import {name}", len(ids) - added - changed, added, changed=changed, told=held if added else ())
     if read.labels:
-        ids = {c.id: own.id for c, own in zip(read.conversations, conversations, strict=True)}
-        own = [x.model_copy(update={"conversation_id": ids[x.conversation_id]}) for x in read.labels]
-        labels = store_labels(store, session.config, LabelFile(name, tuple(own)))
-        tally = replace(tally, told=(*tally.told, _say(labels), *labels.told))
-    return tally, conversations
+        own = dict(zip((c.id for c in read.conversations), ids, strict=True))
+        labels = tuple(x.model_copy(update={"conversation_id": own[x.conversation_id]}) for x in read.labels)
+        stored = store_labels(store, session.config, LabelFile(name, labels))
+        tally = replace(tally, told=(*tally.told, _say(stored), *stored.told))
+    return tally, ids
+
+
+class _There:
+    """What the run held before an import; looked up as far as it is needed."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._named = {p.id for p in store.placed() if not p.id.startswith("c_") and p.origin == "imported"}
+
+    def known(self, part: Sequence[Conversation]) -> dict[str, Conversation]:
+        """What the run holds of these conversations, by their ids."""
+        known = {c.id: c for c in self.store.conversations({c.id for c in part})}
+        unnamed = {c.id for c in part if c.id not in known and c.id.startswith("c_")}
+        unnamed = {c.id for c in part if c.id in unnamed and c.id == conversation_id(c.messages, system=c.system)}
+        if wanted := {made: self.by_text[made] for made in unnamed if made in self.by_text}:
+            found = {c.id: c for c in self.store.conversations(set(wanted.values()))}
+            known |= {made: found[name] for made, name in wanted.items()}
+        return known
+
+    @cached_property
+    def by_text(self) -> dict[str, str]:
+        """Ids that the run has from elsewhere, by those that would be made for their texts."""
+        held: dict[str, str] = {}
+        for conversation in self.store.conversations(self._named) if self._named else ():
+            held.setdefault(conversation_id(conversation.messages, system=conversation.system), conversation.id)
+        return held
+
+    @cached_property
+    def made_of(self) -> dict[str, list[str]]:
+        """What was made from each conversation."""
+        made = defaultdict[str, list[str]](list)
+        for place in self.store.placed():
+            if place.parent_id:
+                made[place.parent_id].append(place.id)
+        return made
 
 
 def _already_holds(store: Store, name: str) -> tuple[str, ...]:
@@ -65,16 +108,6 @@ def _say(labels: Tally) -> str:
     return "labels: " + "; ".join(f"{count:,} {what}" for count, what in counts if count)
 
 
-def _by_text(store: Store, strangers: Iterable[Conversation]) -> dict[str, Conversation]:
-    """What the run holds, under ids of its own, of texts that came without one: by the id that was made for them."""
-    unnamed = {c.id for c in strangers if c.id == conversation_id(c.messages, system=c.system)}
-    named = {p.id for p in store.placed() if not p.id.startswith("c_") and p.origin == "imported"} if unnamed else set()
-    held: dict[str, Conversation] = {}
-    for conversation in store.conversations(named) if named else ():
-        held.setdefault(conversation_id(conversation.messages, system=conversation.system), conversation)
-    return {made: conversation for made, conversation in held.items() if made in unnamed}
-
-
 def distinct(conversation: Conversation, known: Mapping[str, Conversation]) -> Conversation:
     """The conversation under the id by which its text is known, and under none that another text has."""
     other = known.get(conversation.id)
@@ -87,20 +120,14 @@ def distinct(conversation: Conversation, known: Mapping[str, Conversation]) -> C
 
 
 def _changed(
-    store: Store, conversations: Iterable[Conversation], known: Mapping[str, Conversation]
+    there: _There, conversations: Iterable[Conversation], known: Mapping[str, Conversation]
 ) -> Iterator[Conversation]:
     """Conversations of the run with the facts that are told of them now, and what was made from them."""
     held = {c.id: c for c in known.values()}
     told = {c.id: _told(c, held[c.id]) for c in conversations if c.id in held}
-    told = {name: facts for name, facts in told.items() if facts}
-    if not told:
-        return
-    made = defaultdict[str, list[str]](list)
-    for place in store.placed():
-        if place.parent_id:
-            made[place.parent_id].append(place.id)
     for name, facts in told.items():
-        yield from _with_facts(store, held[name], facts, made)
+        if facts:
+            yield from _with_facts(there.store, held[name], facts, there.made_of)
 
 
 def _told(conversation: Conversation, held: Conversation) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from safetyqc.formats.turns import AS_IT_IS, Reading
 if TYPE_CHECKING:
     from safetyqc.pipeline.loop import Listener
     from safetyqc.pipeline.session import Session
-    from safetyqc.records import Conversation
 
 Data = str | os.PathLike[str] | Iterable[Any]
 """A path (`-` is standard input); or rows: a list, a DataFrame, a Dataset."""
@@ -43,10 +42,10 @@ def read_any(data: Data, *, skip_bad: bool = False, strict: bool = True, how: Re
     return read_rows(data, skip_bad=skip_bad, strict=strict, how=how)
 
 
-def bring_in(session: Session, read: ReadResult, listener: Listener) -> list[Conversation]:
-    """Add what was read to the run; the conversations as the run knows them, in input order."""
+def bring_in(session: Session, read: ReadResult, listener: Listener) -> list[str]:
+    """Add what was read to the run; the ids under which the run knows it, in input order."""
     from safetyqc.pipeline.importing import import_conversations
 
-    tally, conversations = import_conversations(session, read.path, read)
+    tally, ids = import_conversations(session, read.path, read)
     listener.tell(tally)
-    return conversations
+    return ids

@@ -81,7 +81,7 @@ class Site:
     def bring_in(self, session: Session, read: ReadResult | None) -> list[str] | None:
         """The ids of what the call is about, in input order: what was read, or what a view shows; None for all."""
         if read is not None:
-            return [c.id for c in bring_in(session, read, self.listener)]
+            return bring_in(session, read, self.listener)
         return list(self.view.ids) if self.view and self.view.ids is not None else None
 
     def call(self, tallies: Sequence[Tally], cost_usd: float, read: ReadResult | None = None) -> Call:

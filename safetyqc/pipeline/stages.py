@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, get_args
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.pipeline.engine import describe
 from safetyqc.records import PASSES_LATER, Conversation, Failure, FailureKind, Judgment, Rejection, Scenario, Score
+from safetyqc.store.unread import Unread
 
 if TYPE_CHECKING:
     from safetyqc.judge.base import Judge
@@ -155,17 +156,18 @@ async def filter_run(store: Store, mapper: Mapper, task: Filtering) -> Tally:
     """Apply the cheap rules to every conversation that they have not seen with these settings; counts all of them."""
     settings = task.version()
     names = {place.id for place in store.placed() if place.origin != "canary"}
-    hits: list[Rejection] = []
+    found: dict[str, tuple[Rejection, ...]] = {}
     met_bugs: list[str] = []
     checked: list[str] = []
-    new = list(store.conversations(names - store.filtered(settings)))
-    async for conversation, outcome in mapper.in_order("filter", new, task):
+    async for conversation, outcome in mapper.map("filter", Unread(store, names - store.filtered(settings)), task):
         if isinstance(outcome, ModelError):  # what no rule could look at is not let through, and looked at again
-            hits.append(Rejection(conversation_id=conversation.id, filter=outcome.kind, reason=outcome.reason))
+            bug = Rejection(conversation_id=conversation.id, filter=outcome.kind, reason=outcome.reason)
+            found[conversation.id] = (bug,)
             met_bugs.append(conversation.id)
         else:
-            hits += outcome
+            found |= {conversation.id: outcome} if outcome else {}
             checked.append(conversation.id)
+    hits = [hit for place in store.placed() for hit in found.get(place.id, ())]
     for looked_at, by in ((checked, settings), (met_bugs, "")):
         store.put_rejections([h for h in hits if (h.filter == "defect") == (not by)], looked_at, by)
     first = {r.conversation_id: r.filter for r in reversed(list(store.rejections())) if r.conversation_id in names}
@@ -188,7 +190,7 @@ async def judge_run(
     wanted = eligible(store) if only is None else store.conversation_ids().intersection(only)
     judged = store.judged(judge.name, judge.rubric_hash)
     settled = {name for name, found in judged.items() if not fresh and _ASKED_AGAIN.isdisjoint(found.unscored)}
-    todo = list(store.conversations(wanted - settled))
+    todo = Unread(store, wanted - settled)
     unscored: Counter[str] = Counter()
     last: Future[int] | None = None
     done = 0

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _ABSTAINED = frozenset({"not_reliable", "unsure", "tie", "not_recorded"})
 """Reasons for an unscored criterion with which nothing went wrong: the judge would not guess."""
+_AT_A_TIME = 900
 _PASSED = {True: "passed", False: "failed", None: "open"}
 
 
@@ -158,6 +159,12 @@ class Run(Rows):
         with self._open() as store:
             return list(store.judgments())
 
+    @property
+    def judges(self) -> int:
+        """How many judges have judged the run, found without reading a judgment."""
+        with self._open() as store:
+            return len({name for name, _, _ in store.judges()})
+
     def render(self) -> RenderableType:
         """Draw what the terminal shows of this."""
         from safetyqc.reports.terminal import render_report
@@ -166,7 +173,22 @@ class Run(Rows):
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """A verdict a conversation: the lines of `safetyqc judge --jsonl`."""
-        return [verdict_line(*row) for row in self._verdicts()]
+        return list(self.lines())
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """The same, read some hundreds at a time: those of millions need not be held."""
+        from safetyqc.store.standing import deciding_judge
+
+        with self._open() as store:
+            chosen = deciding_judge(store, self.judge)
+            ids = [p.id for p in store.placed() if p.origin != "canary"] if self.ids is None else self.ids
+            index = self._places(len(ids))
+            for start in range(0, len(ids), _AT_A_TIME):
+                part = ids[start : start + _AT_A_TIME]
+                found = {c.id: c for c in store.conversations(set(part))}
+                judgments = {j.conversation_id: j for j in store.judgments(*chosen, only=part)} if chosen else {}
+                for place, name in zip(index[start : start + _AT_A_TIME], part, strict=True):
+                    yield verdict_line(place, found[name], judgments.get(name))
 
     def _table(self) -> list[dict[str, Any]]:
         return [_flat(*row) for row in self._verdicts()]

@@ -8,7 +8,7 @@ It judges nothing and repairs nothing that it was not asked to: what is broken b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,15 @@ from safetyqc.formats.opened import name_of
 from safetyqc.formats.readers.lists import records_in
 from safetyqc.formats.readers.table import READERS, form_of, read_record
 from safetyqc.formats.sources import read_sources
+from safetyqc.formats.spooled import Records
 from safetyqc.formats.turns import AS_IT_IS, Reading, bad_line, is_turn
 from safetyqc.records import INTENTS, Conversation, Label, Message, Source, conversation_id
 from safetyqc.results.findings import BadLine, HowRead
 
 _NOTED = frozenset({"message_keys", "arranged", "recorded", "side"})
 """Keys of `meta` that are told in words of their own."""
+_HELD = 50_000
+"""Conversations that are kept in memory, where they take some seven kilobytes each."""
 _MOST_SKIPPED = 100_000
 """Bad lines from which a file is none of conversations."""
 
@@ -51,7 +54,8 @@ class ReadResult:
     """What one file held: conversations and skipped records, each in input order."""
 
     path: str
-    conversations: tuple[Conversation, ...]
+    conversations: Sequence[Conversation]
+    """In memory, or, where they are very many, in a temporary file and read at each look."""
     skipped: tuple[BadLine, ...] = ()
     labels: tuple[Label, ...] = ()
     """What people say of them, where it stands beside the messages and was asked for."""
@@ -121,10 +125,10 @@ def collect(
     account: Account | None = None,
 ) -> ReadResult:
     """Gather records that were read from `name`; arguments and errors are those of `read_conversations`."""
-    conversations, skipped = [], []
+    conversations, skipped = Records[Conversation](_HELD), list[BadLine]()
     for record in records:
         if isinstance(record, Conversation):
-            conversations.append(record)
+            conversations.add(record)
         elif skip_bad or (record.is_structure and not strict):
             skipped.append(record)
             if len(skipped) > _MOST_SKIPPED and len(skipped) > len(conversations):
@@ -134,7 +138,7 @@ def collect(
             raise record.error()
     if not conversations and not skipped:
         raise InputError("holds no conversation", path=name, fix="give a file with one conversation a line")
-    return ReadResult(name, tuple(conversations), tuple(skipped), account=account or Account())
+    return ReadResult(name, conversations.held, tuple(skipped), account=account or Account())
 
 
 def iter_conversations(path: str | Path, how: Reading = AS_IT_IS) -> Iterator[Conversation | BadLine]:
