@@ -38,6 +38,8 @@ from safetyqc.text import DEFAULT_RUN, run_flag
 
 FILE_NAME = "safetyqc.yaml"
 DEFAULT_COUNT = 600
+MOST_IN_FLIGHT = 4096
+"""More requests at once than this exhaust memory and sockets before any server is helped by them."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -65,7 +67,7 @@ class ModelSettings(Record):
 
     api_base: str | None = None
     lane: Annotated[str, _one_of(lane_names)] = AUTO
-    concurrency: int = Field(default=16, ge=1)
+    concurrency: int = Field(default=16, ge=1, le=MOST_IN_FLIGHT)
     engine: str | None = None
     """What runs the work, by its name in the table of engines; None: processes where there are workers, or local."""
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = 0

@@ -150,7 +150,12 @@ class Interrupted(SafetyqcError):
 
 
 def choose_from(value: str, choices: Iterable[str]) -> str:
-    """Word the fix for an unknown name: the nearest match first, then every valid one."""
+    """Word the fix for an unknown name: the nearest match first, then the valid ones, as many as can be read."""
     names = sorted(choices)
-    near = get_close_matches(value, names, n=1)
-    return (f"did you mean {near[0]!r}? " if near else "") + "valid: " + ", ".join(names)
+    near = get_close_matches(value[:_LONGEST_NAME], names, n=1)
+    shown = [name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…" for name in names[:_MOST_NAMES]]
+    more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+    return (f"did you mean {near[0]!r}? " if near else "") + "valid: " + ", ".join(shown) + more
+
+
+_MOST_NAMES, _LONGEST_NAME = 30, 100

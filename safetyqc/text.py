@@ -160,7 +160,7 @@ def fold_to_ascii(text: str) -> str:
     if text.isascii():
         return text
     folded = "".join(_fold_character(c) for c in printable(unicodedata.normalize("NFC", text)).translate(_ASCII))
-    return re.sub(r"[^\S\n]+(?=\n|$)", "", folded)
+    return "\n".join(line.rstrip() for line in folded.split("\n"))
 
 
 def _fold_character(character: str) -> str:

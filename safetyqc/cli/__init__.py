@@ -31,7 +31,8 @@ from safetyqc.cli import (
     taxonomy,
     writing,
 )
-from safetyqc.errors import Interrupted, OutputError, SafetyqcError
+from safetyqc.cli.output import note
+from safetyqc.errors import ConfigError, Interrupted, OutputError, SafetyqcError
 
 READER_GONE = 141
 """Exit code when the reader of stdout has gone before all was written, as a shell tells it of any program."""
@@ -105,8 +106,17 @@ def _end(error: SafetyqcError) -> NoReturn:
     except OSError:
         _give_up_stdout()
     with contextlib.suppress(OSError):  # the terminal itself may be what went away
-        typer.echo(f"safetyqc: {error}", err=True)
+        note(f"safetyqc: {_without_keys(error)}")
     sys.exit(error.exit_code)
+
+
+def _without_keys(error: SafetyqcError) -> str:
+    """What an error says; one about settings quotes them, and a key may stand where it does not belong."""
+    if not isinstance(error, ConfigError):
+        return str(error)
+    from safetyqc.llm.secrets import redact
+
+    return str(ConfigError(redact(error.what), where=error.where, fix=error.fix))
 
 
 def _give_up_stdout() -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.models import OptionInfo
 
-from safetyqc.config import Config, filter_names, load_config
+from safetyqc.config import MOST_IN_FLIGHT, Config, filter_names, load_config
 from safetyqc.formats.export.table import EXPORTERS
 from safetyqc.judge.table import judge_forms
 from safetyqc.llm.lanes import lane_names
@@ -99,7 +99,14 @@ ApiBase = Annotated[
 ]
 Concurrency = Annotated[
     int | None,
-    typer.Option("--concurrency", metavar="N", min=1, help="Requests in flight (default: 16).", show_default=False),
+    typer.Option(
+        "--concurrency",
+        metavar="N",
+        min=1,
+        max=MOST_IN_FLIGHT,
+        help="Requests in flight (default: 16).",
+        show_default=False,
+    ),
 ]
 MaxCost = Annotated[
     float | None,

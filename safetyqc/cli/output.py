@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from safetyqc.errors import OutputError
+from safetyqc.text import HIDDEN, reveal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 
 def note(text: str = "") -> None:
-    """Say something that is not the result."""
-    typer.echo(text, err=True)
+    """Say something that is not the result; what could drive the terminal, or hide in it, is shown as its code."""
+    typer.echo(reveal(text), err=True)
 
 
 def show(renderable: Any) -> None:
@@ -40,8 +41,13 @@ def show(renderable: Any) -> None:
 
 
 def show_json(value: Any) -> None:
-    """Print a JSON value as the result."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    """Print a JSON value as the result; what could drive a terminal, or hide in it, is escaped."""
+    typer.echo(_escaped(json.dumps(value, ensure_ascii=False, indent=2)))
+
+
+def _escaped(text: str) -> str:
+    """JSON of the same value in which every character can be seen."""
+    return HIDDEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def next_step(*commands: str) -> None:
@@ -115,7 +121,7 @@ def write_jsonl(path: Path, lines: Iterable[str], noun: str) -> None:
     """Write JSON lines to a file, whole or not at all; `-` is stdout, where then nothing else is printed."""
     if str(path) == "-":
         for line in lines:
-            typer.echo(line)
+            typer.echo(_escaped(line))
         return
     from safetyqc.formats.writing import write_lines
     from safetyqc.text import counted

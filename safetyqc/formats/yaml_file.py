@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +26,7 @@ R = TypeVar("R", bound=BaseModel)
 # The C loader reads a long file ten times faster; wheels of PyYAML hold it, source builds may not
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Location = tuple[int | str, ...]
+_MOST_ENTRIES = 200_000
 
 
 class Misfit(ValueError):
@@ -60,12 +61,17 @@ def read_yaml(path: Path | Traversable, model: type[R]) -> R:
 def parse_yaml(text: str, model: type[R], *, where: str) -> R:
     """Read YAML text as one record; `where` names it in errors, which are those of `read_yaml`."""
     loader = _LOADER(text)
+    node: yaml.Node | None = None
     try:
         node = loader.get_single_node()
-        _refuse_repeated_keys(node, where)
+        _refuse_unreadable(node, where)
         data = loader.construct_document(node) if node else None
     except yaml.YAMLError as error:
         raise _syntax_error(error, where) from error
+    except RecursionError as error:
+        raise ConfigError("is nested too deeply", where=where, fix="write it flatter") from error
+    except (ValueError, OverflowError) as error:  # a date that is none, `!!int abc`, more digits than a number has
+        raise _impossible(error, node, where) from error
     finally:
         loader.dispose()
     if node is None or not isinstance(data, dict):
@@ -84,20 +90,70 @@ def _syntax_error(error: yaml.YAMLError, where: str) -> ConfigError:
     return ConfigError(f"is not valid YAML: {problem}", where=place, fix="check indentation, colons and quotes there")
 
 
-def _refuse_repeated_keys(node: yaml.Node | None, where: str) -> None:
-    if isinstance(node, yaml.SequenceNode):
-        for child in node.value:
-            _refuse_repeated_keys(child, where)
-    elif isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode):  # any other key is refused when the node is constructed
-                line = key.start_mark.line + 1
-                if key.value in seen:
-                    what = f"key {key.value!r} stands twice (first in line {seen[key.value]})"
-                    raise ConfigError(what, where=f"{where}:{line}", fix="keep one of the two")
-                seen[key.value] = line
-            _refuse_repeated_keys(value, where)
+def _impossible(error: Exception, node: yaml.Node | None, where: str) -> ConfigError:
+    """Word a value that is none of its kind, by the first that cannot be made."""
+    for scalar in _scalars(node):  # what failed before keeps a loader from trying again
+        try:
+            _LOADER("").construct_object(scalar)
+        except (ValueError, OverflowError) as found:
+            what = f"{_short(scalar.value)} cannot be read: {found}"
+            return ConfigError(
+                what, where=f"{where}:{scalar.start_mark.line + 1}", fix="correct it, or put it in quotes"
+            )
+    return ConfigError(f"cannot be read: {error}", where=where)
+
+
+def _scalars(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
+    if isinstance(node, yaml.ScalarNode):
+        yield node
+    for child in _children(node):
+        yield from _scalars(child)
+
+
+def _children(node: yaml.Node | None) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [child for pair in node.value for child in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+
+
+def _refuse_unreadable(root: yaml.Node | None, where: str) -> None:
+    """Refuse keys that stand twice, and aliases that hold themselves or write out to more than anybody typed.
+
+    Every node is looked at once: nine lines of aliases to aliases stand for a billion entries.
+    """
+    sizes: dict[int, int | None] = {}
+
+    def size_of(node: yaml.Node) -> int:
+        known = sizes.get(id(node), 0)
+        if known is None:
+            raise _refused("an alias holds itself", node, where, "write out what it stands for")
+        if known:
+            return known
+        sizes[id(node)] = None
+        if isinstance(node, yaml.MappingNode):
+            _refuse_repeated_keys(node, where)
+        size = sizes[id(node)] = 1 + sum(map(size_of, _children(node)))
+        if size > _MOST_ENTRIES:
+            raise _refused(f"aliases stand for more than {_MOST_ENTRIES:,} entries", node, where, "write fewer of them")
+        return size
+
+    if root is not None:
+        size_of(root)
+
+
+def _refused(what: str, node: yaml.Node, where: str, fix: str) -> ConfigError:
+    return ConfigError(what, where=f"{where}:{node.start_mark.line + 1}", fix=fix)
+
+
+def _refuse_repeated_keys(node: yaml.MappingNode, where: str) -> None:
+    seen: dict[str, int] = {}
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):  # any other key is refused when the node is constructed
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                what = f"key {key.value!r} stands twice (first in line {seen[key.value]})"
+                raise ConfigError(what, where=f"{where}:{line}", fix="keep one of the two")
+            seen[key.value] = line
 
 
 def _misfit(error: ValidationError, model: type[BaseModel], node: yaml.Node, where: str) -> ConfigError:

@@ -25,11 +25,11 @@ from safetyqc.llm.complaints import explain_error
 from safetyqc.llm.endpoints import PATHS
 from safetyqc.llm.hosts import base_of, key_of
 from safetyqc.llm.secrets import Secrets, known, redact
+from safetyqc.llm.transport import LONGEST_BODY
 from safetyqc.llm.wire import encode_body, headers_with, read_allowance, read_reply
 from safetyqc.records import Usage
 from safetyqc.text import shorten
 
-_LONGEST_BODY = 4_000_000
 _PACKED = frozenset({"gzip", "x-gzip", "deflate"})
 _CODINGS = dict.fromkeys(_PACKED, zlib.MAX_WBITS | 32) | {"": 0, "identity": 0}
 """The codings that are offered, with zlib's window: 32 tells gzip and zlib apart by their headers."""
@@ -153,10 +153,10 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     unpacker = zlib.decompressobj(_CODINGS[coding]) if coding in _PACKED else None
     raw = bytearray()
     async for chunk in response.content.iter_any():
-        raw += unpacker.decompress(chunk, _LONGEST_BODY + 1 - len(raw)) if unpacker else chunk
-        if len(raw) > _LONGEST_BODY or (unpacker and unpacker.unconsumed_tail):
+        raw += unpacker.decompress(chunk, LONGEST_BODY + 1 - len(raw)) if unpacker else chunk
+        if len(raw) > LONGEST_BODY or (unpacker and unpacker.unconsumed_tail):
             response.close()  # the rest of it would be read into the next answer's time
-            raise ModelError("bad_json", f"the answer is longer than {_LONGEST_BODY:,} bytes", usage=Usage())
+            raise ModelError("bad_json", f"the answer is longer than {LONGEST_BODY:,} bytes", usage=Usage())
     return bytes(raw)
 
 

@@ -25,7 +25,9 @@ from safetyqc.llm.client import Endpoint, Reply, Request
 from safetyqc.llm.complaints import explain_error
 from safetyqc.llm.hosts import base_of, key_of, key_variable, wire_name
 from safetyqc.llm.secrets import Secrets, known, redact
+from safetyqc.llm.transport import TooLongError, guarded, is_guarded, reason_of
 from safetyqc.llm.wire import body_of, headers_with, read_allowance, read_reply
+from safetyqc.records import Usage
 from safetyqc.text import shorten
 
 _NOT_CONNECTED = "Cannot connect to host"
@@ -57,9 +59,6 @@ def load_litellm() -> Any:
     return litellm
 
 
-_OWN_CALL: ContextVar[bool] = ContextVar("safetyqc_own_call", default=False)
-
-
 def _leave_costs_to_the_door(litellm: Any) -> None:
     """Make litellm skip its cost calculation, a quarter of a call; calls that are not ours keep it."""
     calculate = getattr(litellm, "response_cost_calculator", None)
@@ -68,7 +67,7 @@ def _leave_costs_to_the_door(litellm: Any) -> None:
 
     @wraps(calculate)
     def calculate_for_others(*args: Any, **kwargs: Any) -> Any:
-        return None if _OWN_CALL.get() else calculate(*args, **kwargs)
+        return None if is_guarded() else calculate(*args, **kwargs)
 
     litellm.response_cost_calculator = calculate_for_others
 
@@ -86,13 +85,15 @@ def _internal_call() -> ContextVar[bool] | None:
 @contextmanager
 def _without_bookkeeping() -> Iterator[None]:
     """Keep litellm from pricing a call and building its logging payload: half of its time, and nobody reads it."""
-    marks = [mark for mark in (_OWN_CALL, _internal_call()) if mark is not None]
-    tokens = [mark.set(True) for mark in marks]
+    mark = _internal_call()
+    if mark is None:
+        yield
+        return
+    token = mark.set(True)
     try:
         yield
     finally:
-        for mark, token in zip(marks, tokens, strict=True):
-            mark.reset(token)
+        mark.reset(token)
 
 
 class LitellmClient:
@@ -118,7 +119,7 @@ class LitellmClient:
         started = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout_s):
-                with _without_bookkeeping():
+                with guarded(), _without_bookkeeping():
                     response = await getattr(litellm, _CALLS[request.endpoint])(**arguments)
         except TimeoutError as error:
             reason = f"{request.model}: no whole answer within {self._timeout_s:g} s"
@@ -190,6 +191,10 @@ class LitellmClient:
 
     def _explain(self, litellm: Any, request: Request, error: Exception) -> ModelError:
         key = self._api_key or key_of(request.model)
+        if (refused := reason_of(error)) is not None:
+            if isinstance(refused, TooLongError):
+                return ModelError("bad_json", str(refused), usage=Usage())
+            return explain_error(refused.status, "", model=request.model, key=key)
         said = _said(error)
         reason = f"{request.model}: {shorten(redact(str(said)[:5_000], key), 300)}"
         if isinstance(error, litellm.UnsupportedParamsError):

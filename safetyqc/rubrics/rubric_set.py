@@ -206,7 +206,7 @@ def is_set(path: Path | Traversable) -> bool:
     """Whether a rubric file names criteria (a set), or is one."""
     try:
         data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError):
+    except (yaml.YAMLError, OSError, ValueError, RecursionError):
         return False  # the reader that follows tells what is wrong, and where
     return isinstance(data, dict) and "criteria" in data
 
