@@ -34,6 +34,7 @@ FailureKind = Literal[
     "not_reliable",  # this judge was never shown to be better than chance on this criterion
     "unsure",  # the judge abstained: its probability lies in the middle
     "defect",  # safetyqc itself failed on this one, which is a bug; the reason says where
+    "not_shown",  # the conversation was too long to be shown whole, and what was shown did not fail
     "tie",  # a panel or repeated votes without a majority
     "not_recorded",  # verdicts given elsewhere, and none among them about this conversation
 ]

@@ -61,6 +61,10 @@ def test_typographic_characters_become_ascii() -> None:
     assert fold_to_ascii("It’s “fine” – really…") == 'It\'s "fine" - really...'
 
 
+def test_ascii_has_no_blanks_at_line_ends_however_many_there_were() -> None:
+    assert fold_to_ascii("é" + " " * 200_000 + "x  \n y\t\n") == "e" + " " * 200_000 + "x\n y\n"
+
+
 def test_a_mask_keeps_the_first_words_only() -> None:
     masked = mask("one two three four five six seven")
     assert masked.startswith("one two")

@@ -223,7 +223,7 @@ class RubricJudge:
         if criterion.applicability(told.category, told.intent) == "never":
             return _not_applicable(criterion.id, told.intent)
         if score := case.scores.get(criterion.id):
-            return score
+            return score if score.outcome == "fail" or not case.left_out_chars else _not_shown(score, case)
         problem = case.problems.get(criterion.id) or case.unclassified()
         return Score(criterion=criterion.id, outcome="unscored", reason=problem.reason, unscored_reason=problem.kind)
 
@@ -236,6 +236,12 @@ class RubricJudge:
         if case.fallback_for:
             settings["fallback"] = {"model": self.fallback_model, "because": case.fallback_for}
         return settings
+
+
+def _not_shown(score: Score, case: _Case) -> Score:
+    """What was found is found; that nothing was found says nothing about what the judge was not shown."""
+    reason = f"{case.left_out_chars:,} characters were too many to be shown; in the rest: {score.reason}"
+    return Score(criterion=score.criterion, outcome="unscored", reason=reason, unscored_reason="not_shown")
 
 
 @lru_cache(maxsize=256)

@@ -33,7 +33,9 @@ REDRAW_HELPS: frozenset[FailureKind] = frozenset(
 
 _TRIED = 10
 """First conversations of a judge that has given no verdict yet: nothing usable in all of them ends the run."""
-_UNUSABLE = frozenset(get_args(FailureKind)) - {"defect", "duplicate", "not_reliable", "unsure", "tie", "not_recorded"}
+_UNUSABLE = frozenset(get_args(FailureKind)) - {
+    *("defect", "duplicate", "not_reliable", "unsure", "not_shown", "tie", "not_recorded")
+}
 _ASKED_AGAIN = PASSES_LATER | {"not_recorded"}
 """A file of verdicts may have grown since, and looking costs nothing."""
 

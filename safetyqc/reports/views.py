@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from safetyqc.results.findings import BadLine
     from safetyqc.results.report import Summary
 
-_ABSTAINED = frozenset({"not_reliable", "unsure", "tie", "not_recorded"})
+_ABSTAINED = frozenset({"not_reliable", "unsure", "not_shown", "tie", "not_recorded"})
 """Reasons for an unscored criterion with which nothing went wrong: the judge would not guess."""
 _AT_A_TIME = 900
 _PASSED = {True: "passed", False: "failed", None: "open"}

@@ -195,3 +195,41 @@ def test_report_check_exits_4_below_a_bar(cli: Cli, folder: Path) -> None:
     (folder / "safetyqc.yaml").write_text("bars: {overall: 1.0}\n")
     assert cli("report", "--run", "r", "--check").code == 4
     (folder / "safetyqc.yaml").write_text("bars: {}\n")
+
+
+HOSTILE = "\x1b]0;PWNED\x07\x1b[2J\u202e\x9b"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("check", "keys.jsonl"),
+        ("report", "--run", "r", "--category", HOSTILE),
+        ("judge", "good.jsonl", "-m", f"openai/{HOSTILE}", "--run", "n"),
+        ("check", "good.jsonl", "--config", "keys.yaml"),
+        ("check", f"{HOSTILE}.jsonl"),
+    ],
+    ids=lambda line: " ".join(line[:1]),
+)
+def test_nothing_from_data_or_names_drives_the_terminal(line: tuple[str, ...], cli: Cli, folder: Path) -> None:
+    (folder / "keys.jsonl").write_text('{"\\u001b]0;PWNED\\u0007\\u001b[2J\\u202e\\u009b": 2}\n')
+    (folder / "keys.yaml").write_text('"\\e]0;PWNED\\a\\e[2J\\u202e\\u009b": 2\n')
+    ended = cli(*line)
+    assert ended.code != 0
+    assert not set(HOSTILE) & {"\x1b", "\x07", "\u202e", "\x9b"} & set(ended.err + ended.out)
+
+
+def test_json_shows_no_raw_control_character(cli: Cli, folder: Path) -> None:
+    (folder / "odd.jsonl").write_text(
+        FILES["good.jsonl"].replace('"messages"', '"category": "a\\u009b\\u202e", "messages"')
+    )
+    ended = cli("judge", "odd.jsonl", "-m", "local", "--run", "n", "--jsonl", "-")
+    assert ended.code == 0
+    assert not {"\u202e", "\x9b"} & set(ended.out)
+
+
+def test_a_key_in_the_wrong_place_is_not_repeated(cli: Cli, folder: Path) -> None:
+    (folder / "safetyqc.yaml").write_text("judge: {models: [{key: sk-abcdefghijklmnop1234567890}]}\n")
+    ended = cli("check", "good.jsonl")
+    assert ended.code == 2
+    assert "abcdefghijklmnop" not in ended.err

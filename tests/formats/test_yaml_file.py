@@ -72,6 +72,31 @@ def test_anything_but_a_mapping_is_refused(text: str, what: str) -> None:
     assert what in failure(text).what
 
 
+_ALIASES = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{new}: &{new} [{','.join(['*' + old] * 9)}]\n" for old, new in pairwise("abcdefghij")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        ("a: 1\nb: 2024-13-45\n", 2, "month"),
+        ("a: !!int abc\n", 1, "'abc'"),
+        ("a: 1\nb: " + "9" * 5000 + "\n", 2, "digits"),
+        ("a: 1\nb: &x [*x]\n", 2, "holds itself"),
+        (_ALIASES, 6, "aliases stand for more than"),
+    ],
+    ids=["date", "int", "digits", "cycle", "bomb"],
+)
+def test_what_cannot_be_made_is_told_with_its_line(text: str, line: int, what: str) -> None:
+    error = failure(text)
+    assert (error.where, what in error.what) == (f"box.yaml:{line}", True)
+
+
+def test_deep_nesting_is_refused() -> None:
+    assert "too deeply" in failure("a: " + "[" * 1000 + "]" * 1000).what
+
+
 def test_a_file_that_is_not_utf8_says_so(tmp_path: Path) -> None:
     path = tmp_path / "box.yaml"
     path.write_bytes(b"parts: [\xff]")
