@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import in_run, next_step, note, show_json
+from safetyqc.cli.output import in_run, next_step, note, result, show_json
 from safetyqc.cli.session import in_session
 from safetyqc.config import load_config
 
@@ -116,9 +116,9 @@ def _show(found: list[Collected], *, as_json: bool) -> None:
         show_json([_told(one) for one in found])
         return
     for one in found:
-        typer.echo(tell_collected(one))
+        result(tell_collected(one))
     if not found:
-        typer.echo("no batch in this run waits for anything")
+        result("no batch in this run waits for anything")
 
 
 def _told(one: Collected) -> dict[str, Any]:

@@ -8,16 +8,7 @@ from typing import Annotated
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import (
-    in_run,
-    next_step,
-    note,
-    refuse_overwriting,
-    show,
-    show_json,
-    typed,
-    typed_flags,
-)
+from safetyqc.cli.output import in_run, next_step, note, refuse_overwriting, result, show, show_json, typed, typed_flags
 from safetyqc.cli.session import called
 from safetyqc.config import load_config
 
@@ -105,6 +96,6 @@ def train_judge(
     from safetyqc.pipeline.training import train_on_files
 
     for line in train_on_files(labels, out, from_scratch=fresh, force=force):
-        typer.echo(line)
+        result(line)
     model = typed_flags({"-m": f"trained:{out}"})
     next_step(f"safetyqc judge FILE{model}", f"safetyqc compare{typed_flags({'--labels': list(labels)})}")

@@ -16,6 +16,7 @@ from safetyqc.cli.output import (
     next_step,
     note,
     refuse_overwriting,
+    result,
     show,
     show_json,
     typed_flags,
@@ -346,4 +347,4 @@ def _show_canaries(verdicts: Run) -> None:
     for found in check_canaries(verdicts.judgments()):
         caught = f"caught {found.caught} of {found.must_fail} planted flaws ({found.unscored_flaws} of them left open)"
         alarms = f"{found.false_alarms} false alarms on {found.must_pass} sound answers"
-        typer.echo(f"canaries, {found.judge}: {caught}, {alarms}, {found.unscored} unscored")
+        result(f"canaries, {found.judge}: {caught}, {alarms}, {found.unscored} unscored")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import next_step, show_json
+from safetyqc.cli.output import next_step, result, show_json
 from safetyqc.config import load_config
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def check(
         show_json(report.model_dump(mode="json"))
     else:
         for line in _told(report):
-            typer.echo(line)
+            result(line)
     if not report.usable:
         raise typer.Exit(3)
     there = f" --api-base {shlex.quote(api_base)}" if api_base else ""

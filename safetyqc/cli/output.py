@@ -28,6 +28,11 @@ def note(text: str = "") -> None:
     typer.echo(reveal(text), err=True)
 
 
+def result(text: str) -> None:
+    """Print a line of the result, as `note` says what is none."""
+    typer.echo(reveal(text))
+
+
 def show(renderable: Any) -> None:
     """Print a rich renderable as the result; plain text, without the padding of tables, when stdout is no terminal."""
     from rich.console import Console
@@ -42,10 +47,10 @@ def show(renderable: Any) -> None:
 
 def show_json(value: Any) -> None:
     """Print a JSON value as the result; what could drive a terminal, or hide in it, is escaped."""
-    typer.echo(_escaped(json.dumps(value, ensure_ascii=False, indent=2)))
+    typer.echo(escaped(json.dumps(value, ensure_ascii=False, indent=2)))
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """JSON of the same value in which every character can be seen."""
     return HIDDEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
@@ -121,7 +126,7 @@ def write_jsonl(path: Path, lines: Iterable[str], noun: str) -> None:
     """Write JSON lines to a file, whole or not at all; `-` is stdout, where then nothing else is printed."""
     if str(path) == "-":
         for line in lines:
-            typer.echo(_escaped(line))
+            typer.echo(escaped(line))
         return
     from safetyqc.formats.writing import write_lines
     from safetyqc.text import counted

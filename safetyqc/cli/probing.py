@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import in_run, next_step, note, refuse_overwriting, show, typed_flags
+from safetyqc.cli.output import escaped, in_run, next_step, note, refuse_overwriting, show, typed_flags
 from safetyqc.cli.session import called, next_after_batch
 from safetyqc.errors import UserError
 
@@ -167,7 +167,7 @@ def probe(
         probed.write_html(html)
         note(f"wrote {html}")
     if as_json:
-        typer.echo(probed.to_json())
+        typer.echo(escaped(probed.to_json()))
     else:
         show(probed.render())
     if check and (probed.result.bars_met is False or probed.result.word == "worse"):

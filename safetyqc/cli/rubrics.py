@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import next_step, note
+from safetyqc.cli.output import next_step, note, result
 from safetyqc.cli.session import in_session
 from safetyqc.config import load_config
 
@@ -39,11 +39,11 @@ def list_all(rubric: Name = "safety") -> None:
     from safetyqc.rubrics.rubric_set import bundled_sets
 
     rubric_set = load_rubric_set(rubric)
-    typer.echo(f"{rubric_set.id} ({rubric_set.hash[:12]})")
+    result(f"{rubric_set.id} ({rubric_set.hash[:12]})")
     for criterion in rubric_set.criteria:
         kind = "gate" if criterion.gate else f"weight {criterion.weight:g}"
         intents = ", ".join(criterion.applies_to.intents) or "all"
-        typer.echo(f"  {criterion.id:<22} {kind:<9} {intents:<32} {criterion.question}")
+        result(f"  {criterion.id:<22} {kind:<9} {intents:<32} {criterion.question}")
     if others := [name for name in bundled_sets() if name != rubric_set.id]:
         note(f"other sets: {', '.join(others)}")
     next_step("safetyqc rubrics show strict_refusal", "safetyqc rubrics copy my-rubrics")
@@ -56,7 +56,7 @@ def show(rubric: Name) -> None:
     """
     from safetyqc.rubrics.rubric_set import find_rubric
 
-    typer.echo(find_rubric(rubric).read_text(encoding="utf-8").rstrip())
+    result(find_rubric(rubric).read_text(encoding="utf-8").rstrip())
     next_step("safetyqc rubrics copy my-rubrics  # to edit it")
 
 
@@ -72,7 +72,7 @@ def validate(
 
     problems = validate_rubrics(path)
     for problem in problems:
-        typer.echo(str(problem))
+        result(str(problem))
     errors = sum(problem.severity == "error" for problem in problems)
     note(f"{counted(errors, 'error')}, {counted(len(problems) - errors, 'remark')}")
     if errors:
@@ -102,9 +102,9 @@ def try_out(
         for trial in trials:
             given = trial.score.outcome if trial.score else "not asked"
             mark = {True: "ok  ", False: "DIFF", None: "none"}[trial.is_right]
-            typer.echo(f"{mark} {trial.criterion:<22} expected {trial.expected:<5} got {given:<9} {trial.example.why}")
+            result(f"{mark} {trial.criterion:<22} expected {trial.expected:<5} got {given:<9} {trial.example.why}")
         right = sum(trial.is_right is True for trial in trials)
-        typer.echo(f"{right} of {len(trials)} as expected")
+        result(f"{right} of {len(trials)} as expected")
         return right == len(trials)
 
     if not in_session(config, work, create=True):

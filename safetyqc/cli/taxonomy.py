@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import next_step, note
+from safetyqc.cli.output import next_step, note, result
 from safetyqc.cli.session import in_session
 from safetyqc.config import choose_model, load_config
 from safetyqc.errors import ConfigError, OutputError
@@ -57,7 +57,7 @@ def show(
         next_step("safetyqc taxonomy copy mine.yaml  # to edit all of it")
         return
     for line in _listed(found):
-        typer.echo(line)
+        result(line)
     example = found.categories[0].name
     more = f" --taxonomy {taxonomy}" if taxonomy else ""
     next_step(f"safetyqc taxonomy show {example}{more}", "safetyqc taxonomy copy mine.yaml")
@@ -116,7 +116,7 @@ def validate(
     found.check_languages(languages)
     gaps = find_gaps(found, languages)
     for gap in gaps:
-        typer.echo(gap)
+        result(gap)
     topics = sum(len(category.topics) for category in found.categories)
     note(
         f"categories: {len(found.categories)}, topics: {topics}, "

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from safetyqc.pipeline.engine import Stop
+from safetyqc.text import reveal
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
@@ -51,7 +52,7 @@ class Listener:
 
 
 def _note(text: str) -> None:
-    sys.stderr.write(f"safetyqc: {text.strip()}\n")
+    sys.stderr.write(f"safetyqc: {reveal(text.strip())}\n")
     sys.stderr.flush()
 
 

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TextIO, runtime_checkable
 
+from safetyqc.text import reveal
+
 _DRAW_S = 0.25
 _RATE_S = 30.0
 """How far back the rate looks."""
@@ -100,7 +102,7 @@ class Progress:
         """Say a line of its own, also while a bar is drawn."""
         if not self.quiet:
             clear = "\r\x1b[K" if self._live else ""
-            self.stream.write(f"{clear}safetyqc: {text}\n")
+            self.stream.write(f"{clear}safetyqc: {reveal(text)}\n")
             self.stream.flush()
 
     def watch(self, client: object) -> None:

@@ -69,14 +69,16 @@ WORKING: dict[str, list[str]] = {
     "rubrics show": ["rubrics", "show", "strict_refusal"],
     "rubrics validate": ["rubrics", "validate", "strict_refusal.yaml"],
     "rubrics copy": ["rubrics", "copy", "my-rubrics"],
+    "taxonomy show": ["taxonomy", "show"],
+    "taxonomy copy": ["taxonomy", "copy", "my-taxonomy.yaml"],
     "models check": ["models", "check", *MODEL],
     "batch status": ["batch", "status", "--run", "r"],
     "batch collect": ["batch", "collect", "--run", "r"],
 }
 SLOW = {"demo", "train-judge"}
 """They need a model or a minute; tested where that is there."""
-ELSEWHERE = {"batch cancel", "rubrics test"}
-"""One needs a batch on its way (tests/pipeline/test_batching.py has one), the other a judge that is right (below)."""
+ELSEWHERE = {"batch cancel", "rubrics test", "review", "probe", "taxonomy validate", "taxonomy expand"}
+"""They need a batch on its way, a judge that is right (below), a browser, a model or a file: each has its own tests."""
 
 REFUSAL = "I can't help with opening a door that is not yours. Locked out of your own home, call a locksmith."
 CONSOLATION = "先听他说完，不要急着给建议。可以问问他今天最难的是什么，再一起想下一步。"
