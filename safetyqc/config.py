@@ -37,9 +37,7 @@ from safetyqc.results.rates import BarSetting
 from safetyqc.text import DEFAULT_RUN, run_flag
 
 FILE_NAME = "safetyqc.yaml"
-DEFAULT_COUNT = 600
-MOST_IN_FLIGHT = 4096
-"""More requests at once than this exhaust memory and sockets before any server is helped by them."""
+DEFAULT_COUNT, MOST_IN_FLIGHT = 600, 4096  # more at once exhaust memory and sockets before any server is helped
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
