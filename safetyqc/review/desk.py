@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import Field
@@ -23,6 +24,7 @@ from safetyqc.store import Act
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from concurrent.futures import Future
 
     from safetyqc.records import Intent
     from safetyqc.rubrics import RubricSet
@@ -78,6 +80,7 @@ class Desk:
     def __post_init__(self) -> None:
         self.memory = Memory(self.store)
         self._facts = {c.id: (c.category, cast("Intent | None", c.intent)) for c in self.store.placed()}
+        self._asked: dict[object, tuple[Criterion, ...]] = {}
         self.items = [item for item in self.items if self.asked(item)]
         self.positions = {item.conversation_id: at for at, item in enumerate(self.items)}
         self.finished: dict[str, None] = {}
@@ -111,8 +114,16 @@ class Desk:
 
     def asked(self, item: Item) -> tuple[Criterion, ...]:
         """The criteria that are asked of an item."""
-        category, intent = self._facts[item.conversation_id]
-        wanted = None if item.criteria is None or OVERALL in item.criteria else item.criteria
+        facts = self._facts[item.conversation_id]
+        known = self._asked.get((facts, item.criteria))
+        if known is None:
+            known = self._asked[facts, item.criteria] = self._asked_of(*facts, item.criteria)
+        return known
+
+    def _asked_of(
+        self, category: str | None, intent: Intent | None, criteria: tuple[str, ...] | None
+    ) -> tuple[Criterion, ...]:
+        wanted = None if criteria is None or OVERALL in criteria else criteria
         return tuple(
             c
             for c in self.rubric.criteria
@@ -159,7 +170,7 @@ class Desk:
             return Place(repeat, again=True)
         now = time.time()
         deferred = None
-        for at in (*range(after + 1, len(self.items)), *range(min(after + 1, len(self.items)))):
+        for at in chain(range(after + 1, len(self.items)), range(after + 1)):
             name = self.items[at].conversation_id
             if name in self.finished or self._is_taken(self.items[at], now):
                 continue
@@ -175,11 +186,11 @@ class Desk:
         return name in self.by_others or self.memory.is_before_others(name, self.annotator, now)
 
     def _repeat_due(self) -> int | None:
-        done = list(self.finished)
-        repeated = self.own.repeated.intersection(self.positions)
-        if self.queue not in _REPEATING or len(done) // (_REPEAT_EVERY - 1) <= len(repeated):
+        repeated = sum(name in self.positions for name in self.own.repeated)
+        if self.queue not in _REPEATING or len(self.finished) // (_REPEAT_EVERY - 1) <= repeated:
             return None
-        return next((self.positions[name] for name in done[:-_REPEAT_AFTER] if name not in repeated), None)
+        long_ago = list(self.finished)[:-_REPEAT_AFTER]
+        return next((self.positions[name] for name in long_ago if name not in self.own.repeated), None)
 
     # ---- what keys do ----------------------------------------------------------------------------------------------
 
@@ -188,7 +199,7 @@ class Desk:
         shown = self.own.shown
         name = self.items[place.at].conversation_id
         if shown is None or (shown.conversation_id, bool(shown.body.get("again"))) != (name, place.again):
-            self._do(name, "show", {"again": True} if place.again else {})
+            self._act(name, "show", {"again": True} if place.again else {})  # nobody waits for it to be durable
 
     def label(self, given: Given) -> None:
         """Store a level.
@@ -297,9 +308,12 @@ class Desk:
         return label.model_dump(mode="json", exclude_defaults=True) if label else None
 
     def _do(self, name: str, act: str, body: Mapping[str, object], label: Label | None = None) -> None:
-        actor = f"{self.annotator} (adjudicating)" if self.decides else self.annotator
-        self.store.add_act(Act(actor, name, act, body), label)
+        self._act(name, act, body, label).result()
         self.refresh()
+
+    def _act(self, name: str, act: str, body: Mapping[str, object], label: Label | None = None) -> Future[int]:
+        actor = f"{self.annotator} (adjudicating)" if self.decides else self.annotator
+        return self.store.add_act(Act(actor, name, act, body), label)
 
     def _item(self, name: str, criterion: str | None = None) -> Item:
         at = self.positions.get(name)

@@ -67,7 +67,8 @@ def _chance(item: Item) -> int:
 
 
 def _everything(asked: Asked) -> list[Item]:
-    return [Item(name, ALL, shared=is_shared(name)) for name in sorted(asked.in_play, key=by_chance)]
+    numbered = sorted((by_chance(name), name) for name in asked.in_play)
+    return [Item(name, ALL, shared=is_shared(number)) for number, name in numbered]
 
 
 def _drawn(asked: Asked) -> list[Item]:

@@ -40,10 +40,9 @@ def tell_rubric(desk: Desk) -> list[dict[str, Any]]:
 
 def tell_progress(desk: Desk) -> dict[str, int]:
     """How far the work on the queue is."""
-    mine = desk.finished.keys()
-    others = len(desk.by_others - mine)
-    deferred = len(desk.own.deferred.keys() & desk.positions.keys() - mine)
-    return {"of": len(desk.items), "done": len(mine), "others": others, "deferred": deferred}
+    others = sum(name not in desk.finished for name in desk.by_others)
+    deferred = sum(name in desk.positions and name not in desk.finished for name in desk.own.deferred)
+    return {"of": len(desk.items), "done": len(desk.finished), "others": others, "deferred": deferred}
 
 
 def tell_item(desk: Desk, place: Place) -> dict[str, Any]:

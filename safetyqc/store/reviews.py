@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from safetyqc.llm.client import fast_json
@@ -31,15 +32,15 @@ class Act(NamedTuple):
 class ReviewedRun(OpenedRun):
     """The table `review_acts`, and labels as they are given one by one."""
 
-    def add_act(self, act: Act, label: Label | None = None) -> None:
-        """Remember an act, with the label that comes of it; returns when both are durable."""
+    def add_act(self, act: Act, label: Label | None = None) -> Future[int]:
+        """Remember an act, with the label that comes of it; both are durable when the future resolves."""
         row = (time.time(), act.annotator, act.conversation_id, act.act, fast_json(dict(act.body)).decode())
         statements: list[tuple[str, list[tuple[Any, ...]]]] = [(_ADD_ACT, [row])]
         if label is not None:
             cell = (label.conversation_id, label.criterion, label.annotator)
             body = label.model_dump_json(exclude_defaults=True)
             statements.append((_ADD_LABEL, [(*cell, label.outcome, label.at, body)]))
-        self._open_writer().put_all(statements).result()
+        return self._open_writer().put_all(statements)
 
     def acts_since(self, seq: int) -> Iterator[tuple[int, Act]]:
         """Acts by their numbers, those alone that came after the one of this number."""

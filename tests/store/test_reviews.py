@@ -25,7 +25,7 @@ def run(tmp_path: Path) -> Path:
 
 def test_an_act_and_its_label_are_there_for_whoever_reads_next(run: Path) -> None:
     with Store.beside(run) as store, Store.beside(run) as other:
-        store.add_act(ACT, LABEL)
+        store.add_act(ACT, LABEL).result()
         [(number, act)] = other.acts_since(0)
         assert act[:4] == ACT[:4]
         assert list(other.acts_since(number)) == []
@@ -34,7 +34,7 @@ def test_an_act_and_its_label_are_there_for_whoever_reads_next(run: Path) -> Non
 
 def test_a_run_is_labelled_while_another_process_writes_it(run: Path) -> None:
     with Store.open(run) as writer, Store.beside(run) as store:
-        store.add_act(ACT, LABEL)
+        store.add_act(ACT, LABEL).result()
         writer.set_meta("written", True)
         assert list(writer.labels()) == [LABEL]
         with pytest.raises(RunError, match="another safetyqc"):
@@ -46,7 +46,7 @@ def test_a_run_made_before_there_were_reviews_gets_their_table(run: Path) -> Non
     connection.execute("DROP TABLE review_acts")
     connection.close()
     with Store.beside(run) as store:
-        store.add_act(ACT)
+        store.add_act(ACT).result()
         assert len(list(store.acts_since(0))) == 1
 
 

@@ -38,6 +38,7 @@ async function ask(path, body) {
 }
 
 function complain(error) {
+  for (const level of document.querySelectorAll(".storing")) level.classList.remove("storing");
   $("trouble").textContent = error instanceof Refused ? error.message : `The page itself failed: ${error}. Reload it; everything that you saw is stored.`;
   $("trouble").hidden = false;
 }
@@ -163,6 +164,7 @@ async function choose(key) {
   if (!criterion) return;
   const level = key === "0" ? "na" : state.rubric.get(criterion.id).levels[Number(key) - 1]?.name;
   if (!level) { tell(`No level ${key} here.`); return; }
+  $("criteria").querySelector(`.active [data-key="${key}"]`)?.classList.add("storing"); // seen at once, stored in a moment
   if (state.decides) { state.noting = { level }; drawCriteria(); return; }
   await store(criterion, level);
 }
