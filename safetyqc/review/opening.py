@@ -36,9 +36,7 @@ def open_desk(store: Store, rubric_name: str, wanted: Wanted) -> tuple[Desk, lis
     Raises:
         UserError: no such queue, criterion or conversation, a name that is taken, or nothing to label.
     """
-    from safetyqc.rubrics import load_rubric_set
-
-    rubric = load_rubric_set(rubric_name)
+    rubric = _rubric_of(store, rubric_name)
     for name in wanted.criteria:
         rubric.criterion(name)
     _check_name(store, wanted.annotator)
@@ -50,6 +48,19 @@ def open_desk(store: Store, rubric_name: str, wanted: Wanted) -> tuple[Desk, lis
         fix = choose_from("", [name for name in QUEUES if name not in (queue, "chosen")])
         raise UserError(f"queue {queue!r} is empty ({why})", where=str(store.path), fix=f"another --queue; {fix}")
     return desk, list(_notes(store, rubric, desk))
+
+
+def _rubric_of(store: Store, name: str) -> RubricSet:
+    """The rubric that is asked for; of the default, the one by which the run was judged where the package has it."""
+    from safetyqc.rubrics import load_rubric_set
+    from safetyqc.rubrics.rubric_set import DEFAULT_SET, bundled_files
+
+    own = store.meta("rubric") or {}
+    if name == DEFAULT_SET and f"{own.get('id')}.yaml" in bundled_files():
+        found = load_rubric_set(own["id"])
+        if found.hash == own.get("hash"):
+            return found
+    return load_rubric_set(name)
 
 
 def _queue_of(wanted: Wanted, store: Store) -> str:

@@ -14,6 +14,7 @@ from safetyqc.review.desk import Desk, Given, Noted, Place
 from safetyqc.review.plan import Wanted as PlanWanted
 from safetyqc.review.plan import plan_labels
 from safetyqc.review.queues import QUEUES
+from safetyqc.rubrics import load_rubric_set
 from safetyqc.store import Store
 
 OpenDesk = Callable[..., Desk]
@@ -192,6 +193,14 @@ def test_a_plan_is_what_is_shown_and_its_probabilities_are_stored(desk: OpenDesk
     assert {x.conversation_id: (x.queue, x.stratum, x.probability) for x in stored} == drawn
     assert {x.criterion for x in stored} == {"safe_alternative"}
     assert all(x.probability for x in stored)
+
+
+def test_the_words_shown_are_those_by_which_the_run_was_judged(desk: OpenDesk, run: Path) -> None:
+    single = load_rubric_set("strict_refusal")
+    with Store.open(run) as store:
+        store.set_meta("rubric", {"id": single.id, "hash": single.hash})
+    assert desk().rubric.hash == single.hash
+    assert desk().asked_names(desk().items[0]) == ("strict_refusal",)
 
 
 def test_what_is_labelled_once_more_stays_in_the_sample_that_it_was_in(desk: OpenDesk, run: Path) -> None:
