@@ -136,7 +136,7 @@ def list_all(
         return
     if not found.annotators:
         note("no labels")
-        next_step(f"safetyqc label export sheet.csv{in_run(config)}", f"safetyqc label import FILE{in_run(config)}")
+        next_step(f"safetyqc review{in_run(config)}", f"safetyqc label import FILE{in_run(config)}")
         return
     show(_render(found))
     next_step(f"safetyqc report{in_run(config)} --section corrected", f"safetyqc compare{in_run(config)}")
@@ -159,6 +159,7 @@ def _render(found: LabelCounts) -> RenderableType:
         [f"{counted(found.other_wording, 'label')} of another wording of the rubric"] if found.other_wording else []
     )
     notes += [f"{counted(found.replaced, 'label')} replaced by a later one"] if found.replaced else []
+    notes += [f"{counted(found.adjudicated, 'cell')} decided between annotators"] if found.adjudicated else []
     parts: list[RenderableType] = [block("Labels", by, note="; ".join(notes))]
     if found.agreement:
         people = table("criterion", "two people", "both", "same", "kappa", numbers=(2, 3, 4))
@@ -167,4 +168,14 @@ def _render(found: LabelCounts) -> RenderableType:
             names = say(" / ".join(pair["annotators"]))
             people.add_row(say(pair["criterion"]), names, number(pair["both"]), percent(pair["same"]), kappa)
         parts.append(block("People with each other", people, note="no judge can be shown to be better than this"))
+    if found.again:
+        again = table("annotator", "asked again", "same", "kappa", numbers=(1, 2, 3))
+        for own in found.again:
+            kappa = "" if own.kappa is None else f"{own.kappa:.2f}"
+            again.add_row(say(own.annotator), number(own.cells), percent(own.same), kappa)
+        parts.append(block("People with themselves", again, note="what the review page showed them twice"))
+    for mixed in found.confusions:
+        levels = " against ".join(mixed.levels)
+        told = f"{mixed.criterion}: {mixed.times} of {counted(mixed.differences, 'difference')} are {levels}"
+        parts.append(say(f"{told}: the rubric's wording may be the cause"))
     return Group(*parts)

@@ -25,6 +25,7 @@ from safetyqc.formats.sheets import BOM, SUFFIXES, is_sheet, write_sheet
 from safetyqc.pipeline.stages import Tally
 from safetyqc.results.compare import OVERALL
 from safetyqc.results.statistics import cohen_kappa
+from safetyqc.review.agreement import Confusion, Consistency, confusions, consistencies
 from safetyqc.store.standing import deciding_judge
 from safetyqc.text import counted
 
@@ -244,6 +245,12 @@ class LabelCounts:
     """Labels that were given for another wording of the rubric than the run's."""
     replaced: int
     """Labels that a later one of the same annotator took the place of."""
+    again: Sequence[Consistency] = ()
+    """Each annotator on what the review page showed them twice."""
+    confusions: Sequence[Confusion] = ()
+    """Pairs of levels on which people keep differing."""
+    adjudicated: int = 0
+    """Cells on which annotators differed and somebody decided."""
 
 
 def count_labels(store: Store) -> LabelCounts:
@@ -262,13 +269,17 @@ def count_labels(store: Store) -> LabelCounts:
         sources=dict(Counter(label.source or "unknown" for label in verdicts).most_common()),
         other_wording=sum(bool(own and label.rubric_hash and label.rubric_hash != own) for label in verdicts),
         replaced=len(history) - len(latest),
+        again=consistencies(history),
+        confusions=confusions(history),
+        adjudicated=sum(label.adjudicated for label in verdicts),
     )
 
 
 def _agreements(labels: Iterable[Label]) -> Iterator[dict[str, Any]]:
     cells: dict[str, dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
     for label in labels:
-        cells[label.criterion][label.annotator][label.conversation_id] = label.outcome
+        if not label.adjudicated:
+            cells[label.criterion][label.annotator][label.conversation_id] = label.outcome
     for criterion, by_annotator in cells.items():
         for one, other in combinations(sorted(by_annotator), 2):
             both = by_annotator[one].keys() & by_annotator[other].keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,26 @@ def test_tables_of_two_people_correct_rates_in_every_face(cli: Cli, two_people: 
         assert "labels alone" in face
         assert "ann, bob" in face
     assert "compare --labels" not in cli("report", "--run", two_people).out
+
+
+def test_the_list_shows_people_with_themselves_and_where_the_wording_seems_to_be_the_cause(cli: Cli, run: Path) -> None:
+    def said(number: int, who: str, level: str, source: str = "review") -> Label:
+        outcome: Any = "pass" if level == "specific" else "fail"
+        cell: Any = {"conversation_id": ids(run)[number], "criterion": "safe_alternative", "annotator": who}
+        return Label(**cell, outcome=outcome, level=level, source=source)
+
+    with Store.open(run) as store:
+        store.add_labels([said(n, who, "specific") for n in range(8) for who in ("ann", "ben")])
+        store.add_labels([said(n, "ben", "vague") for n in range(3)])
+        store.add_labels([said(7, "ann", "vague", "review, again"), said(6, "ann", "specific", "review, again")])
+        store.add_labels([said(0, "adjudicated", "vague").model_copy(update={"adjudicated": True})])
+    shown = cli("label", "list", "--run", run).out
+    assert re.search(r"ann +2 +50\.0%", shown)
+    assert "safe_alternative: 4 of 4 differences are specific against vague" in shown
+    assert "1 cell decided between annotators" in shown
+    told = json.loads(cli("label", "list", "--run", run, "--json").out)
+    assert told["again"] == [{"annotator": "ann", "cells": 2, "same": 0.5, "kappa": 0.0}]
+    assert {tuple(pair["annotators"]) for pair in told["agreement"]} == {("ann", "ben")}
 
 
 def test_the_report_says_which_labels_would_help_most_and_how_to_get_them(
