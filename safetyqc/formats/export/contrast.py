@@ -31,13 +31,15 @@ def pair_up(kept: Sequence[Conversation], failed: Sequence[Conversation], verdic
         verdicts: its judgments, by conversation.
     """
     asked: dict[object, list[Conversation]] = {}
+    made_of: dict[str | None, list[Conversation]] = {}
     for conversation in kept:
         asked.setdefault(_request(conversation), []).append(conversation)
+        made_of.setdefault(conversation.parent_id, []).append(conversation)
     pairs: dict[str, list[Example]] = {}
     left_out: dict[str, str] = {}
     for conversation in failed:
         # The rewrite made of it comes first: everything but what failed is the same in both
-        rivals = sorted(asked.get(_request(conversation), []), key=lambda c: c.parent_id != conversation.id)
+        rivals = (*made_of.get(conversation.id, ()), *asked.get(_request(conversation), ()))
         found = next((e for c in rivals if (e := _pair(c, conversation, verdicts.get(conversation.id)))), None)
         if found:
             pairs.setdefault(found.conversation.id, []).append(found)
