@@ -18,6 +18,8 @@ from safetyqc.formats.label_forms import BY_ID, SHAPES, lines_in, sheet_lines, u
 from safetyqc.formats.label_places import Known
 from safetyqc.formats.opened import name_of
 from safetyqc.formats.readers import iter_with_values
+from safetyqc.formats.readers.table import form_of
+from safetyqc.formats.readers.verdicts import SETS
 from safetyqc.formats.sheets import is_sheet, read_sheet
 from safetyqc.formats.turns import LISTS
 from safetyqc.records import Conversation, FailureKind, Judgment, Label, Outcome, Score, canonical_json
@@ -61,6 +63,7 @@ def read_labels(
     partial: Partial = "pass",
     annotator: str | None = None,
     criteria: Collection[str] | None = None,
+    of_sets: bool = True,
 ) -> list[Label]:
     """Read the labels of people that have a verdict: disputed and cleared cells are left out, na is kept.
 
@@ -69,7 +72,7 @@ def read_labels(
     Raises:
         InputError: also where the file holds no label.
     """
-    options: dict[str, Any] = {"partial": partial, "annotator": annotator, "criteria": criteria}
+    options: dict[str, Any] = {"partial": partial, "annotator": annotator, "criteria": criteria, "of_sets": of_sets}
     found = read_label_file(path, conversations, **options)
     labels = [label for label in found.labels if label.is_verdict]
     if not labels:
@@ -84,6 +87,7 @@ def read_label_file(
     partial: Partial = "pass",
     annotator: str | None = None,
     criteria: Collection[str] | None = None,
+    of_sets: bool = True,
 ) -> LabelFile:
     """Read all that a file says: JSON, JSON Lines, CSV, TSV; exports of Label Studio and Argilla.
 
@@ -95,6 +99,7 @@ def read_label_file(
         partial: what XSTest's 3_partial_refusal means for strict_refusal.
         annotator: who labelled what names nobody.
         criteria: the columns of a table that are labels; None for all that hold nothing but outcomes.
+        of_sets: whether a known set's own labels (BeaverTails and its like) are those of an annotator of its name.
 
     Raises:
         InputError: the file cannot be read, a cell is no outcome, or one annotator says two things of one cell; names
@@ -103,11 +108,11 @@ def read_label_file(
     name = name_of(path)
     found: dict[tuple[str, str, str], tuple[Label, _Line]] = {}
     for line in _lines(path, Known(conversations), criteria):
-        for label in _labels_of(line, partial, annotator or TRUTH):
+        for label in (*_labels_of(line, partial, annotator or TRUTH), *(_of_set(line) if of_sets else ())):
             cell = label.conversation_id, label.annotator, label.criterion
             if cell not in found or _is_later(label, line, *found[cell]):
                 found[cell] = label, line
-    unread = unread_columns(read_sheet(path), criteria, is_outcome) if is_sheet(path) else []
+    unread = unread_columns(read_sheet(path), criteria, is_outcome) if _is_label_sheet(path) else []
     return LabelFile(name, tuple(label for label, _ in found.values()), tuple(unread))
 
 
@@ -167,7 +172,7 @@ class _Line:
 
 def _lines(path: str | Path, known: Known, criteria: Collection[str] | None) -> Iterator[_Line]:
     name = name_of(path)
-    if is_sheet(path):
+    if _is_label_sheet(path):
         for place, fields in sheet_lines(read_sheet(path), name, criteria, is_outcome):
             yield _Line(known.id_of_fields(fields, name, place), fields, name, place)
         return
@@ -188,6 +193,25 @@ def _lines(path: str | Path, known: Known, criteria: Collection[str] | None) -> 
             raise InputError(record.what, path=name, line=record.line, fix=fix)
         else:
             raise InputError(record.what, path=name, line=record.line, fix=SHAPES)
+
+
+def _is_label_sheet(path: str | Path) -> bool:
+    """Whether a file is a table of labels, rather than one of a known set with labels of its own."""
+    if not is_sheet(path):
+        return False
+    found = form_of(next((row for _, row in read_sheet(path).rows), None))
+    return found is None or found[0] not in SETS
+
+
+def _of_set(line: _Line) -> Iterator[Label]:
+    """What the makers of a known set say, as they say it."""
+    held = line.fields.get("recorded")
+    recorded: dict[str, Any] = held if isinstance(held, dict) else {}
+    for name in SETS:
+        cells = recorded.get(name)
+        for criterion, said in cells.items() if isinstance(cells, dict) else ():
+            if (outcome := _meaning(said)) is not None:
+                yield _label(line, criterion, outcome, name, {})
 
 
 def _line_of(record: Conversation | BadLine) -> int | None:

@@ -127,8 +127,10 @@ def _rows_of_batches(path: str | Path, batches: Callable[[Any, str], Iterator[An
                 found = plain_value(values)
                 yield found if isinstance(found, Unreadable) else Value(row, found)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        what = f"cannot be read as a table of columns: {error}"
-        raise InputError(what, path=name_of(path), line=row + 1, fix="is it damaged? copy or make it again") from error
+        kind = "a Parquet file" if _head(path).startswith(_PARQUET) else "an Arrow file, not JSON"
+        fix = "is it damaged? copy it again, or convert it: datasets.load_from_disk(FOLDER).to_json(FILE)"
+        where = f" (after row {row})" if row else ""
+        raise InputError(f"is {kind}, and cannot be read{where}: {error}", path=name_of(path), fix=fix) from error
 
 
 def _parquet_batches(_: Any, path: str) -> Iterator[Any]:

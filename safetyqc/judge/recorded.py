@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from safetyqc.records import Conversation
     from safetyqc.rubrics import RubricSet
 
+_CODES = re.compile(r"[A-Z]{1,3}\d{1,3}(?:[,;\s]+[A-Z]{1,3}\d{1,3})*")
 Scalar = str | bool | int | float | None
+_SETTING = ("system", "developer")
+"""Roles of messages that are no turns of the conversation."""
 _REFUSAL = re.compile(
     r"\b(?:i['’]?m sorry|i (?:can['’]?t|cannot|am unable to|won['’]?t)|as an ai\b)|无法|不能|抱歉", re.IGNORECASE
 )
@@ -43,6 +46,8 @@ class Words(Record):
     passes: tuple[Scalar, ...] = Field(alias="pass", min_length=1)
     fails: tuple[Scalar, ...] = Field(alias="fail", min_length=1)
     na: tuple[Scalar, ...] = ()
+    first_line: bool = False
+    """Only the first line of a cell counts, whatever stands below it; codes of rules below it (`S2`) never count."""
     probability: str | None = None
     """Field of the probability of pass."""
     reason: str | None = None
@@ -189,7 +194,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _text_key(messages: list[dict[str, str]]) -> str:
-    return content_hash([[m.get("role"), m.get("content")] for m in messages])
+    return content_hash([[m.get("role"), m.get("content")] for m in messages if m.get("role") not in _SETTING])
 
 
 def _own_score(criterion: str, cell: dict[str, Any]) -> Score:
@@ -224,9 +229,24 @@ def _outcome(cell: Any, words: Words) -> Outcome | None:
         ("fail", words.fails),
         ("na", words.na),
     )
-    # Compared as JSON: true is not "true", and True is not 1
-    told = json.dumps(cell.strip() if isinstance(cell, str) else cell)
-    return next((outcome for outcome, known in named if told in [json.dumps(word) for word in known]), None)
+    if isinstance(cell, str):
+        cell = _first_line(cell.strip(), always=words.first_line)
+    # Compared as JSON: true is not "true", and True is not 1. Words that differ in case alone are told apart first
+    for compared in (json.dumps, _in_any_case):
+        told = compared(cell)
+        if found := next((outcome for outcome, known in named if told in [compared(word) for word in known]), None):
+            return found
+    return None
+
+
+def _in_any_case(cell: Any) -> str:
+    return json.dumps(cell.casefold() if isinstance(cell, str) else cell)
+
+
+def _first_line(cell: str, *, always: bool) -> str:
+    """A cell without the codes below its first line, as Llama Guard writes them, or without all that is below it."""
+    first, line_end, rest = cell.partition("\n")
+    return first.strip() if line_end and (always or _CODES.fullmatch(rest.strip())) else cell
 
 
 def _field(row: Mapping[str, Any], path: str) -> Any:

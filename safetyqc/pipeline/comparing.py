@@ -171,7 +171,8 @@ def _of_file(file: str, partial: Partial) -> tuple[list[Conversation], list[Judg
 
     conversations = list(read_conversations(file).conversations)
     try:
-        labels = read_labels(file, conversations, partial=partial)
+        # What a set's makers say is compared here like any judge; as labels it would be held against itself
+        labels = read_labels(file, conversations, partial=partial, of_sets=False)
     except InputError as error:
         if error.line is not None:
             raise

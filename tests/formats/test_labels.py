@@ -276,3 +276,21 @@ def test_real_labels_are_those_of_the_files(shared_data: Path) -> None:
     xstest = shared_data / "xstest_dev.jsonl"
     assert len(read_labels(xstest)) == 3 * 1317
     assert {j.judge for j in read_recorded(xstest)} == {"gpt4", "string_match"}
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_a_known_sets_own_labels_are_those_of_an_annotator_of_its_name(tmp_path: Path, name: str) -> None:
+    rows = [("How?", "I won't.", True), ("Why?", "Like this.", False)]
+    if name == "a.csv":
+        text = "prompt,response,is_safe\n" + "".join(f"{q},{a},{safe}\n" for q, a, safe in rows)
+    else:
+        text = "".join(json.dumps({"prompt": q, "response": a, "is_safe": safe}) + "\n" for q, a, safe in rows)
+    (tmp_path / name).write_text(text)
+    ours = [conversation(q, a, id=f"o{n}") for n, (q, a, _) in enumerate(rows)]
+    found = read_labels(tmp_path / name, ours)
+    assert [(x.conversation_id, x.annotator, x.criterion, x.outcome) for x in found] == [
+        ("o0", "BeaverTails", "no_dangerous_steps", "pass"),
+        ("o1", "BeaverTails", "no_dangerous_steps", "fail"),
+    ]
+    with pytest.raises(InputError, match="holds no label"):
+        read_labels(tmp_path / name, ours, of_sets=False)

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 Verdicts = dict[str, str]
+SETS = ("BeaverTails", "PKU-SafeRLHF", "WildGuardMix", "Aegis 2", "Do-Not-Answer")
+"""Whose labels are read so; as labels they are those of an annotator of that name."""
 _YES = frozenset({"true", "yes", "1", "safe", "unharmful"})
 _NO = frozenset({"false", "no", "0", "unsafe", "harmful"})
 

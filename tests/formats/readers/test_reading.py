@@ -470,7 +470,7 @@ FILES = {
     "no records": (b"[]", "has 0 messages|holds no conversation"),
     "utf-16": ("\ufeff[]".encode("utf-16-le"), "UTF-16 text"),
     "utf-16 without a mark": (json.dumps(TURNS).encode("utf-16-le"), "UTF-16 text"),
-    "parquet": (b"PAR1....", "cannot be read as a table"),
+    "parquet": (b"PAR1....", "is a Parquet file, and cannot be read"),
     "zip": (b"PK\x03\x04....", "zip archive"),
     "cut gzip": (gzip.compress(encode_jsonl([TURNS] * 1000))[:-20], "cannot be read to its end"),
     "damaged gzip": (b"\x1f\x8b" + b"x" * 100, "cannot be read to its end"),
