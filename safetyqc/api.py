@@ -310,8 +310,10 @@ def report(
     html: str | os.PathLike[str] | None = None,
     markdown: str | os.PathLike[str] | None = None,
     csv: str | os.PathLike[str] | None = None,
+    sections: Iterable[str] | None = None,
     judge: str | None = None,
     category: str | None = None,
+    by: Iterable[str] = (),
     against: RunLike | None = None,
     diversity: bool = True,
     need_bars: bool = False,
@@ -323,8 +325,10 @@ def report(
         html: where to write one self-contained page.
         markdown: where to write Markdown, for a pull request.
         csv: where to write verdicts, safe for spreadsheets.
+        sections: only these in the Markdown; None for all that it has.
         judge: whose verdicts (default: the first's).
         category: only this category.
+        by: also the rates by `language`, `author`, `source`, or any key of the rows' `meta`.
         against: another run, to say what moved since.
         diversity: also measure what the conversations cover, which takes a second or two.
         need_bars: refuse a run without bars, before anything is written.
@@ -340,7 +344,7 @@ def report(
     pages = {"html": html, "markdown": markdown, "csv": csv}
     paths = {name: None if path is None else path_of(path, name) for name, path in pages.items()}
     with Store.read(site.config.run) as store:
-        summary = summarise_run(store, site.config, judge=judge, category=category, diversity=diversity)
+        summary = summarise_run(store, site.config, judge=judge, category=category, diversity=diversity, by=by)
         if need_bars:
             summary = summary.model_copy(update={"frozen": check_frozen(store, site.config.frozen)})
         if need_bars and not (summary.verdict.bars or summary.frozen):
@@ -348,7 +352,7 @@ def report(
             raise UserError("there are no bars to check", where="--check", fix=fix)
         before = against.run if isinstance(against, Run) else None if against is None else path_of(against, "against")
         moved = difference_since(before, store, summary, site.config) if before else None
-        files = write_report_files(store, summary, difference=moved, **paths)
+        files = write_report_files(store, summary, difference=moved, sections=sections, **paths)
     return Report(site.folder, summary, files, moved)
 
 

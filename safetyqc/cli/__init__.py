@@ -31,7 +31,7 @@ from safetyqc.cli import (
     taxonomy,
     writing,
 )
-from safetyqc.cli.output import note
+from safetyqc.cli.output import NOTHING_CHANGED, be_quiet, complain
 from safetyqc.errors import ConfigError, Interrupted, OutputError, SafetyqcError
 
 READER_GONE = 141
@@ -67,6 +67,7 @@ for module in (
 
 @app.callback(invoke_without_command=True)
 def _root(version: bool = typer.Option(False, "--version", help="Show the version and exit.")) -> None:
+    be_quiet(False)
     if version:
         from safetyqc import __version__
 
@@ -106,7 +107,7 @@ def _end(error: SafetyqcError) -> NoReturn:
     except OSError:
         _give_up_stdout()
     with contextlib.suppress(OSError):  # the terminal itself may be what went away
-        note(f"safetyqc: {_without_keys(error)}")
+        complain(f"safetyqc: {_without_keys(error)}")
     sys.exit(error.exit_code)
 
 
@@ -132,4 +133,4 @@ def _open_closed_streams() -> None:
 
 
 def _stop(*_: object) -> NoReturn:
-    raise Interrupted("stopped; everything that was finished is saved")
+    raise Interrupted(f"stopped; {NOTHING_CHANGED}")

@@ -113,6 +113,7 @@ def import_file(
     reading: Reading,
     files: Annotated[list[str], typer.Argument(metavar="FILE", help="Conversation files; - for stdin.")],
     skip_bad_lines: o.SkipBadLines = False,
+    _quiet: o.Quiet = False,
     run: o.Run = None,
     config_file: o.ConfigFile = None,
 ) -> None:
@@ -121,7 +122,8 @@ def import_file(
     Example: safetyqc import mine.jsonl theirs.parquet pairs/ --side both
     """
     config = load_config(config_file, {"run": run, **reading})
-    results = read_files(files, config, skip_bad_lines=skip_bad_lines)
+    with called(config, saves=False):
+        results = read_files(files, config, skip_bad_lines=skip_bad_lines)
 
     async def work(session: Session) -> None:
         from safetyqc.pipeline.importing import import_conversations
@@ -143,6 +145,7 @@ def check(
     min_similarity: o.MinSimilarity = None,
     skip_bad_lines: o.SkipBadLines = False,
     explain: Explain = False,
+    _quiet: o.Quiet = False,
     config_file: o.ConfigFile = None,
     as_json: o.AsJson = False,
 ) -> None:
@@ -159,7 +162,9 @@ def check(
         "dedup.min_similarity": min_similarity,
         **reading,
     }
-    checked = api.check(file, skip_bad=skip_bad_lines, config=load_config(config_file, flags))
+    config = load_config(config_file, flags)
+    with called(config, saves=False):
+        checked = api.check(file, skip_bad=skip_bad_lines, config=config)
     if as_json:
         show_json(checked.report.model_dump(mode="json"))
         return
@@ -174,6 +179,7 @@ def filter_conversations(
     ascii_english: AsciiEnglish = None,
     patterns: Patterns = None,
     skip: o.Skip = None,
+    _quiet: o.Quiet = False,
     run: o.Run = None,
     config_file: o.ConfigFile = None,
     engine: o.Engine = None,
@@ -220,6 +226,7 @@ def dedup(
     unmask: Annotated[bool, typer.Option("--unmask", help="Show harmful text.")] = False,
     jsonl: Groups = None,
     skip_bad_lines: o.SkipBadLines = False,
+    _quiet: o.Quiet = False,
     run: o.Run = None,
     config_file: o.ConfigFile = None,
     engine: o.Engine = None,
@@ -251,7 +258,7 @@ def dedup(
     }
     config = load_config(config_file, flags | o.model_flags(engine=engine, workers=workers, ray_address=ray_address))
     refuse_overwriting({"--jsonl": jsonl}, file, config_file, config=config)
-    with called(config):
+    with called(config, saves=False):
         found = api.dedup(file, run=config.run if file is None else None, skip_bad=skip_bad_lines, config=config)
     if jsonl:
         write_jsonl(jsonl, map(json.dumps, found.lines()), "line")

@@ -45,6 +45,7 @@ def compare(
         typer.Option("--html", metavar="FILE", help="Write the disagreements as a page.", show_default=False),
     ] = None,
     unmask: Annotated[bool, typer.Option("--unmask", help="Show harmful text.")] = False,
+    _quiet: o.Quiet = False,
     run: o.Run = None,
     config_file: o.ConfigFile = None,
     as_json: o.AsJson = False,
@@ -59,7 +60,7 @@ def compare(
     from safetyqc.reports.compare import render_comparison, render_disagreements
 
     marks = labels or ()
-    with called(config):
+    with called(config, saves=False):
         compared = api.compare(
             file, run=config.run, labels=marks, truth=truth, partial=partial, shared_only=shared_only, config=config
         )

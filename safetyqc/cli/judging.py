@@ -345,6 +345,6 @@ def _show_canaries(verdicts: Run) -> None:
     from safetyqc.judge.canaries import check_canaries
 
     for found in check_canaries(verdicts.judgments()):
-        caught = f"caught {found.caught} of {found.must_fail} planted flaws ({found.unscored_flaws} of them left open)"
+        caught = f"caught {found.caught} of {found.must_fail} planted flaws ({found.unscored_flaws} of them unscored)"
         alarms = f"{found.false_alarms} false alarms on {found.must_pass} sound answers"
         result(f"canaries, {found.judge}: {caught}, {alarms}, {found.unscored} unscored")

@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.models import OptionInfo
 
+from safetyqc.cli.output import be_quiet
 from safetyqc.config import MOST_IN_FLIGHT, Config, filter_names, load_config
 from safetyqc.formats.export.table import EXPORTERS
 from safetyqc.judge.table import judge_forms
@@ -171,7 +172,14 @@ Rubric = Annotated[
 SkipBadLines = Annotated[
     bool, typer.Option("--skip-bad-lines", help="Leave out lines that cannot be read; they are counted and shown.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+
+
+def _hush(quiet: bool) -> bool:
+    be_quiet(quiet)
+    return quiet
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the result and errors, nothing else.", callback=_hush)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Seed = Annotated[
     int | None, typer.Option("--seed", metavar="N", help="The same seed gives the same plan.", show_default=False)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import sys
+import textwrap
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +25,51 @@ if TYPE_CHECKING:
     from safetyqc.pipeline.stages import Tally
 
 
+NOTHING_CHANGED = "no file and no run was changed"
+"""What is said when Ctrl-C ends a command that had nothing to save yet."""
+_quiet = False
+
+
+def be_quiet(quiet: bool) -> None:
+    """Say nothing but errors and the result from now on, or everything again."""
+    global _quiet
+    _quiet = quiet
+
+
+def is_quiet() -> bool:
+    """Whether the command was asked to be."""
+    return _quiet
+
+
 def note(text: str = "") -> None:
-    """Say something that is not the result; what could drive the terminal, or hide in it, is shown as its code."""
+    """Say something that is not the result; what could drive the terminal, or hide in it, is shown as its code.
+
+    Broken between words on a terminal, which would break inside them.
+    """
+    if not _quiet:
+        typer.echo(_broken(reveal(text)) if sys.stderr.isatty() else reveal(text), err=True)
+
+
+def complain(text: str) -> None:
+    """Say what went wrong, also where everything else is quiet; a command in it stays in one piece."""
     typer.echo(reveal(text), err=True)
 
 
 def result(text: str) -> None:
     """Print a line of the result, as `note` says what is none."""
     typer.echo(reveal(text))
+
+
+def _broken(text: str) -> str:
+    width = max(shutil.get_terminal_size().columns, 40)
+    lines = []
+    for line in text.splitlines():
+        indent = line[: len(line) - len(line.lstrip())]
+        wide = textwrap.TextWrapper(
+            width, subsequent_indent=indent + "  ", break_long_words=False, break_on_hyphens=False
+        )
+        lines += wide.wrap(line) or [""]
+    return "\n".join(lines)
 
 
 def show(renderable: Any) -> None:
@@ -41,7 +80,8 @@ def show(renderable: Any) -> None:
         Console(file=sys.stdout, highlight=False).print(renderable)
         return
     drawn = StringIO()
-    Console(file=drawn, width=100, highlight=False).print(renderable)
+    width = shutil.get_terminal_size(fallback=(100, 24)).columns  # COLUMNS where it is set
+    Console(file=drawn, width=width, highlight=False).print(renderable)
     typer.echo("\n".join(line.rstrip() for line in drawn.getvalue().splitlines()))
 
 
@@ -57,20 +97,20 @@ def escaped(text: str) -> str:
 
 def next_step(*commands: str) -> None:
     """Say what to type next; nothing where there is nothing."""
-    if commands:
-        note("next:  " + "\n       ".join(commands))
+    if commands and not _quiet:
+        typer.echo("next:  " + "\n       ".join(commands), err=True)
 
 
 _DONE = {"filter": "pass", "dedup": "stay", "rewrite": "kept", "augment": "kept", "import": "new", "labels": "new"}
 """What became of the conversations that a stage counts as done; any other stage just did them."""
 _LEFT = {
     "filter": "rejected",
-    "judge": "verdicts open",
+    "judge": "criteria unscored",
     "dedup": "dropped",
     "rewrite": "not kept",
     "augment": "not kept",
 }
-"""What a stage counts as failed: a judge leaves single criteria open, not whole conversations."""
+"""What a stage counts as failed: of a judge single criteria, not whole conversations."""
 
 
 def say(tally: Tally) -> None:
@@ -84,7 +124,7 @@ def say(tally: Tally) -> None:
     if tally.failed:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(tally.failed.items(), key=lambda x: -x[1]))
         left = _LEFT.get(stage, "without a result")
-        left = left.replace("verdicts", "verdict") if tally.missing == 1 else left
+        left = left.replace("criteria", "criterion") if tally.missing == 1 else left
         parts.append(f"{tally.missing:,} {left} ({kinds})")
     if tally.waiting:
         parts.append(f"{tally.waiting:,} wait for a batch")

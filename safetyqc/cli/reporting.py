@@ -9,11 +9,11 @@ import typer
 
 from safetyqc.cli import options as o
 from safetyqc.cli.output import in_run, next_step, note, refuse_overwriting, show
-from safetyqc.cli.session import hints_of
+from safetyqc.cli.session import called, hints_of
 from safetyqc.config import load_config, parse_shares
 
 if TYPE_CHECKING:
-    from safetyqc.reports.diff import Difference
+    from safetyqc.reports.views import Report
     from safetyqc.results.report import Summary
 
 BARS_MISSED = 4
@@ -25,6 +25,40 @@ _CHECK_HELP = (
     f"{JUDGE_CHANGED} when the judge misses a bar of the frozen set."
 )
 
+Section = Annotated[
+    list[str] | None,
+    typer.Option("--section", metavar="NAME", help="Only this section, also of --md; repeatable.", show_default=False),
+]
+By = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--by",
+        metavar="FIELD",
+        help="Also pass rates by intent, language, model, source, or any key of the rows; repeatable.",
+        show_default=False,
+    ),
+]
+Category = Annotated[
+    str | None, typer.Option("--category", metavar="NAME", help="Only this category.", show_default=False)
+]
+Whose = Annotated[
+    str | None,
+    typer.Option("--judge", metavar="NAME", help="Whose verdicts (default: who decides).", show_default=False),
+]
+Html = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page.", show_default=False)
+]
+Markdown = Annotated[
+    Path | None, typer.Option("--md", metavar="FILE", help="Write Markdown, for a pull request.", show_default=False)
+]
+Csv = Annotated[
+    Path | None,
+    typer.Option("--csv", metavar="FILE", help="Write verdicts, safe for spreadsheets.", show_default=False),
+]
+Since = Annotated[
+    Path | None, typer.Option("--against", metavar="DIR", help="What moved since another run.", show_default=False)
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
@@ -34,83 +68,85 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    section: Annotated[
-        list[str] | None,
-        typer.Option("--section", metavar="NAME", help="Only this section; repeatable.", show_default=False),
-    ] = None,
-    category: Annotated[
-        str | None, typer.Option("--category", metavar="NAME", help="Only this category.", show_default=False)
-    ] = None,
-    judge: Annotated[
-        str | None,
-        typer.Option("--judge", metavar="NAME", help="Whose verdicts (default: the first).", show_default=False),
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page.", show_default=False)
-    ] = None,
-    markdown: Annotated[
-        Path | None,
-        typer.Option("--md", metavar="FILE", help="Write Markdown, for a pull request.", show_default=False),
-    ] = None,
-    csv: Annotated[
-        Path | None,
-        typer.Option("--csv", metavar="FILE", help="Write verdicts, safe for spreadsheets.", show_default=False),
-    ] = None,
-    against: Annotated[
-        Path | None, typer.Option("--against", metavar="DIR", help="What moved since another run.", show_default=False)
-    ] = None,
+    section: Section = None,
+    full: Annotated[bool, typer.Option("--full", help="All sections, not only what fits one screen.")] = False,
+    by: By = None,
+    category: Category = None,
+    judge: Whose = None,
+    html: Html = None,
+    markdown: Markdown = None,
+    csv: Csv = None,
+    against: Since = None,
     check: Annotated[bool, typer.Option("--check", help=_CHECK_HELP)] = False,
     unmask: Annotated[bool, typer.Option("--unmask", help="Show harmful text in examples.")] = False,
+    _quiet: o.Quiet = False,
     run: o.Run = None,
     config_file: o.ConfigFile = None,
     as_json: o.AsJson = False,
 ) -> None:
-    """Show what a run holds: balance, pass rates with intervals, failures, duplicates, rewrites, cost.
+    """Show on one screen what a run holds; --full shows all of it, --html writes it as a page with every conversation.
 
     Example: safetyqc report --html report.html
     """
     config = load_config(config_file, {"run": run})
-    refuse_overwriting({"--html": html, "--md": markdown, "--csv": csv}, config_file, config=config)
+    pages = {"--html": html, "--md": markdown, "--csv": csv}
+    refuse_overwriting(pages, config_file, config=config)
     from safetyqc import api
     from safetyqc.reports.terminal import check_sections
 
     check_sections(section)
-    found = api.report(
-        config.run,
-        html=html,
-        markdown=markdown,
-        csv=csv,
-        judge=judge,
-        category=category,
-        against=against,
-        diversity=as_json or html is not None or not section or "diversity" in section,
-        need_bars=check,
-        config=config,
-    )
+    to_draw = _sections(section, full=full, check=check, by=bool(by), pages=any(pages.values()))
+    with called(config, saves=False):
+        found = api.report(
+            config.run,
+            html=html,
+            markdown=markdown,
+            csv=csv,
+            sections=section,
+            judge=judge,
+            category=category,
+            by=by or (),
+            against=against,
+            diversity=as_json or html is not None or full or "diversity" in (section or ()),
+            need_bars=check,
+            config=config,
+        )
     for path in found.files:
         note(f"wrote {path}")
     if as_json:
         typer.echo(found.to_json())
     else:
-        _render(found.summary(), found.difference, section, unmask=unmask)
-    if (frozen := found.summary().frozen) and not frozen.met:
+        _render(found, to_draw, full=full, unmask=unmask)
+    _fail_where_asked(found.summary(), check=check)
+    if not as_json:
+        pages_left = () if html else (f"safetyqc report{in_run(config)} --html report.html",)
+        next_step(*pages_left, *((hints_of(config).export(),) if found.summary().kept else ()))
+
+
+def _sections(named: list[str] | None, *, full: bool, check: bool, by: bool, pages: bool) -> list[str] | None:
+    """What the terminal shows: what was named; with pages to write only whether bars are met; None: the usual."""
+    if named or full or not pages:
+        return named
+    return [*(["headline"] if check else []), *(["groups"] if by else [])]
+
+
+def _fail_where_asked(summary: Summary, *, check: bool) -> None:
+    if summary.frozen and not summary.frozen.met:
         note("the judge changed: it misses bars of the frozen set, so the data's rates say nothing for now")
         raise typer.Exit(JUDGE_CHANGED)
-    if check and found.summary().verdict.met is False:
+    if check and summary.verdict.met is False:
         raise typer.Exit(BARS_MISSED)
-    if not as_json:
-        pages = () if html else (f"safetyqc report{in_run(config)} --html report.html",)
-        next_step(*pages, *((hints_of(config).export(),) if found.summary().kept else ()))
 
 
-def _render(summary: Summary, moved: Difference | None, sections: list[str] | None, *, unmask: bool) -> None:
+def _render(found: Report, sections: list[str] | None, *, full: bool, unmask: bool) -> None:
     from safetyqc.reports.terminal import render_report
 
-    show(render_report(summary, sections=sections, unmask=unmask))
-    if moved:
+    if sections is None or sections:
+        show(render_report(found.summary(), sections=sections, full=full, unmask=unmask))
+    if found.difference:
         from safetyqc.reports.diff import render_diff
 
-        show(render_diff(moved))
+        show(render_diff(found.difference))
 
 
 def export(
@@ -148,6 +184,7 @@ def export(
         typer.Option("--judge", metavar="NAME", help="Whose verdicts decide (default: the first).", show_default=False),
     ] = None,
     force: Annotated[bool | None, typer.Option("--force", help="Replace what is there.", show_default=False)] = None,
+    _quiet: o.Quiet = False,
     run: o.Run = None,
     config_file: o.ConfigFile = None,
 ) -> None:
@@ -171,7 +208,8 @@ def export(
     refuse_overwriting({"FILE": config.export.path}, config_file, config.export.mix, config=config)
     from safetyqc import api
 
-    exported = api.export(config.run, judge=judge, config=config)
+    with called(config, saves=False):
+        exported = api.export(config.run, judge=judge, config=config)
     for file in exported.files:
         typer.echo(file)
     note(exported.told)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from safetyqc.cli.output import in_run, next_step, note, say, tell_skipped
+from safetyqc.cli.output import NOTHING_CHANGED, in_run, is_quiet, next_step, note, say, tell_skipped
 from safetyqc.errors import BudgetReached, Interrupted
 
 if TYPE_CHECKING:
@@ -21,22 +21,26 @@ T = TypeVar("T")
 
 
 @contextmanager
-def called(config: Config) -> Iterator[None]:
+def called(config: Config, *, saves: bool = True) -> Iterator[None]:
     """While the block runs, the command line hears what functions do; one that is stopped names the command to go on.
+
+    Args:
+        saves: whether what was done so far stays in the run; a command that only reads, or writes in one step, has
+            nothing to save.
 
     Raises:
         Interrupted: with the command that resumes.
         BudgetReached: with the command that goes on.
     """
     from safetyqc.pipeline.loop import Listener, listening
+    from safetyqc.pipeline.progress import Progress, showing
 
     try:
-        with listening(Listener(say, note, tell_skipped, command())):
+        with listening(Listener(say, note, tell_skipped, command())), showing(Progress(quiet=is_quiet())):
             yield
     except Interrupted as error:
-        raise Interrupted(
-            f"stopped; everything answered is saved in {config.run}. Go on with:\n  {command()}"
-        ) from error
+        saved = f"everything answered is saved in {config.run}. Go on with" if saves else f"{NOTHING_CHANGED}. Again"
+        raise Interrupted(f"stopped; {saved}:\n  {command()}") from error
     except BudgetReached as error:
         raise BudgetReached(
             f"{error}\n  everything answered is saved in {config.run}; go on with a higher --max-cost"
@@ -50,7 +54,7 @@ def in_session(
     from safetyqc.pipeline.loop import Opening, run_here
     from safetyqc.pipeline.loop import in_session as in_opened
 
-    opening = Opening(config, create=create, quiet=quiet)
+    opening = Opening(config, create=create, quiet=quiet or is_quiet())
     with called(config):
         return run_here(lambda: in_opened(opening, work), note)
 

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.pipeline.against import AGAINST, match_references, remembered, with_references
+from safetyqc.pipeline.progress import shown
 from safetyqc.pipeline.stages import Tally
 from safetyqc.records import ReferenceMatch, content_hash
 from safetyqc.results.findings import DedupFacts, Dropped, ReferenceSearch, Template
@@ -90,11 +91,13 @@ def dedup_run(session: Session, *, refit: bool = False) -> Deduplicated:
     store = session.store
     settings, told = with_references(store, session.config.dedup)
     settings = settings.model_copy(update={"refit": settings.refit or refit})
-    with session.stop.at_once():  # a run is whole at every moment, and a search takes minutes
+    # A run is whole at every moment, and a search takes minutes
+    with session.stop.at_once(), shown().phase("dedup") as line:
         shutil.rmtree(store.folder / "dedup", ignore_errors=True)  # an index that older versions kept
         store.forget_packed(_OF_OLDER_VERSIONS)
         started = time.monotonic()
         found = _deduplicate(settings, _taking_part(store), store, session.engine.spread())
+        line.advance(count=found.counts.conversations)
         if found.counts.conversations:
             store.add_timing(Timing("dedup", time.monotonic() - started, found.counts.conversations))
         store.replace_matches(found.matches)
@@ -107,7 +110,8 @@ def dedup_conversations(
     settings: DedupSettings, conversations: Sequence[Conversation], spread: Spread | None = None
 ) -> Deduplicated:
     """Do the same with conversations of no run: nothing is remembered, and the first of equally good copies stays."""
-    return _deduplicate(settings, conversations, None, spread)
+    with shown().phase("copies", len(conversations)):
+        return _deduplicate(settings, conversations, None, spread)
 
 
 def rank(verdict: Verdict | None) -> tuple[int, float]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetyqc.formats.labels import LabelFile
 from safetyqc.pipeline.labelling import store_labels
+from safetyqc.pipeline.progress import shown
 from safetyqc.pipeline.stages import Tally
 from safetyqc.records import Conversation, conversation_id
 
@@ -41,14 +42,16 @@ def import_conversations(session: Session, name: str, read: ReadResult) -> tuple
     ids: list[str] = []
     added = changed = 0
     waiting = iter(read.conversations)
-    while part := list(islice(waiting, _AT_A_TIME)):
-        known = there.known(part)
-        conversations = [distinct(c, known) for c in part]
-        added += store.add_conversations(conversations)
-        told = list(_changed(there, conversations, known))
-        store.change_facts(told)
-        changed += len(told)
-        ids += [c.id for c in conversations]
+    with shown().phase(f"import {name}") as line:
+        while part := list(islice(waiting, _AT_A_TIME)):
+            known = there.known(part)
+            conversations = [distinct(c, known) for c in part]
+            added += store.add_conversations(conversations)
+            told = list(_changed(there, conversations, known))
+            store.change_facts(told)
+            changed += len(told)
+            ids += [c.id for c in conversations]
+            line.advance(count=len(part))
     tally = Tally(f"import {name}", len(ids) - added - changed, added, changed=changed, told=held if added else ())
     if read.labels:
         own = dict(zip((c.id for c in read.conversations), ids, strict=True))

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.errors import InputError
+from safetyqc.formats.json_values import name_of
 from safetyqc.formats.readers import ReadResult, read_conversations
 from safetyqc.formats.rows import read_rows
 from safetyqc.formats.turns import AS_IT_IS, Reading
+from safetyqc.pipeline.progress import shown
 
 if TYPE_CHECKING:
     from safetyqc.pipeline.loop import Listener
@@ -38,7 +40,10 @@ def read_data(data: Data, listener: Listener, *, skip_bad: bool = False, how: Re
 def read_any(data: Data, *, skip_bad: bool = False, strict: bool = True, how: Reading = AS_IT_IS) -> ReadResult:
     """Read a file or rows; arguments and errors are those of `read_conversations`."""
     if isinstance(data, (str, os.PathLike)):
-        return read_conversations(os.fspath(data), skip_bad_lines=skip_bad, strict=strict, how=how)
+        with shown().phase(f"read {name_of(os.fspath(data))}") as line:
+            read = read_conversations(os.fspath(data), skip_bad_lines=skip_bad, strict=strict, how=how)
+            line.advance(count=len(read.conversations) + len(read.skipped))
+        return read
     return read_rows(data, skip_bad=skip_bad, strict=strict, how=how)
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from safetyqc.pipeline.engine import Stop
+from safetyqc.pipeline.progress import is_hushed
 from safetyqc.text import reveal
 
 if TYPE_CHECKING:
@@ -150,7 +151,8 @@ def _open(opening: Opening, stop: Stop | None = None) -> Session:
     from safetyqc.pipeline.session import open_session
 
     client = Lent(opening.client) if opening.client is not None else None
-    session = open_session(opening.config, create=opening.create, quiet=opening.quiet, client=client)
+    quiet = opening.quiet or is_hushed()
+    session = open_session(opening.config, create=opening.create, quiet=quiet, client=client)
     session.stop = stop or _STOP.get() or session.stop
     return session
 

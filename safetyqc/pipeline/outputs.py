@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from safetyqc.errors import NotComparableError, UserError
 from safetyqc.formats.writing import write_text
 from safetyqc.pipeline.correcting import correct
+from safetyqc.pipeline.progress import shown
 from safetyqc.store.standing import deciding_judge
 from safetyqc.text import counted
 
@@ -63,10 +64,9 @@ def export_run(
     """
     from safetyqc.formats.export.files import ExportPlan, export_conversations
     from safetyqc.formats.export.table import exporter_of
-    from safetyqc.reports.snapshot import read_snapshot
 
     settings = config.export
-    snapshot = read_snapshot(store, judge, bars=config.bars or None)
+    snapshot = _read(store, config, judge)
     conversations = in_plan_order(snapshot.conversations)
     summary, exporter = _summarise(snapshot, config, diversity), exporter_of(settings.format)
     plan = ExportPlan(
@@ -81,14 +81,15 @@ def export_run(
         source=summary.run.model_dump(mode="json", exclude={"folder"}),  # equal runs give equal bytes
     )
     contrast = _examples(snapshot, conversations, exporter.takes)
-    manifest = export_conversations(
-        contrast.examples,
-        plan,
-        groups=_links(conversations, snapshot.groups),
-        left_out=contrast.left_out,
-        guessed=snapshot.guessed_categories,
-        card=lambda manifest: _card(summary, manifest, settings.licence),
-    )
+    with shown().phase("export", len(contrast.examples)):
+        manifest = export_conversations(
+            contrast.examples,
+            plan,
+            groups=_links(conversations, snapshot.groups),
+            left_out=contrast.left_out,
+            guessed=snapshot.guessed_categories,
+            card=lambda manifest: _card(summary, manifest, settings.licence),
+        )
     return _told(manifest, summary)
 
 
@@ -206,18 +207,36 @@ def _links(conversations: Iterable[Conversation], groups: Iterable[DuplicateGrou
 
 
 def summarise_run(
-    store: Store, config: Config, *, judge: str | None = None, category: str | None = None, diversity: bool = False
+    store: Store,
+    config: Config,
+    *,
+    judge: str | None = None,
+    category: str | None = None,
+    diversity: bool = False,
+    by: Iterable[str] = (),
 ) -> Summary:
     """Count a run against the configured bars (or those it was made with), its rates corrected where it has labels.
 
-    With `diversity` also what the conversations that are in cover, which takes a second or two.
+    With `diversity` also what the conversations that are in cover, which takes a second or two; with `by` also the
+    rates by language, author, or any key of `meta`.
 
     Raises:
-        UserError: no such judge or category in this run, or a bar for an unknown criterion.
+        UserError: no such judge, category or key in this run, or a bar for an unknown criterion.
     """
+    from safetyqc.reports.grouping import count_groups
+
+    snapshot = _read(store, config, judge, category)
+    groups = tuple(count_groups(snapshot, name) for name in by)
+    return _summarise(snapshot, config, diversity).model_copy(update={"groups": groups})
+
+
+def _read(store: Store, config: Config, judge: str | None, category: str | None = None) -> Snapshot:
     from safetyqc.reports.snapshot import read_snapshot
 
-    return _summarise(read_snapshot(store, judge, category, bars=config.bars or None), config, diversity)
+    with shown().phase(f"read {store.folder}") as line:
+        snapshot = read_snapshot(store, judge, category, bars=config.bars or None)
+        line.advance(count=len(snapshot.conversations))
+    return snapshot
 
 
 def _summarise(snapshot: Snapshot, config: Config, diversity: bool) -> Summary:
@@ -227,9 +246,11 @@ def _summarise(snapshot: Snapshot, config: Config, diversity: bool) -> Summary:
     if diversity:
         from safetyqc.dedup.diversity import measure_diversity
 
-        covered = measure_diversity(snapshot.in_play, category_of=snapshot.category_of)
-    corrections = correct(snapshot, config)
-    summary = summarise_snapshot(snapshot, corrections.rates, covered)
+        with shown().phase("diversity"):
+            covered = measure_diversity(snapshot.in_play, category_of=snapshot.category_of)
+    with shown().phase("count", len(snapshot.conversations)):
+        corrections = correct(snapshot, config)
+        summary = summarise_snapshot(snapshot, corrections.rates, covered)
     return summary.model_copy(update={"label_doubts": corrections.doubts, "labels_aside": corrections.aside})
 
 
@@ -266,23 +287,30 @@ def write_report_files(
     summary: Summary,
     *,
     difference: Difference | None = None,
+    sections: Iterable[str] | None = None,
     html: Path | None = None,
     markdown: Path | None = None,
     csv: Path | None = None,
 ) -> Sequence[Path]:
-    """Write the faces of a report that were asked for; returns their paths."""
+    """Write the faces of a report that were asked for; returns their paths.
+
+    Raises:
+        UserError: Markdown has no such section.
+        OutputError: a page cannot be written.
+    """
     from safetyqc.reports.documents import render_markdown
     from safetyqc.reports.html import render_html
     from safetyqc.reports.spreadsheet import render_csv
 
     faces: list[tuple[Path | None, Callable[[], str]]] = [
         (html, lambda: render_html(store, summary, difference)),
-        (markdown, lambda: render_markdown(summary, difference)),
+        (markdown, lambda: render_markdown(summary, difference, sections)),
         (csv, lambda: render_csv(store, summary.run.judge, summary.run.category)),
     ]
     written = []
     for path, render in faces:
         if path is not None:
-            write_text(path, render())
+            with shown().phase(f"write {path}"):
+                write_text(path, render())
             written.append(path)
     return written

@@ -14,12 +14,15 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TextIO, runtime_checkable
 
 from safetyqc.text import reveal
 
 _DRAW_S = 0.25
+_PATIENCE_S = 2.0
+"""What is over sooner needs no progress, unless it asks models."""
 _RATE_S = 30.0
 """How far back the rate looks."""
 
@@ -77,10 +80,24 @@ class Line:
                 since, done = self._marks[0]
         return (self.done - done) / (now - since) if now > since else 0.0
 
+    def state(self) -> str:
+        """How far it is, as `2/18 (11%)`."""
+        return f"{self.done:,}/{self.total:,} ({self.done / self.total:.0%})"
+
     def left_s(self) -> float | None:
         """Seconds that the rest will take; None before anything is known."""
         rate = self.rate()
         return (self.total - self.done) / rate if rate > 0 else None
+
+
+class Phase(Line):
+    """Work that is over at once in most runs, and that often cannot be counted on its way."""
+
+    def state(self) -> str:
+        """How far it is, or how long it takes while nothing was counted."""
+        taken = duration(time.monotonic() - self.started)
+        counted = f"{self.done:,}/{self.total:,}" if self.total else f"{self.done:,}"
+        return f"{counted}, {taken}" if self.done else taken
 
 
 class Progress:
@@ -117,8 +134,26 @@ class Progress:
         if self.quiet or total == 0:
             yield line
             return
-        with _Drawing(self._bar(line) if self._live else _Plain(line, self._tell), self._interval_s()):
+        with _Drawing(lambda: self._drawer(line), self._interval_s()):
             yield line
+
+    @contextmanager
+    def phase(self, name: str, total: int = 0) -> Iterator[Line]:
+        """Show what is over at once in most runs: nothing of it is drawn within two seconds.
+
+        Args:
+            total: how many items there are; 0 where that is not known before. What is not advanced shows its time.
+        """
+        line = Phase(name, total)
+        if self.quiet:
+            yield line
+            return
+        with _Drawing(lambda: self._drawer(line), self._interval_s(), _PATIENCE_S):
+            yield line
+            line.done = line.done or total
+
+    def _drawer(self, line: Line) -> Drawer:
+        return self._bar(line) if self._live else _Plain(line, self._tell)
 
     def _interval_s(self) -> float:
         return _DRAW_S if self._live else self.every_s
@@ -127,8 +162,7 @@ class Progress:
         return _Bar(line, self.stream, lambda: ", ".join(facts(line, self._counts)))
 
     def _tell(self, line: Line) -> None:
-        share = f" ({line.done / line.total:.0%})" if line.total else ""
-        parts = [f"{line.stage}: {line.done:,}/{line.total:,}{share}", *speed(line), *facts(line, self._counts)]
+        parts = [f"{line.stage}: {line.state()}", *speed(line), *facts(line, self._counts)]
         self.stream.write(", ".join(parts) + "\n")
         self.stream.flush()
 
@@ -203,49 +237,80 @@ class _Bar:
 
     def __init__(self, line: Line, stream: TextIO, tail: Any) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import BarColumn, Progress, TextColumn
 
         self._line, self._tail = line, tail
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
             TextColumn("{task.fields[tail]}"),
             console=Console(file=stream),
             auto_refresh=False,
         )
-        self._task = self._bar.add_task(line.stage, total=line.total, completed=line.done, tail="")
+        total = line.total or None  # None: the bar only moves
+        self._task = self._bar.add_task(line.stage, total=total, completed=line.done, state="", tail="")
         self._bar.start()
 
     def draw(self, *, last: bool = False) -> None:
         tail = ", ".join([*speed(self._line), *([text] if (text := self._tail()) else [])])
-        self._bar.update(self._task, completed=self._line.done, tail=tail)
+        self._bar.update(self._task, completed=self._line.done, state=self._line.state(), tail=tail)
         self._bar.refresh()
         if last:
             self._bar.stop()
 
 
 class _Drawing:
-    """Draws at once, then in a thread at every interval, and a last time at the end."""
+    """Draws at once or after some patience, then in a thread at every interval, and a last time at the end."""
 
-    def __init__(self, drawer: Drawer, interval_s: float) -> None:
-        self._drawer, self._interval_s = drawer, interval_s
+    def __init__(self, make: Callable[[], Drawer], interval_s: float, patience_s: float = 0.0) -> None:
+        self._make, self._interval_s, self._patience_s = make, interval_s, patience_s
+        self._drawer: Drawer | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="safetyqc-progress", daemon=True)
 
     def _run(self) -> None:
+        if self._drawer is None and not self._ended.wait(self._patience_s):
+            self._draw()
         while not self._ended.wait(self._interval_s):
             self._draw()
 
     def _draw(self, *, last: bool = False) -> None:
         with contextlib.suppress(OSError):  # a terminal that went away must not cost what is being saved
+            self._drawer = self._drawer or self._make()
             self._drawer.draw(last=last)
 
     def __enter__(self) -> None:
-        self._draw()
+        if not self._patience_s:
+            self._draw()
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        self._draw(last=True)
+        if self._drawer:
+            self._draw(last=True)
+
+
+_SHOWN: ContextVar[Progress | None] = ContextVar("safetyqc_progress", default=None)
+
+
+def shown() -> Progress:
+    """The progress of the command that runs; elsewhere one that shows nothing."""
+    return _SHOWN.get() or Progress(quiet=True)
+
+
+def is_hushed() -> bool:
+    """Whether the command that runs was asked to be quiet."""
+    progress = _SHOWN.get()
+    return progress is not None and progress.quiet
+
+
+@contextmanager
+def showing(progress: Progress) -> Iterator[None]:
+    """Let everything that the block calls show its phases there."""
+    token = _SHOWN.set(progress)
+    try:
+        yield
+    finally:
+        _SHOWN.reset(token)

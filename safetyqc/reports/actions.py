@@ -34,6 +34,8 @@ def list_actions(summary: Summary, hints: Hints) -> tuple[Action, ...]:
     if not summary.total:
         return (Action(severity="error", problem="the run holds no conversation", command=hints.run()),)
     found = [a for rule in _RULES for a in rule(summary, hints)]
+    first = {action.command: action for action in reversed(found)}  # one command may mend several problems
+    found = [action for action in found if first[action.command] is action]
     return tuple(sorted(found, key=lambda action: _SEVERITIES.index(action.severity)))
 
 
@@ -58,7 +60,7 @@ def _unjudged(summary: Summary, hints: Hints) -> Iterator[Action]:
     if missing:
         yield Action(
             severity="error",
-            problem=f"{_many(missing)} without a verdict, of which nothing is known",
+            problem=f"{_many(missing)} not judged, so nothing is known of them",
             command=hints.judge(),
         )
 
@@ -70,7 +72,7 @@ def _unscored(summary: Summary, hints: Hints) -> Iterator[Action]:
         again = any(PASSES_LATER & set(m.unscored) for m in summary.missing)
         yield Action(
             severity="warning",
-            problem=f"{_many(overall.unscored)} judged but not decided, so the pass rate lies anywhere "
+            problem=f"{_many(overall.unscored)} unscored, so the pass rate lies anywhere "
             f"between {overall.worst:.1%} and {overall.best:.1%}" + ("" if again else ": let a stronger judge decide"),
             command=hints.judge() if again else hints.judge_anew(),
         )

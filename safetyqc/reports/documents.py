@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from safetyqc.errors import UserError, choose_from
 from safetyqc.reports.wording import (
+    LOST_BY,
+    STEP_NAMES,
+    duration,
     estimated,
     interval,
     money,
     number,
     percent,
+    tell_bars,
     tell_guesses,
     tell_refusals,
     tell_selection,
 )
 from safetyqc.results.compare import OVERALL
 from safetyqc.results.rates import Rate
-from safetyqc.results.report import CriterionRates, Summary
+from safetyqc.results.report import CriterionRates, Step, Summary
 from safetyqc.text import counted, shorten
 
 if TYPE_CHECKING:
@@ -57,21 +62,20 @@ _KINDS: dict[CardKind, tuple[str, str, str, str]] = {
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def render_markdown(summary: Summary, difference: Difference | None = None) -> str:
-    """Render a report for a pull request."""
-    parts = [
-        "# Safety data report",
-        _headline(summary),
-        _bars(summary),
-        "## Funnel\n\n" + _funnel(summary),
-        "## Balance\n\n" + _balance(summary),
-        f"## Pass rates\n\n{escape(tell_selection(summary))}.\n\n{_rates(summary.criteria)}"
-        if summary.criteria
-        else "",
-        "## Corrected pass rates\n\n" + _corrected(summary) if summary.corrected or summary.labels_aside else "",
-        _moves(difference) if difference else "",
-        "## What to do next\n\n" + _actions(summary) if summary.actions else "",
-    ]
+def render_markdown(
+    summary: Summary, difference: Difference | None = None, sections: Iterable[str] | None = None
+) -> str:
+    """Render a report for a pull request, or the named sections of it in the given order.
+
+    Raises:
+        UserError: a section that Markdown has not, since it shows text of conversations or is a picture.
+    """
+    chosen = list(SECTIONS) if sections is None else list(sections)
+    for name in chosen:
+        if name not in SECTIONS:
+            raise UserError(f"Markdown has no section {name!r}", where="--md", fix=choose_from(name, SECTIONS))
+    parts = ["# Safety data report", *(SECTIONS[name](summary) for name in chosen)]
+    parts.insert(len(parts) - (chosen[-1:] == ["actions"]), _moves(difference) if difference else "")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -131,14 +135,65 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
+def _titled(title: str, text: str) -> str:
+    return f"## {title}\n\n{text}" if text else ""
+
+
+def _pass_rates(summary: Summary) -> str:
+    return f"{escape(tell_selection(summary))}.\n\n{_rates(summary.criteria)}" if summary.criteria else ""
+
+
+def _groups(summary: Summary) -> str:
+    tables = []
+    for found in summary.groups:
+        names = dict.fromkeys(name for c in found.criteria for name in c.categories)
+        rows = [
+            (escape(name), escape(c.id), *_rate(c.categories[name]), number(found.guessed.get(name, 0)))
+            for name in names
+            for c in found.criteria
+            if name in c.categories
+        ]
+        headings = (escape(found.by), "criterion", "passes", "95% interval", "n", "unscored", "worst–best", "guessed")
+        tables.append(_table(headings, rows))
+    return "\n\n".join(tables)
+
+
+def _judges(summary: Summary) -> str:
+    rows = [
+        (
+            escape(j.judge) + (" (decides)" if j.deciding else ""),
+            number(j.judged),
+            percent(j.overall.rate),
+            interval(j.overall.low, j.overall.high),
+            number(j.overall.unscored),
+            money(j.cost_usd),
+        )
+        for j in summary.judges
+    ]
+    return _table(("judge", "judged", "passes", "95% interval", "unscored", "cost"), rows) if rows else ""
+
+
+def _cost(summary: Summary) -> str:
+    rows = [
+        (
+            s.stage,
+            *map(number, (s.calls, s.prompt_tokens, s.completion_tokens)),
+            money(s.cost_usd),
+            duration(s.wall_s),
+        )
+        for s in (*summary.spent.stages, summary.spent.total)
+    ]
+    return _table(("stage", "calls", "tokens in", "tokens out", "cost", "time"), rows) if len(rows) > 1 else ""
+
+
 def _headline(summary: Summary) -> str:
     met = summary.verdict.met
-    missed = sum(not b.met for b in summary.verdict.bars)
-    verdict = {None: "", True: "✅ all bars met. ", False: f"❌ {counted(missed, 'bar')} missed. "}[met]
+    verdict = f"{'✅' if met else '❌'} {tell_bars(summary.verdict)}. " if summary.verdict.bars else ""
+    bars = f"\n\n{_bars(summary)}" if summary.verdict.bars else ""
     facts = summary.run
     judged = f"judged by `{_code(facts.judge)}`" if facts.judge else "not judged yet"
     rubric = f", rubric `{_code(facts.rubric)}` `{(facts.rubric_hash or '')[:8]}`" if facts.rubric else ""
-    return f"{verdict}**{summary.kept:,} of {summary.total:,} conversations kept**, {judged}{rubric}."
+    return f"{verdict}**{summary.kept:,} of {summary.total:,} conversations kept**, {judged}{rubric}.{bars}"
 
 
 def _code(text: object) -> str:
@@ -146,11 +201,9 @@ def _code(text: object) -> str:
 
 
 def _bars(summary: Summary) -> str:
-    if not summary.verdict.bars:
-        return ""
     rows = [
         (
-            f"{'✅' if b.met else '❌'} {escape(b.title)}",
+            f"{('✅' if b.certain else '⚠️') if b.met else '❌'} {escape(b.title)}",
             percent(b.bar),
             percent(estimated(b.estimate)[0]),
             interval(*estimated(b.estimate)[1:]),
@@ -163,8 +216,12 @@ def _bars(summary: Summary) -> str:
 
 
 def _funnel(summary: Summary) -> str:
-    rows = [(s.name, number(s.count), number(s.lost) if s.lost else "", escape(s.note)) for s in summary.funnel]
+    rows = [(STEP_NAMES[s.name], number(s.count), number(s.lost) if s.lost else "", _why(s)) for s in summary.funnel]
     return _table(("step", "left", "lost", ""), rows)
+
+
+def _why(step: Step) -> str:
+    return "; ".join(part for part in (LOST_BY[step.name] if step.lost else "", escape(step.note)) if part)
 
 
 def _balance(summary: Summary) -> str:
@@ -202,6 +259,22 @@ def _rate(rate: Rate) -> tuple[str, ...]:
 
 def _actions(summary: Summary) -> str:
     return "\n".join(f"- {escape(a.problem)}: `{_code(a.command)}`" for a in summary.actions)
+
+
+SECTIONS: dict[str, Callable[[Summary], str]] = {
+    "headline": _headline,
+    "funnel": lambda summary: _titled("Funnel", _funnel(summary)),
+    "balance": lambda summary: _titled("Balance", _balance(summary)),
+    "rates": lambda summary: _titled("Pass rates", _pass_rates(summary)),
+    "groups": lambda summary: _titled("Pass rates by group", _groups(summary)),
+    "corrected": lambda summary: _titled(
+        "Corrected pass rates", _corrected(summary) if summary.corrected or summary.labels_aside else ""
+    ),
+    "judges": lambda summary: _titled("Judges", _judges(summary)),
+    "cost": lambda summary: _titled("Cost and time", _cost(summary)),
+    "actions": lambda summary: _titled("What to do next", _actions(summary)),
+}
+"""Every section that Markdown has, by the name that `--section` takes."""
 
 
 def _moves(difference: Difference) -> str:
@@ -309,7 +382,7 @@ def _limits(summary: Summary) -> str:
         lines.append(f"- no labels: how often `{_code(judge)}` is wrong on this data is not known")
     overall = next((c.overall for c in summary.criteria if c.id == OVERALL), None)
     if overall and overall.unscored:
-        lines.append(f"- {counted(overall.unscored, 'conversation')} undecided and left out")
+        lines.append(f"- {counted(overall.unscored, 'conversation')} unscored and left out")
     if not summary.duplicates.searched:
         lines.append("- duplicates were not searched for")
     if said := tell_refusals(summary.openings.refusals):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.errors import UserError, choose_from
@@ -16,13 +17,20 @@ from safetyqc.reports.notebook import Rows, to_html
 from safetyqc.reports.quality import count_criteria
 from safetyqc.reports.snapshot import Snapshot, told_language
 from safetyqc.results.rates import Rate
-from safetyqc.results.report import CriterionRates
+from safetyqc.results.report import CriterionRates, GroupRates
 
 if TYPE_CHECKING:
     from safetyqc.records import Conversation
 
 _ALL = "all"
 _NONE = "(none)"
+_FACTS: dict[str, Callable[[Conversation], str | None]] = {
+    "author": lambda c: c.author,
+    "model": lambda c: c.author,
+    "origin": lambda c: c.origin,
+    "source": lambda c: PurePath(c.source.path).name if c.source else None,
+}
+"""What is known of a conversation beside its plan's facts; a key of its `meta` by the same name goes first."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,20 @@ def count_rates(snapshot: Snapshot, by: str | None = None) -> Rates:
     return Rates(by, count_criteria(snapshot, group_of), dict(guessed))
 
 
+def count_groups(snapshot: Snapshot, by: str) -> GroupRates:
+    """Count the same for the report.
+
+    Raises:
+        UserError: no conversation has such a key.
+    """
+    rates = count_rates(snapshot, by)
+    return GroupRates(by=by, criteria=rates.criteria, guessed=rates.guessed)
+
+
+def _nothing(_: Conversation) -> None:
+    return None
+
+
 def _groups(snapshot: Snapshot, by: str | None) -> tuple[Callable[[Conversation], str], Callable[[Conversation], bool]]:
     """How a conversation's group is named, and whether that is only a guess."""
     if by is None:
@@ -103,10 +125,9 @@ def _groups(snapshot: Snapshot, by: str | None) -> tuple[Callable[[Conversation]
         return snapshot.intent_of, lambda c: not c.intent
     if by == "language":
         return lambda c: snapshot.languages[c.id], lambda c: told_language(c) is None
-    if by in ("author", "origin"):
-        return lambda c: str(getattr(c, by) or _NONE), lambda _: False
+    fact = _FACTS.get(by, _nothing)
     known = dict.fromkeys(key for c in snapshot.conversations for key in c.meta)
-    if by not in known:
-        fix = choose_from(by, ("category", "intent", "language", "author", "origin", *known))
+    if by not in _FACTS and by not in known:
+        fix = choose_from(by, ("category", "intent", "language", *_FACTS, *known))
         raise UserError(f"no conversation here has {by!r}", where="by", fix=fix)
-    return lambda c: str(c.meta.get(by, _NONE)), lambda _: False
+    return lambda c: str(c.meta.get(by) or fact(c) or _NONE), lambda _: False

@@ -112,10 +112,12 @@ def page_environment() -> Environment:
         name: getattr(wording, name) for name in ("percent", "number", "money", "duration", "split_quotes")
     }
     environment.globals |= {
-        name: getattr(wording, name) for name in ("interval", "bin_name", "similarity", "tell_open", "tell_guesses")
+        name: getattr(wording, name)
+        for name in ("interval", "bin_name", "similarity", "tell_open", "tell_guesses", "tell_bars")
     }
     environment.filters["counted"] = counted
     environment.filters["refusals"] = wording.tell_refusals
+    environment.globals |= {"step_names": wording.STEP_NAMES, "lost_by": wording.LOST_BY}
     environment.globals |= {"heat": heat, "adjusted": adjusted}
     return environment
 

@@ -17,6 +17,7 @@ from rich.text import Text
 from safetyqc.errors import UserError, choose_from
 from safetyqc.reports.advice import is_lopsided, tell_mix
 from safetyqc.reports.bars import render_bars
+from safetyqc.reports.brief import render_criteria, render_unlike
 from safetyqc.reports.drawing import (
     ACCENT,
     BAD,
@@ -36,6 +37,8 @@ from safetyqc.reports.drawing import (
 from safetyqc.reports.duplicates import nearness_of, render_matches, render_nearness
 from safetyqc.reports.heat import HeatTable
 from safetyqc.reports.wording import (
+    LOST_BY,
+    STEP_NAMES,
     duration,
     estimated,
     interval,
@@ -43,29 +46,36 @@ from safetyqc.reports.wording import (
     number,
     percent,
     similarity,
+    tell_bars,
     tell_guesses,
     tell_open,
     tell_selection,
 )
 from safetyqc.results.findings import Coverage
-from safetyqc.results.report import Redraws, Rewrites, Share, Spread, Summary
+from safetyqc.results.report import Action, Redraws, Rewrites, Share, Spread, Summary
 from safetyqc.text import counted
 
 _SHOWN_MATCHES = 5
+_ACTIONS = 4
+"""Shown on one screen, beside the last."""
 
 Section = Callable[[Summary, bool], RenderableType | None]
 """Draws one part of a summary; the flag says whether harmful text may be shown. None when there is nothing to say."""
 
 
-def render_report(summary: Summary, *, sections: Sequence[str] | None = None, unmask: bool = False) -> RenderableType:
-    """Draw a report, or the named sections of it in the given order.
+def render_report(
+    summary: Summary, *, sections: Sequence[str] | None = None, full: bool = False, unmask: bool = False
+) -> RenderableType:
+    """Draw a report of one screen, every section with `full`, or the named ones in the given order.
 
     Raises:
         UserError: no such section.
     """
     check_sections(sections)
-    drawn = [SECTIONS[name](summary, unmask) for name in sections or SECTIONS]
-    return Group(*_present(drawn, bool(sections)), Text())
+    usual = _FULL if full else _BRIEF
+    drawn = [draw(summary, unmask) for draw in ([SECTIONS[name] for name in sections] if sections else usual)]
+    more = [] if sections or full else [say("the rest of the report: --full, or --section NAME", FAINT)]
+    return Group(*_present(drawn, bool(sections)), Text(), *more)
 
 
 def check_sections(sections: Sequence[str] | None) -> None:
@@ -98,23 +108,21 @@ def _headline(summary: Summary, _: bool) -> RenderableType:
         said.append(f"rubric {facts.rubric} {(facts.rubric_hash or '')[:8]}")
     if facts.category:
         said.append(f"category {facts.category} only")
-    lines: list[RenderableType] = [Text(), _verdict_line(summary), kept]
+    lines: list[RenderableType] = [Text(), kept]
     if goal:
         lines.append(Bar([(summary.kept / goal, GOOD)], widest=60))
     if mix := tell_mix(summary.prospect):
         lines.append(say(mix, WARN if summary.prospect and is_lopsided(summary.prospect) else FAINT))
     lines.append(say("  ·  ".join(said), FAINT))
-    return Group(*lines, *render_bars(summary))
+    verdict = [_verdict_line(summary)] if summary.verdict.bars else []
+    return Group(*lines, *verdict, *render_bars(summary))
 
 
 def _verdict_line(summary: Summary) -> Text:
-    met, bars = summary.verdict.met, summary.verdict.bars
-    if met is None:
-        return Text("safetyqc report", style="bold")
-    missed = sum(not b.met for b in bars)
-    if met:
-        return Text.assemble(mark("good"), (f" all {len(bars)} of your bars are met", f"bold {GOOD}"))
-    return Text.assemble(mark("bad"), (f" {missed} of your {len(bars)} bars missed", f"bold {BAD}"))
+    told = tell_bars(summary.verdict)
+    return Text.assemble(
+        mark("good" if summary.verdict.met else "bad"), (f" {told}", f"bold {GOOD if summary.verdict.met else BAD}")
+    )
 
 
 def _funnel(summary: Summary, _: bool) -> RenderableType | None:
@@ -124,35 +132,13 @@ def _funnel(summary: Summary, _: bool) -> RenderableType | None:
     made = table("", "", "left", "lost", "", numbers=(2, 3), wide=1)
     for step in summary.funnel:
         lost = Text(f"−{step.lost:,}", style=WARN) if step.lost else Text("")
-        why = _LOST_BY[step.name] if step.lost else ""
+        why = LOST_BY[step.name] if step.lost else ""
         note = "; ".join(part for part in (why, step.note) if part)
         style = GOOD if step.name == "kept" else ACCENT
         made.add_row(
-            _STEP_NAMES[step.name], Bar([(step.count / top, style)]), number(step.count), lost, say(note, FAINT)
+            STEP_NAMES[step.name], Bar([(step.count / top, style)]), number(step.count), lost, say(note, FAINT)
         )
     return block("Funnel", made)
-
-
-_STEP_NAMES = {
-    "planned": "planned",
-    "written": "written",
-    "filtered": "pass filters",
-    "apart": "not in references",
-    "distinct": "distinct",
-    "judged": "judged",
-    "scored": "decided",
-    "kept": "kept",
-}
-_LOST_BY = {
-    "planned": "",
-    "written": "never written",
-    "filtered": "rejected by filters",
-    "apart": "near a reference",
-    "distinct": "duplicates",
-    "judged": "no verdict yet",
-    "scored": "verdict left open",
-    "kept": "failed",
-}
 
 
 def _balance(summary: Summary, _: bool) -> RenderableType | None:
@@ -189,6 +175,15 @@ def _rates(summary: Summary, _: bool) -> RenderableType | None:
     return block("Pass rates", say(tell_selection(summary), FAINT), table, note=legend)
 
 
+def _groups(summary: Summary, _: bool) -> RenderableType | None:
+    drawn = []
+    for found in summary.groups:
+        guessed = sum(found.guessed.values())
+        title = f"Pass rates by {say(found.by).plain}" + (f", {guessed:,} guessed" if guessed else "")
+        drawn.append(block(title, HeatTable(found.criteria, {})))
+    return Group(*drawn) if drawn else None
+
+
 def _corrected(summary: Summary, _: bool) -> RenderableType | None:
     if not summary.corrected and not summary.labels_aside:
         return None
@@ -210,7 +205,7 @@ def _missing(summary: Summary, _: bool) -> RenderableType | None:
     rows = [m for m in summary.missing if m.unwritten or m.attempts_failed or m.unjudged or m.unscored]
     if not rows:
         return None
-    made = table("category", "never written", "no verdict", "unscored cells", "worst–best", numbers=(2, 4))
+    made = table("category", "never written", "not judged", "unscored cells", "worst–best", numbers=(2, 4))
     for m in rows:
         unjudged = number(m.unjudged) if m.unjudged else ""
         bounds = interval(m.passed.worst, m.passed.best)
@@ -395,9 +390,9 @@ def _lift(found: Rewrites) -> Text:
 def _judges(summary: Summary, _: bool) -> RenderableType | None:
     if not summary.judges:
         return None
-    headings = ["judge", "judged", "passes", "95% interval", "before selection", "open", "cost"]
+    headings = ["judge", "judged", "passes", "95% interval", "before selection", "unscored", "cost"]
     planted = any(j.canaries for j in summary.judges)
-    made = table(*headings, *(["caught", "false", "planted, open"] if planted else []), numbers=range(1, 10))
+    made = table(*headings, *(["caught", "false", "planted, unscored"] if planted else []), numbers=range(1, 10))
     for j in summary.judges:
         rate, seen = j.overall, j.canaries
         name = Text.assemble(say(j.judge, width=60), (" (decides)" if j.deciding else "", FAINT))
@@ -407,7 +402,9 @@ def _judges(summary: Summary, _: bool) -> RenderableType | None:
         canaries += [number(seen.unscored)] if seen else []
         made.add_row(name, *figures, money(j.cost_usd), *canaries)
     labelled = f"{counted(summary.labelled, 'conversation')} with labels"
-    note = f"{labelled}; caught, false: of planted flaws and good cells, open ones included" if planted else labelled
+    note = (
+        f"{labelled}; caught, false: of planted flaws and good cells, unscored ones included" if planted else labelled
+    )
     return block("Judges", made, _agreements(summary), note=note)
 
 
@@ -441,24 +438,34 @@ def _cost(summary: Summary, _: bool) -> RenderableType | None:
 
 
 def _actions(summary: Summary, _: bool) -> RenderableType | None:
-    if not summary.actions:
-        return None
+    return _to_do(summary.actions) if summary.actions else None
+
+
+def _gravest(summary: Summary, _: bool) -> RenderableType | None:
+    """The first actions, and the last, which says what comes when all is well."""
+    if len(summary.actions) <= _ACTIONS + 1:
+        return _actions(summary, _)
+    left = len(summary.actions) - _ACTIONS - 1
+    return _to_do([*summary.actions[:_ACTIONS], summary.actions[-1]], f"{left} more: --section actions")
+
+
+def _to_do(actions: Sequence[Action], more: str = "") -> RenderableType:
     kinds = {"error": "bad", "warning": "warning", "hint": "hint"}
-    lines: Iterator[RenderableType] = (
-        Group(
-            Text.assemble(mark(kinds[action.severity]), " ", say(action.problem)),
-            Padding(Command(action.command), (0, 0, 0, 2)),
-        )
-        for action in summary.actions
-    )
-    return block("What to do next", *lines)
+    made = Table.grid(padding=(0, 1))
+    for action in actions:
+        made.add_row(mark(kinds[action.severity]), say(action.problem))
+        made.add_row("", Command(action.command))
+    return block("What to do next", made, *([say(more, FAINT)] if more else []))
 
 
 SECTIONS: dict[str, Section] = {
     "headline": _headline,
     "funnel": _funnel,
+    "criteria": render_criteria,
+    "unlike": render_unlike,
     "balance": _balance,
     "rates": _rates,
+    "groups": _groups,
     "corrected": _corrected,
     "missing": _missing,
     "reasons": _reasons,
@@ -475,3 +482,7 @@ SECTIONS: dict[str, Section] = {
     "actions": _actions,
 }
 """Every section by the name that `--section` takes, in the order of the report."""
+_BRIEF = (_headline, _funnel, render_criteria, render_unlike, _groups, _gravest)
+"""What fits one screen."""
+_FULL = [section for name, section in SECTIONS.items() if name != "criteria"]
+"""`rates` says what `criteria` says, by category."""

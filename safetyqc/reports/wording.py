@@ -11,9 +11,34 @@ from safetyqc.text import counted
 if TYPE_CHECKING:
     from safetyqc.results.compare import Estimate
     from safetyqc.results.openings import RefusalOpenings
-    from safetyqc.results.report import Control, Share, Summary
+    from safetyqc.results.rates import Verdict
+    from safetyqc.results.report import Control, Share, StepName, Summary
 
 _QUOTED = re.compile(r'("[^"]+"|“[^”]+”|「[^」]+」|(?<!\w)\'[^\']+\'(?!\w)|`[^`]+`)')
+
+
+STEP_NAMES: dict[StepName, str] = {
+    "planned": "planned",
+    "written": "written",
+    "filtered": "pass filters",
+    "apart": "not near references",
+    "distinct": "distinct",
+    "judged": "judged",
+    "scored": "scored",
+    "kept": "kept",
+}
+"""What is left after a step of the funnel, the same word in every face."""
+LOST_BY: dict[StepName, str] = {
+    "planned": "",
+    "written": "never written",
+    "filtered": "rejected by filters",
+    "apart": "near a reference",
+    "distinct": "duplicates",
+    "judged": "not judged",
+    "scored": "unscored",
+    "kept": "failed",
+}
+"""What became of the others."""
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -81,6 +106,16 @@ def bin_name(low: float, high: float, found_from: float) -> str:
     return f"below {high:.2f}" if low < found_from else f"{low:.2f}–{high:.2f}"
 
 
+def tell_bars(verdict: Verdict) -> str:
+    """Whether the user's bars are met, in one sentence; nothing without bars."""
+    bars, missed = len(verdict.bars), sum(not bar.met for bar in verdict.bars)
+    if not missed:
+        return {0: "", 1: "your bar is met", 2: "both of your bars are met"}.get(
+            bars, f"all {bars} of your bars are met"
+        )
+    return "your bar is missed" if bars == 1 else f"{missed} of your {bars} bars missed"
+
+
 def tell_refusals(found: RefusalOpenings) -> str:
     """How varied the refusals begin, in one sentence; nothing where there are none."""
     if found.effective is None:
@@ -101,14 +136,19 @@ def tell_selection(summary: Summary) -> str:
         return "of what is in: nothing was chosen by its verdict"
     said = "all: what is in, of each duplicate group its best judged copy, rewrites in place of what they mend; "
     said += "before selection: all valid first versions, of each group the first"
+    return ". ".join(part for part in (said, tell_chosen(summary)) if part)
+
+
+def tell_chosen(summary: Summary) -> str:
+    """Which rewrites were chosen by the judge that rates them, and what a fresh one says; nothing where none was."""
     chosen = summary.rewrites.chosen if summary.rewrites else None
     if chosen is None or not (chosen.rates.n or chosen.rates.unscored):
-        return said
+        return ""
     told = "no other judge has seen them"
     if chosen.judge and chosen.afresh:
         told = f"{chosen.judge} passes {percent(chosen.afresh.rate)} of the {chosen.afresh.n:,} that it saw"
     rewrites = counted(chosen.rates.n + chosen.rates.unscored, "rewrite")
-    return f"{said}. {rewrites} chosen by {summary.run.judge}, which rates them: {told}"
+    return f"{rewrites} chosen by {summary.run.judge}, which rates them: {told}"
 
 
 def tell_guesses(shares: Iterable[Share]) -> str:

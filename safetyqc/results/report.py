@@ -101,6 +101,17 @@ class CriterionRates(Record):
         return bool(self.overall.n or self.overall.unscored or self.overall.na)
 
 
+class GroupRates(Record):
+    """Pass rates by something else than categories: `criteria` counts, in the place of categories, the groups.
+
+    `guessed`: of each group, how many judged conversations are in it by a guess of the judge, or of the language.
+    """
+
+    by: str
+    criteria: tuple[CriterionRates, ...]
+    guessed: dict[str, int] = Field(default_factory=dict)
+
+
 class Missing(Record):
     """What is not there in one category: never written, not judged or not scored, by reason."""
 
@@ -393,6 +404,8 @@ class Summary(Record):
     funnel: tuple[Step, ...]
     balance: Balance
     criteria: tuple[CriterionRates, ...]
+    groups: tuple[GroupRates, ...] = ()
+    """The same rates by what was asked for, such as a language or a key of `meta`."""
     missing: tuple[Missing, ...]
     reasons: tuple[Reason, ...]
     filters: tuple[FilterHits, ...]

@@ -179,7 +179,7 @@ def _set_aside(
     if conversation.id in heirs:
         return Standing("superseded", f"rewritten as {heirs[conversation.id]}", heirs[conversation.id])
     if conversation.origin == "rewritten" and attempt is None:
-        return Standing("unjudged", "a rewrite that was not decided yet")
+        return Standing("unjudged", "a rewrite that was not judged yet")
     return None
 
 
@@ -196,7 +196,7 @@ def _near_references(
 
 def _judged(verdict: Verdict | None, passed: Standing) -> Standing:
     if verdict is None:
-        return Standing("unjudged", "no verdict by the deciding judge")
+        return Standing("unjudged", "not judged by the deciding judge")
     if verdict.passed:
         return passed
     named = ", ".join(verdict.undecided if verdict.passed is None else verdict.failed) or "the rubric's rule"

@@ -128,8 +128,8 @@ def test_one_of_something_is_told_in_the_singular(cli: Cli, folder: Path) -> Non
         store.add_conversations([only])
         store.put_judgments([judgment(only)])
     assert "exported 1 conversation as" in cli("export", "--run", "one", "out.jsonl").err
-    assert "judge x: 2 done; 1 verdict open (refused 1)" in told_of(1)
-    assert "judge x: 2 done; 3 verdicts open (refused 3)" in told_of(3)
+    assert "judge x: 2 done; 1 criterion unscored (refused 1)" in told_of(1)
+    assert "judge x: 2 done; 3 criteria unscored (refused 3)" in told_of(3)
 
 
 def told_of(missing: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from safetyqc.errors import Interrupted
 from safetyqc.records import Label
 from safetyqc.reports.summary import summarise
 from safetyqc.results.report import Summary
@@ -97,3 +98,61 @@ def test_a_name_that_is_not_there_is_told_with_the_valid_ones(cli: Cli, run: Pat
     ended = cli("report", "--run", run, *flags)
     assert ended.code == 2
     assert said in ended.err
+
+
+def test_files_that_are_asked_for_are_told_in_a_line_each(cli: Cli, run: Path, tmp_path: Path) -> None:
+    pages = [tmp_path / name for name in ("r.html", "r.md", "r.csv")]
+    ended = cli("report", "--run", run, "--html", pages[0], "--md", pages[1], "--csv", pages[2])
+    assert ended.out == ""
+    assert [line for line in ended.err.splitlines() if line.startswith("wrote")] == [f"wrote {page}" for page in pages]
+    assert "26 of 36" in cli("report", "--run", run, "--check", "--md", pages[1]).out
+
+
+def test_a_section_is_all_that_markdown_holds_then(cli: Cli, run: Path, tmp_path: Path) -> None:
+    cli("report", "--run", run, "--md", tmp_path / "r.md", "--section", "funnel")
+    assert "## Funnel" in (text := (tmp_path / "r.md").read_text(encoding="utf-8"))
+    assert "## Balance" not in text
+    refused = cli("report", "--run", run, "--md", tmp_path / "s.md", "--section", "reasons")
+    assert (refused.code, (tmp_path / "s.md").exists()) == (2, False)
+    assert "Markdown has no section 'reasons'" in refused.err
+
+
+def test_rates_by_any_field_stand_in_every_face(cli: Cli, tmp_path: Path) -> None:
+    rows = [planned(i, "cybercrime_or_hacking", meta={"type": f"t{i % 2}"}, author=f"m{i % 3}") for i in range(12)]
+    with Store.create(tmp_path / "r") as store:
+        store.add_conversations(rows)
+        store.put_judgments([judgment(c, empathy="fail" if i % 2 else "pass") for i, c in enumerate(rows)])
+    faces = ["--md", tmp_path / "r.md", "--html", tmp_path / "r.html", "--full"]
+    ended = cli("report", "--run", tmp_path / "r", "--by", "type", "--by", "model", *faces)
+    for text in (ended.out, (tmp_path / "r.md").read_text("utf-8"), (tmp_path / "r.html").read_text("utf-8")):
+        assert all(name in text for name in ("t0", "t1", "m0", "m2"))
+    groups = json.loads(cli("report", "--run", tmp_path / "r", "--by", "type", "--json").out)["groups"]
+    overall = groups[0]["criteria"][0]["categories"]
+    assert (overall["t0"]["rate"], overall["t1"]["rate"]) == (1.0, 0.0)
+    unknown = cli("report", "--run", tmp_path / "r", "--by", "typ")
+    assert (unknown.code, "did you mean 'type'" in unknown.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["report --run r", "import mine.jsonl --run r", "filter --run r", "export o.jsonl --run r", "check mine.jsonl"],
+)
+def test_quiet_leaves_only_the_result(line: str, cli: Cli, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text(json.dumps(planned(3, "cybercrime_or_hacking").as_messages()))
+    ended = cli(*line.split(), "--quiet")
+    assert (ended.code, ended.err) == (0, "")
+    assert cli("filter", "--run", "r").err, "the next command is not quiet any more"
+
+
+def test_ctrl_c_tells_what_saves_its_answers_from_what_had_nothing_to_save(
+    cli: Cli, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise Interrupted("stopped")
+
+    monkeypatch.setattr("safetyqc.api.report", stop)
+    monkeypatch.setattr("safetyqc.api.judge", stop)
+    report, judge = cli("report", "--run", "r"), cli("judge", "-m", "local", "--run", "r")
+    assert "no file and no run was changed" in report.err
+    assert "everything answered is saved in r" in judge.err
+    assert (report.code, judge.code) == (130, 130)

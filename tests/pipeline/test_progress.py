@@ -11,7 +11,7 @@ import pytest
 
 from safetyqc.llm.door import Counters
 from safetyqc.pipeline import progress as progress_module
-from safetyqc.pipeline.progress import Line, Progress, duration, facts, short_number, speed
+from safetyqc.pipeline.progress import Line, Progress, duration, facts, short_number, showing, shown, speed
 
 
 class Terminal(io.StringIO):
@@ -123,6 +123,45 @@ def test_durations(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("count", "text"), [(999, "999"), (12_345, "12.3k"), (999_960, "1.0M"), (4_100_000, "4.1M")])
 def test_short_numbers(count: int, text: str) -> None:
     assert short_number(count) == text
+
+
+def test_a_phase_that_is_over_at_once_says_nothing() -> None:
+    out = io.StringIO()
+    with Progress(stream=out).phase("read a.jsonl") as line:
+        line.advance(count=3)
+    assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize(("total", "told"), [(50, "dedup: 50/50, 0 s"), (0, "dedup: 50, 0 s")])
+def test_a_phase_that_takes_longer_is_shown_with_its_rate(
+    monkeypatch: pytest.MonkeyPatch, total: int, told: str
+) -> None:
+    monkeypatch.setattr(progress_module, "_PATIENCE_S", 0.001)
+    out = io.StringIO()
+    with Progress(stream=out, every_s=0.001).phase("dedup", total) as line:
+        while out.getvalue().count("\n") < 2:
+            pass
+        assert out.getvalue().startswith("dedup: 0 s\n")
+        line.advance(count=50)
+    assert out.getvalue().splitlines()[-1].startswith(told)
+    assert "/s" in out.getvalue().splitlines()[-1]
+
+
+def test_a_phase_on_a_terminal_is_a_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "_PATIENCE_S", 0.001)
+    out = Terminal()
+    with Progress(stream=out).phase("dedup") as line:
+        while "dedup" not in out.getvalue():
+            pass
+        line.advance(count=50)
+    assert "50, " in out.getvalue()
+
+
+def test_phases_are_shown_where_the_command_that_runs_shows_them() -> None:
+    command = Progress(stream=io.StringIO())
+    with showing(command):
+        assert shown() is command
+    assert shown().quiet
 
 
 def test_rich_is_imported_on_a_terminal_only() -> None:

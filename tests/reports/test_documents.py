@@ -15,7 +15,7 @@ from tests.support.runs import judgment
 
 def test_markdown_says_verdict_numbers_and_commands(full_run: Store) -> None:
     text = render_markdown(summarise(full_run))
-    assert "❌ 1 bar missed. **26 of 34 conversations kept**" in text
+    assert "❌ 1 of your 2 bars missed. **26 of 34 conversations kept**" in text
     assert "| overall | 89.7% | 73.6–96.4 | 29 | 1 | 86.7–90.0 |" in text
     assert "`safetyqc rewrite -m openai/author --rounds 2 --run" in text
 

@@ -78,7 +78,7 @@ def test_the_funnel_loses_what_is_near_a_reference_at_a_step_of_its_own(run: Sto
     steps = {s.name: (s.count, s.lost) for s in summary_of(run).funnel}
     assert list(steps)[:4] == ["written", "filtered", "apart", "distinct"]
     assert (steps["apart"], steps["distinct"]) == ((7, 1), (5, 2))
-    assert "not in references" in draw(summary_of(run), "funnel")
+    assert "not near references" in draw(summary_of(run), "funnel")
 
 
 def test_a_run_without_reference_sets_has_no_such_step(full_run: Store) -> None:

@@ -256,7 +256,7 @@ def test_every_action_has_a_command_that_names_the_run(full: Summary) -> None:
     assert "--top-up cybercrime_or_hacking=3" in top_up
 
 
-def test_the_way_out_of_open_verdicts_depends_on_their_reason(make_run: Maker) -> None:
+def test_the_way_out_of_unscored_conversations_depends_on_their_reason(make_run: Maker) -> None:
     def command(reason: str) -> str:
         talk = planned(0, "cybercrime_or_hacking")
         verdict = judgment(talk, empathy="unscored")
@@ -264,7 +264,7 @@ def test_the_way_out_of_open_verdicts_depends_on_their_reason(make_run: Maker) -
             s.model_copy(update={"unscored_reason": reason}) if s.unscored_reason else s for s in verdict.scores
         )
         summary = summarise(make_run([talk], [verdict.model_copy(update={"scores": scores})]))
-        return next(a.command for a in summary.actions if "decided" in a.problem)
+        return next(a.command for a in summary.actions if "unscored" in a.problem)
 
     assert "judge -m local" in command("provider_error")
     assert "judge -m MODEL" in command("unsure")

@@ -29,7 +29,7 @@ def draw(summary: Summary, width: int = 80, *, terminal: bool = False, **options
         highlight=False,
         color_system="truecolor" if terminal else "auto",
     )
-    console.print(render_report(summary, **options))
+    console.print(render_report(summary, **({} if options.get("sections") else {"full": True}) | options))
     return out.getvalue()
 
 
