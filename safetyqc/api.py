@@ -369,7 +369,8 @@ def export(
 
     Args:
         path: where to; nanochat has a default.
-        format: `nanochat` (the default), or any other of docs/export.md, such as `openai`, `dpo` or `parquet`.
+        format: any of docs/export.md, such as `openai`, `dpo` or `parquet` (default: what the name of `path` tells,
+            the run's last, or `nanochat`).
         judge: whose verdicts decide (default: the first's).
         settings: any other setting of the section `export`, such as `val_share=0.1`, `folder="my-set"` or `force=True`.
 

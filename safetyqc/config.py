@@ -221,7 +221,8 @@ class RewriteSettings(Record):
 class ExportSettings(Record):
     """Where the kept conversations go."""
 
-    format: Annotated[str, _one_of(lambda: EXPORTERS)] = "nanochat"
+    format: Annotated[str, _one_of(lambda: EXPORTERS)] | None = None
+    """None: what the file's name tells, else the run's last, else nanochat."""
     path: Path | None = None
     folder: Path | None = None
     """A dataset folder in place of single files: README.md, data/, and what trainers need to be told."""

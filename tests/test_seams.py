@@ -147,7 +147,7 @@ def test_a_new_format_is_exported_named_in_help_and_in_errors(cli: Cli, tmp_path
     assert "dummy" in cli("export", "--help").out
     ended = cli("export", "--format", "dumy")
     assert ended.code == 2
-    assert "--format: unknown value 'dumy'\n  fix: did you mean 'dummy'? valid: dpo, dummy, kto," in ended.err
+    assert "--format: unknown value 'dumy'\n  fix: did you mean 'dummy'? valid: csv, dpo, dummy, kto," in ended.err
 
 
 @pytest.mark.usefixtures("dummy_exporter")

@@ -200,7 +200,13 @@ Taxonomy = Annotated[
     Path | None, typer.Option("--taxonomy", metavar="FILE", help="Your own categories.", show_default=False)
 ]
 Format = Annotated[
-    str | None, TableOption("--format", names=lambda: EXPORTERS, metavar="FORM", help="{names} (default: nanochat).")
+    str | None,
+    TableOption(
+        "--format",
+        names=lambda: EXPORTERS,
+        metavar="FORM",
+        help="{names} (default: what FILE's name tells, the run's last, or nanochat).",
+    ),
 ]
 Skip = Annotated[
     list[str] | None,

@@ -213,7 +213,7 @@ def export(
     for file in exported.files:
         typer.echo(file)
     note(exported.told)
-    if config.export.format == "nanochat":
+    if exported.format == "nanochat":
         note("docs/nanochat.md says how to mix the file into training")
     next_step(f"safetyqc report{in_run(config)} --html report.html")
 

@@ -25,7 +25,7 @@ from safetyqc.pipeline.duplicates import dedup_run, has_frozen_count
 from safetyqc.pipeline.importing import import_conversations
 from safetyqc.pipeline.keeping import look
 from safetyqc.pipeline.known import Known
-from safetyqc.pipeline.outputs import Exported, export_run
+from safetyqc.pipeline.outputs import EXPORT_FORMAT, Exported, export_run
 from safetyqc.pipeline.plan import close_top_ups, names_worn, settle_kept, settle_plan, taxonomy_of
 from safetyqc.pipeline.roles import author_roles, decider_role, place_of, rewriter_roles
 from safetyqc.pipeline.stages import Tally
@@ -379,6 +379,7 @@ async def run_all(
     exported = export_run(
         session.store, session.config, folder=session.store.folder / "export", force=is_own, diversity=True
     )
+    session.store.set_meta(EXPORT_FORMAT, exported.format)
     if target is not None:
         session.store.set_meta(_EXPORTED_TO, str(target.absolute()))
     return exported

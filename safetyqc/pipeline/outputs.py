@@ -31,14 +31,22 @@ if TYPE_CHECKING:
     from safetyqc.store import Store
 
 
+EXPORT_FORMAT = "export_format"
+"""Under which name a run remembers in which format it was last exported."""
+
+
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the files, the training file first, and one line that says so; `summary` is of the run."""
+    """What was written: the files, the training file first, in which format, and one line that says so.
+
+    `summary` is of the run.
+    """
 
     files: tuple[Path, ...]
     count: int
     told: str
     summary: Summary
+    format: str
 
 
 def export_run(
@@ -63,14 +71,15 @@ def export_run(
         OutputError: a file is there already, or cannot be written.
     """
     from safetyqc.formats.export.files import ExportPlan, export_conversations
-    from safetyqc.formats.export.table import exporter_of
+    from safetyqc.formats.export.table import exporter_of, format_for
 
     settings = config.export
     snapshot = _read(store, config, judge)
     conversations = in_plan_order(snapshot.conversations)
-    summary, exporter = _summarise(snapshot, config, diversity), exporter_of(settings.format)
+    form = format_for(settings.path, settings.format, store.meta(EXPORT_FORMAT))
+    summary, exporter = _summarise(snapshot, config, diversity), exporter_of(form)
     plan = ExportPlan(
-        format=settings.format,
+        format=form,
         path=settings.path or (folder / exporter.file_name if folder and not settings.folder else None),
         folder=settings.folder,
         val_share=settings.val_share,
@@ -190,7 +199,7 @@ def _told(manifest: Manifest, summary: Summary) -> Exported:
     told = f"exported {counted(count, nouns[takes])} as {manifest.format}" + (f"; left out: {left}" if left else "")
     told += "".join(f"; {line}" for line in _notes(manifest))
     files = (*(Path(f.path) for f in manifest.files), *map(Path, manifest.beside))
-    return Exported(files, count, told, summary)
+    return Exported(files, count, told, summary, manifest.format)
 
 
 def _links(conversations: Iterable[Conversation], groups: Iterable[DuplicateGroup]) -> list[Collection[str]]:

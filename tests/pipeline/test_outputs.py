@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from safetyqc.formats.export.table import EXPORTERS
+from safetyqc.pipeline.outputs import EXPORT_FORMAT
 from safetyqc.store import Store
 from safetyqc.testing import conversation
 from tests.support.runs import CATEGORIES, fill_with_everything
@@ -42,6 +43,17 @@ def test_a_rewrite_and_what_it_mends_become_a_pair(cli: Cli, run: Path, tmp_path
         assert pair["rejected"][0]["content"] in texts[pair["rejected_id"]].assistant_turns
     assert f"exported {len(pairs)} pair" in ended.err
     assert "no failed answer to the same request" in ended.err
+
+
+def test_a_run_goes_on_with_the_format_it_was_last_exported_in(cli: Cli, run: Path, tmp_path: Path) -> None:
+    with Store.open(run) as store:
+        store.set_meta(EXPORT_FORMAT, "openai")
+    assert "as openai" in cli("export", "a.jsonl", "--run", run).err
+    assert "as sharegpt" in cli("export", "b.jsonl", "--format", "sharegpt", "--run", run).err
+    assert "as csv" in cli("export", "c.csv", "--run", run).err
+    refused = cli("export", "d.parquet", "--format", "openai", "--run", run)
+    assert (refused.code, "its name says parquet" in refused.err) == (2, True)
+    assert not (tmp_path / "d.parquet").exists()
 
 
 def test_kto_holds_what_was_kept_and_what_failed_and_says_how_many(cli: Cli, run: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from safetyqc.errors import UserError
 from safetyqc.formats.export.encoding import Example
 from safetyqc.formats.export.files import ExportPlan, export_conversations
-from safetyqc.formats.export.table import EXPORTERS
+from safetyqc.formats.export.table import EXPORTERS, format_for
 from safetyqc.formats.readers import read_conversations
 from safetyqc.records import Conversation
 from safetyqc.testing import conversation
@@ -69,6 +70,43 @@ def test_a_dataset_folder_is_read_back_as_a_whole(tmp_path: Path, name: str) -> 
     plan = ExportPlan(format=name, folder=tmp_path / "d", val_share=0.4)
     export_conversations(examples, plan, card=lambda _: "# A card\n")
     assert len(read_conversations(tmp_path / "d").conversations) == len(examples)
+
+
+@pytest.mark.parametrize(
+    ("file", "named", "last", "found"),
+    [
+        ("train.parquet", None, None, "parquet"),
+        ("train.PARQUET", None, "openai", "parquet"),
+        ("train.csv", None, None, "csv"),
+        ("train.csv", "csv", None, "csv"),
+        ("train.jsonl", None, None, "nanochat"),
+        ("train.jsonl", None, "openai", "openai"),
+        ("train.jsonl", "sharegpt", "openai", "sharegpt"),
+        (None, None, "dpo", "dpo"),
+        ("/dev/stdout", None, None, "nanochat"),
+    ],
+)
+def test_the_format_is_what_the_name_tells_then_what_was_asked_then_the_last(
+    file: str | None, named: str | None, last: str | None, found: str
+) -> None:
+    assert format_for(Path(file) if file else None, named, last) == found
+
+
+@pytest.mark.parametrize(
+    ("file", "named", "told"),
+    [("a.parquet", "openai", "its name says parquet, and --format openai"), ("a.xlsx", None, "no format writes .xlsx")],
+)
+def test_a_name_that_contradicts_is_refused(file: str, named: str | None, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        format_for(Path(file), named)
+
+
+def test_csv_holds_messages_as_json_and_facts_that_no_spreadsheet_runs(tmp_path: Path) -> None:
+    sly = kept(0).model_copy(update={"category": "=cmd|' /C calc'!A0"})
+    export_conversations([sly], ExportPlan(format="csv", path=tmp_path / "a.csv"))
+    (row,) = csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8", newline=""))
+    assert json.loads(row["messages"]) == sly.as_messages()
+    assert row["category"].startswith("'=")
 
 
 def test_an_unknown_format_names_the_nearest() -> None:
