@@ -158,7 +158,7 @@ class Compared(Rows):
             OutputError: it cannot be written.
         """
         from safetyqc.formats.writing import write_text
-        from safetyqc.reports.compare import comparison_page
+        from safetyqc.reports.compare_page import comparison_page
 
         write_text(Path(path), comparison_page(self.comparison, self.disagreements()))
 

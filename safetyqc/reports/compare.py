@@ -8,8 +8,6 @@ has no script at all; a checkbox and CSS lift the blur.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable, Sequence
 
 from rich.console import Group, RenderableType
@@ -336,59 +334,3 @@ def _side(side: Side, unmask: bool) -> Text:
         where = f"message {side.turn + 1}: " if side.turn is not None else ""
         line += Text(f"\n  quotes {where}", style=FAINT) + masked(side.quote, unmask=unmask, width=_MESSAGE)
     return line
-
-
-def comparison_page(comparison: Comparison, disagreements: Sequence[Disagreement]) -> str:
-    """Write one self-contained HTML page: the main figures, then every disagreement given.
-
-    All texts are escaped, and blurred until asked for; there is no script.
-    """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("safetyqc", "reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(printable=printable, percent=percent, in_percent=_in_percent, span=_span)
-    policy = f"default-src 'none'; style-src '{_source_hash(_STYLE)}'; base-uri 'none'; form-action 'none'"
-    return environment.get_template("compare_page.html.j2").render(
-        comparison=comparison,
-        disagreements=disagreements,
-        kappas={c.criterion: {a.rater: a.kappa for a in c.accuracies} for c in comparison.criteria},
-        policy=policy,
-        style=_STYLE,
-    )
-
-
-def _source_hash(source: str) -> str:
-    """Word a content policy's permission for exactly this inline text, so that no other style can be slipped in."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
-
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-article { border-top: 1px solid #999; padding: 1rem 0; }
-h2 { font-size: 1.1rem; }
-table { border-collapse: collapse; }
-td, th { padding: .1rem .8rem .1rem 0; text-align: right; font-weight: normal; font-variant-numeric: tabular-nums; }
-td:first-child, th:first-child { text-align: left; }
-th { color: #767676; }
-.user, .assistant { white-space: pre-wrap; overflow-wrap: anywhere; margin: .4rem 0; padding: .5rem .8rem; }
-.user { background: #eef2f7; }
-.assistant { background: #f6f3ea; }
-.sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: .8rem; }
-.side { border-left: .3rem solid #999; padding-left: .8rem; overflow-wrap: anywhere; }
-.pass { border-color: #2a7d46; }
-.fail { border-color: #b3261e; }
-.unscored { border-color: #b58900; }
-.hostile { filter: blur(.5rem); user-select: none; }
-#show:checked ~ main .hostile { filter: none; user-select: auto; }
-@media (prefers-color-scheme: dark) {
-  body { background: #181818; color: #ddd; }
-  .user { background: #222b36; }
-  .assistant { background: #2c2920; }
-}
-"""

@@ -166,7 +166,7 @@ function turns(c) {
   return c.turns.map(([role, content], index) => {
     const here = quotes.filter((q) => q.turn === undefined || q.turn === index);
     const body = make("span", { class: "hostile", dir: "auto" }, ...marked(content, here));
-    return make("div", { class: `turn ${role}` }, make("span", { class: "who" }, `${index + 1} · ${role}`), body);
+    return make("div", { class: `turn ${role}` }, make("span", { class: "who" }, `message ${index + 1}, ${role}`), body);
   });
 }
 
@@ -226,7 +226,7 @@ function lineage(c) {
   if (c.parent) parts.push(make("p", {}, "rewritten from ", link(c.parent)));
   for (const child of c.children) parts.push(make("p", {}, "rewritten as ", link(child), " ", make("span", { class: "note" }, (byId.get(child) || { status: "" }).status)));
   if (c.diff) parts.push(...c.diff.map((segments, index) => make("div", { class: `turn ${(c.turns[index] || ["user"])[0]}` },
-    make("span", { class: "who" }, `${index + 1} · ${(c.turns[index] || ["user"])[0]}`), make("span", { class: "hostile", dir: "auto" }, ...segments.map(segment)))));
+    make("span", { class: "who" }, `message ${index + 1}, ${(c.turns[index] || ["user"])[0]}`), make("span", { class: "hostile", dir: "auto" }, ...segments.map(segment)))));
   return parts.length ? [make("h3", {}, c.diff ? "What the rewrite changed" : "Lineage"), ...parts] : [];
 }
 
