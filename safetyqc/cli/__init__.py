@@ -32,6 +32,7 @@ from safetyqc.cli import (
     writing,
 )
 from safetyqc.cli.output import NOTHING_CHANGED, be_quiet, complain
+from safetyqc.cli.panels import Group, with_panels
 from safetyqc.errors import ConfigError, Interrupted, OutputError, SafetyqcError
 
 READER_GONE = 141
@@ -40,6 +41,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(
     name="safetyqc",
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -63,6 +65,7 @@ for module in (
     batching,
 ):
     module.register(app)
+with_panels(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
+
+from safetyqc.cli.panels import Command
 
 
 class _Unnamed(typer.Context):
@@ -17,7 +19,7 @@ class _Unnamed(typer.Context):
         return self.parent.command_path if self.parent else super().command_path
 
 
-class DefaultCommand(TyperCommand):
+class DefaultCommand(Command):
     """The command `run` of a DefaultGroup."""
 
     context_class = _Unnamed

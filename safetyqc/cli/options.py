@@ -81,7 +81,8 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="As litellm names it (openai/gpt-4o-mini, openrouter/...), or local, or local:PATH.gguf.",
+        help="As litellm names it (openai/gpt-4o-mini, openrouter/...), or local, or local:PATH.gguf. Default: the "
+        "run's own; in a new run one has to be named, or without any key it is local, which is a toy.",
         show_default=False,
     ),
 ]

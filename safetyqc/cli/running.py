@@ -97,7 +97,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the estimate: calls, tokens, cost.")] = False,
     skip_bad_lines: o.SkipBadLines = False,
 ) -> None:
-    """Generate, filter, judge, deduplicate, rewrite, report and export; the same command again resumes.
+    """Do everything from generating to exporting, judged in between; the same command again resumes.
 
     Example: safetyqc run -n 600 -m together_ai/meta-llama/Llama-3.3-70B-Instruct-Turbo --max-cost 5
     """

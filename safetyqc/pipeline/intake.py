@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.errors import InputError
-from safetyqc.formats.json_values import name_of
+from safetyqc.formats.opened import name_of
 from safetyqc.formats.readers import ReadResult, read_conversations
 from safetyqc.formats.rows import read_rows
 from safetyqc.formats.turns import AS_IT_IS, Reading
