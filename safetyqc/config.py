@@ -221,8 +221,7 @@ class RewriteSettings(Record):
 class ExportSettings(Record):
     """Where the kept conversations go."""
 
-    format: Annotated[str, _one_of(lambda: EXPORTERS)] | None = None
-    """None: what the file's name tells, else the run's last, else nanochat."""
+    format: Annotated[str, _one_of(lambda: EXPORTERS)] | None = None  # what the file's name tells, or the last one
     path: Path | None = None
     folder: Path | None = None
     """A dataset folder in place of single files: README.md, data/, and what trainers need to be told."""
