@@ -8,6 +8,7 @@ has no script at all; a checkbox and CSS lift the blur.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from rich.console import Group, RenderableType
@@ -44,20 +45,23 @@ from safetyqc.results.compare import (
 )
 from safetyqc.text import counted, printable, shorten
 
-_NAME = 18
+_NAME = 20
 _MESSAGE, _MASKED = 400, 60
+_END_OF_PART, _START_OF_PART = re.compile(r"(?<=[^\W_][-_.: ])\w+$"), re.compile(r"^\w+(?=[-_.: ]\w)")
+"""What a name that is cut in its middle shows of a part is the whole part, where something else is left."""
 _TITLES = {OVERALL: "overall: the whole conversation", POOLED: "all criteria: every cell that all were asked"}
 
 
 def render_comparison(comparison: Comparison) -> RenderableType:
-    """Draw every criterion's tables, then prices, notes and the recommendation; fits 80 columns."""
+    """Draw what to choose, then every criterion's tables, prices and notes; fits 80 columns."""
     return Group(
+        _recommendation(comparison),
+        Text(),
         _head(comparison),
         *(_criterion(criterion, comparison) for criterion in comparison.criteria),
         *([_differences(comparison.differences)] if comparison.differences else []),
         _prices(comparison),
         *(say(f"note: {note}", WARN) for note in comparison.notes),
-        _recommendation(comparison),
     )
 
 
@@ -73,6 +77,8 @@ def _head(comparison: Comparison) -> Text:
             f"labels on {counted(comparison.labelled, 'conversation')} by {people}; "
             f"the truth is {_short(comparison.truth)}"
         )
+    raters = dict.fromkeys([*comparison.judges, *comparison.annotators])
+    lines += [f"{short} is {shorten(name, 400)}" for name in raters if (short := _short(name)) != shorten(name, 400)]
     lines += [_told(found) for found in comparison.counted]
     lines.append(f"intervals: {comparison.confidence:.0%}; unscored is in no rate and no kappa, worst–best counts it")
     return Text("\n".join(lines))
@@ -182,7 +188,8 @@ def _finds(accuracies: Sequence[Accuracy]) -> Table:
 
 
 def _agreement_remarks(criterion: CriterionComparison) -> list[Text]:
-    lines = [Text("p: McNemar's exact test, of equal pass rates and of being right equally often", style=FAINT)]
+    told = "1st/2nd: cells that only this one passes; p: McNemar's exact test, of equal pass rates and of being right "
+    lines = [Text(told + "equally often", style=FAINT)]
     if criterion.alpha is not None:
         lines.append(Text(f"Krippendorff's alpha over all judges: {criterion.alpha:.3f}"))
     conflicts = sum(a.na_conflicts for a in criterion.agreements)
@@ -192,12 +199,10 @@ def _agreement_remarks(criterion: CriterionComparison) -> list[Text]:
 
 
 def _agreements(title: str, agreements: Sequence[Agreement]) -> Table:
-    made = table(
-        title, "n", "same", "kappa", "interval", "1st/2nd only", "p rate", "p right", numbers=range(1, 8), wide=0
-    )
+    made = table(title, "n", "same", "kappa", "interval", "1st/2nd", "p rate", "p right", numbers=range(1, 8))
     for row in agreements:
         made.add_row(
-            Text(f"{_short(row.first)} / {_short(row.second)}"),
+            Text(f"{_short(row.first)} /\n{_short(row.second)}"),
             number(row.n),
             percent(row.agreement),
             _decimal(row.kappa.value if row.kappa else None, 3),
@@ -245,7 +250,7 @@ def _differences(differences: Sequence[WordingDifference]) -> RenderableType:
 
 
 def _prices(comparison: Comparison) -> RenderableType:
-    made = table("per 1,000 conversations", "cost", "seconds, one by one", "price unknown", numbers=(1, 2, 3))
+    made = table("per 1,000 conversations", "cost", "seconds", "unpriced", numbers=(1, 2, 3), wide=0)
     for price in comparison.prices:
         made.add_row(
             say(price.judge, width=2 * _NAME),
@@ -253,7 +258,7 @@ def _prices(comparison: Comparison) -> RenderableType:
             number(price.latency_s_per_1000),
             number(price.unpriced) if price.unpriced else "",
         )
-    return block("price", made)
+    return block("price", made, note="seconds: one by one; unpriced: calls whose price is not known")
 
 
 def _recommendation(comparison: Comparison) -> RenderableType:
@@ -270,7 +275,15 @@ def _short(name: str) -> str:
     whole = shorten(name, 400)
     last = whole.partition("@")[0] if whole.startswith("guard:") else whole.rpartition("/")[2] or whole
     text = whole if len(whole) <= _NAME else last
-    return text if len(text) <= _NAME else f"{text[: _NAME // 2 - 1]}…{text[-_NAME // 2 :]}"
+    if len(text) <= _NAME:
+        return text
+    first, last = _NAME // 2 - 1, len(text) - _NAME // 2
+    head, tail = text[:first], text[last:]
+    if text[first].isalnum():
+        head = _END_OF_PART.sub("", head)
+    if text[last - 1].isalnum():
+        tail = _START_OF_PART.sub("", tail)
+    return f"{head}…{tail}"
 
 
 def _name(rater: str) -> Text:

@@ -104,7 +104,7 @@ def table(*headings: str, numbers: Iterable[int] = (), wide: int | None = None) 
             Text(heading),
             justify="right" if index in right else "left",
             ratio=1 if index == wide else None,
-            no_wrap=index in right,
+            no_wrap=index in right or (index == 0 and bool(right) and wide != 0),
         )
     return made
 

@@ -118,8 +118,8 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(width: int) -> 
     [
         ("openrouter/meta-llama/llama-3.3-70b", "llama-3.3-70b"),
         ("gpt-4o-mini", "gpt-4o-mini"),
-        ("openai/gpt-4o-mini-2024-07-18", "gpt-4o-m…024-07-18"),
-        ("local:/models/qwen.gguf/", "local:/m…wen.gguf/"),
+        ("openai/gpt-4o-mini-2024-07-18", "gpt-4o-…-07-18"),
+        ("local:/models/qwen.gguf/", "local:/mo…qwen.gguf/"),
     ],
 )
 def test_long_names_keep_the_end_by_which_models_differ(name: str, shown: str) -> None:
@@ -223,3 +223,15 @@ def test_a_browser_runs_nothing_and_applies_the_style(tmp_path: Path) -> None:
     assert "<title>safetyqc: judges compared</title>" in done.stdout
     assert "<img" not in done.stdout
     assert "Refused to apply" not in done.stderr
+
+
+def test_the_comparison_begins_with_what_to_choose_and_cuts_no_name_in_two_ways() -> None:
+    long = ("together_ai/meta-llama/Llama-3.3-70B-Instruct-Turbo", "openai/gpt-4o-mini-2024-07-18")
+    out = io.StringIO()
+    compared = compare([*verdicts(long[0], "pfpf"), *verdicts(long[1], "pppf")])
+    Console(file=out, width=80, highlight=False).print(render_comparison(compared))
+    lines = out.getvalue().strip().splitlines()
+    assert lines[0].strip() == "recommended"
+    shown = {word for line in lines for word in line.split() if "…" in word and "/" not in word}
+    assert shown == {"Llama-3.…-Turbo", "gpt-4o-…-07-18"} or len(shown) == 2, shown
+    assert sum(line.endswith(long[0]) for line in lines) == 1, "what is cut is named once in full"
