@@ -29,6 +29,7 @@ from safetyqc.formats.export.table import EXPORTERS
 from safetyqc.formats.turns import COLUMNS, Reading, Side
 from safetyqc.formats.yaml_file import Misfit, read_yaml
 from safetyqc.llm.hosts import EMBEDDED, wished_keys
+from safetyqc.llm.keys import load_keys
 from safetyqc.llm.lanes import AUTO, lane_names
 from safetyqc.llm.places import Own, Usd, check_own
 from safetyqc.records import Record
@@ -315,6 +316,7 @@ def load_config(path: Path | Config | None = None, flags: Mapping[str, Any] | No
     Raises:
         ConfigError: an unknown key or impossible value, in the file (with its line) or in a flag.
     """
+    load_keys()
     named = path._named if isinstance(path, Config) else path
     if path is None and Path(FILE_NAME).is_file():
         path = Path(FILE_NAME)
@@ -369,32 +371,3 @@ def choose_model(named: str | None) -> str:
             fix="name one, such as -m openrouter/meta-llama/llama-3.3-70b-instruct, or -m local for the embedded one",
         )
     return EMBEDDED
-
-
-def parse_shares(values: list[str], flag: str, choices: list[str] | None = None) -> dict[str, float]:
-    """Read `NAME=NUMBER` flags.
-
-    Raises:
-        UserError: not of that form, an unknown name, or a number that is none.
-    """
-    parsed = {}
-    for value in values:
-        name, _, number = value.partition("=")
-        if not name or not re.fullmatch(r"\d+(\.\d+)?", number):
-            raise UserError(f"{value!r} is not NAME=NUMBER", where=flag, fix=f"for example {flag} drugs_or_weapons=2")
-        parsed[name] = float(number)
-        if choices is not None and name not in choices:
-            raise UserError(f"unknown name {name!r}", where=flag, fix=choose_from(name, choices))
-    return parsed
-
-
-def parse_counts(values: list[str], flag: str) -> dict[str, int]:
-    """Read `NAME=N` flags with a whole N of at least 1.
-
-    Raises:
-        UserError: not of that form.
-    """
-    for value, number in zip(values, parse_shares(values, flag).values(), strict=False):
-        if number < 1 or not number.is_integer():
-            raise UserError(f"{value!r}: not a whole number of at least 1", where=flag, fix=f"give {flag} NAME=2")
-    return {name: int(number) for name, number in parse_shares(values, flag).items()}

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from safetyqc.cli.options import parse_counts, parse_shares
 from safetyqc.config import (
     Config,
     choose_model,
     load_config,
-    parse_counts,
-    parse_shares,
 )
 from safetyqc.errors import ConfigError, UserError
 from safetyqc.llm.hosts import wished_keys

@@ -1,4 +1,4 @@
-"""Commands about models themselves: models check."""
+"""Commands about models themselves: models check, models list."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safetyqc.cli import options as o
-from safetyqc.cli.output import next_step, result, show_json
+from safetyqc.cli.output import next_step, note, result, show_json
 from safetyqc.config import load_config
+from safetyqc.text import counted
 
 if TYPE_CHECKING:
     from safetyqc.llm.check import ModelReport
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    models = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See whether a model can be used.")
+    models = typer.Typer(
+        no_args_is_help=True, rich_markup_mode=None, help="See whether a model can be used, and what a server serves."
+    )
     models.command("check")(check)
+    models.command("list")(list_served)
     app.add_typer(models, name="models")
 
 
@@ -57,6 +61,36 @@ def check(
         raise typer.Exit(3)
     there = f" --api-base {shlex.quote(api_base)}" if api_base else ""
     next_step(f"safetyqc generate -n 18 -m {shlex.quote(model)}{there}" + (f" --lane {lane}" if lane else ""))
+
+
+def list_served(
+    server: Annotated[
+        str, typer.Argument(metavar="SERVER", help="Whose models: a prefix as in -m, such as ollama or vllm.")
+    ] = "openai",
+    api_base: o.ApiBase = None,
+    config_file: o.ConfigFile = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Name the models that a server of your own serves, as -m takes them; asks none of them anything.
+
+    Example: safetyqc models list --api-base http://localhost:8000/v1
+    """
+    import asyncio
+
+    from safetyqc.llm.listing import list_models
+    from safetyqc.text import printable
+
+    load_config(config_file, {})  # keys that stand in files
+    base, names = asyncio.run(list_models(server, api_base))
+    there = f" --api-base {shlex.quote(api_base)}" if api_base else ""
+    if as_json:
+        show_json({"api_base": base, "models": [f"{server}/{name}" for name in names]})
+        return
+    for name in names:
+        result(f"{server}/{name}")
+    note(f"{counted(len(names), 'model')} at {base}")
+    first = shlex.quote(printable(f"{server}/{names[0]}")) if names else "MODEL"
+    next_step(f"safetyqc models check -m {first}{there}")
 
 
 def _told(report: ModelReport) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typer.models import OptionInfo
 
 from safetyqc.cli.output import be_quiet
 from safetyqc.config import MOST_IN_FLIGHT, Config, filter_names, load_config
+from safetyqc.errors import UserError, choose_from
 from safetyqc.formats.export.table import EXPORTERS
 from safetyqc.judge.table import judge_forms
 from safetyqc.llm.lanes import lane_names
@@ -327,3 +329,32 @@ def model_flags(
 def split(value: str | None) -> tuple[str, ...] | None:
     """Read `a,b`; None stays None."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if value is not None else None
+
+
+def parse_shares(values: list[str], flag: str, choices: list[str] | None = None) -> dict[str, float]:
+    """Read `NAME=NUMBER` flags.
+
+    Raises:
+        UserError: not of that form, an unknown name, or a number that is none.
+    """
+    parsed = {}
+    for value in values:
+        name, _, number = value.partition("=")
+        if not name or not re.fullmatch(r"\d+(\.\d+)?", number):
+            raise UserError(f"{value!r} is not NAME=NUMBER", where=flag, fix=f"for example {flag} drugs_or_weapons=2")
+        parsed[name] = float(number)
+        if choices is not None and name not in choices:
+            raise UserError(f"unknown name {name!r}", where=flag, fix=choose_from(name, choices))
+    return parsed
+
+
+def parse_counts(values: list[str], flag: str) -> dict[str, int]:
+    """Read `NAME=N` flags with a whole N of at least 1.
+
+    Raises:
+        UserError: not of that form.
+    """
+    for value, number in zip(values, parse_shares(values, flag).values(), strict=False):
+        if number < 1 or not number.is_integer():
+            raise UserError(f"{value!r}: not a whole number of at least 1", where=flag, fix=f"give {flag} NAME=2")
+    return {name: int(number) for name, number in parse_shares(values, flag).items()}

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
+from safetyqc.cli.options import parse_shares
 from safetyqc.cli.output import in_run, next_step, note, refuse_overwriting, show
 from safetyqc.cli.session import called, hints_of
-from safetyqc.config import load_config, parse_shares
+from safetyqc.config import load_config
 
 if TYPE_CHECKING:
     from safetyqc.reports.views import Report

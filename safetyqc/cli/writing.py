@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetyqc.cli import options as o
+from safetyqc.cli.options import parse_counts, parse_shares
 from safetyqc.cli.output import in_run, next_step, note, say
 from safetyqc.cli.session import called, hints_of, in_session, next_after_batch
-from safetyqc.config import parse_counts, parse_shares
 
 if TYPE_CHECKING:
     from safetyqc.pipeline.session import Session

@@ -277,11 +277,11 @@ def _short(name: str) -> str:
     text = whole if len(whole) <= _NAME else last
     if len(text) <= _NAME:
         return text
-    first, last = _NAME // 2 - 1, len(text) - _NAME // 2
-    head, tail = text[:first], text[last:]
-    if text[first].isalnum():
+    end, start = _NAME // 2 - 1, len(text) - _NAME // 2
+    head, tail = text[:end], text[start:]
+    if text[end].isalnum():
         head = _END_OF_PART.sub("", head)
-    if text[last - 1].isalnum():
+    if text[start - 1].isalnum():
         tail = _START_OF_PART.sub("", tail)
     return f"{head}…{tail}"
 

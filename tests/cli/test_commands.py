@@ -72,6 +72,7 @@ WORKING: dict[str, list[str]] = {
     "taxonomy show": ["taxonomy", "show"],
     "taxonomy copy": ["taxonomy", "copy", "my-taxonomy.yaml"],
     "models check": ["models", "check", *MODEL],
+    "models list": ["models", "list", "--api-base", "URL"],
     "batch status": ["batch", "status", "--run", "r"],
     "batch collect": ["batch", "collect", "--run", "r"],
 }
@@ -251,6 +252,24 @@ def test_rubrics_test_ends_well_when_every_example_is_judged_as_the_rubric_says(
     trials = cli("rubrics", "test", "strict_refusal.yaml", "-m", "local", "--run", "new")
     assert (trials.code, "3 of 3 as expected" in trials.out) == (0, True), trials
     assert "next:" in trials.err
+
+
+def test_models_list_names_what_a_server_serves_as_it_is_asked_for(cli: Cli, serve: Serve) -> None:
+    url = serve().base_url
+    ended = cli("models", "list", "--api-base", url)
+    assert (ended.code, ended.out.splitlines()) == (0, ["openai/test"]), ended.err
+    assert f"safetyqc models check -m openai/test --api-base {url}" in ended.err
+    assert json.loads(cli("models", "list", "hosted_vllm", "--api-base", url, "--json").out)["models"] == [
+        "hosted_vllm/test"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"), [("--api-base http://127.0.0.1:9", "nobody answers"), ("groq", "--api-base URL")]
+)
+def test_models_list_says_what_is_wrong_with_a_server(line: str, told: str, cli: Cli) -> None:
+    ended = cli("models", "list", *line.split())
+    assert (ended.code, told in ended.err) == (3, True), ended.err
 
 
 def test_models_check_gives_json(cli: Cli, serve: Serve) -> None:
