@@ -257,10 +257,10 @@ def test_rubrics_test_ends_well_when_every_example_is_judged_as_the_rubric_says(
 def test_models_list_names_what_a_server_serves_as_it_is_asked_for(cli: Cli, serve: Serve) -> None:
     url = serve().base_url
     ended = cli("models", "list", "--api-base", url)
-    assert (ended.code, ended.out.splitlines()) == (0, ["openai/test"]), ended.err
-    assert f"safetyqc models check -m openai/test --api-base {url}" in ended.err
+    assert (ended.code, ended.out.splitlines()) == (0, ["openai/any"]), ended.err
+    assert f"safetyqc models check -m openai/any --api-base {url}" in ended.err
     assert json.loads(cli("models", "list", "hosted_vllm", "--api-base", url, "--json").out)["models"] == [
-        "hosted_vllm/test"
+        "hosted_vllm/any"
     ]
 
 
