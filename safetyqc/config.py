@@ -159,6 +159,8 @@ class JudgeSection(Record):
     """Label files that a cascade chooses its thresholds on."""
     min_agreement: Share = 0.9
     confidence: Share = 0.95
+    retry_unscored: bool = False
+    """Ask anew, past the ledger, about what a judge left unscored, and about nothing else that it has seen."""
     people: bool = False
     """Leave to people what a cascade's last judge is not sure of."""
 

@@ -27,10 +27,12 @@ from safetyqc.cli.reading import reading as reading_options
 from safetyqc.cli.session import called, in_session, next_after_batch
 from safetyqc.config import load_config
 from safetyqc.judge.table import judge_forms
+from safetyqc.text import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from safetyqc.config import Config
     from safetyqc.judge.attack import AttackRow
     from safetyqc.pipeline.session import Session
     from safetyqc.reports.views import Run
@@ -105,6 +107,12 @@ Confidence = Annotated[
 
 
 WHOSE_CARD = "Whose card: {names}, or a model (default: the run's first judge)."
+Retry = Annotated[
+    bool | None,
+    typer.Option(
+        "--retry-unscored", help="Ask anew about what was left unscored, and nothing else.", show_default=False
+    ),
+]
 Decide = Annotated[
     bool, typer.Option("--decide", help="The first judge named here decides what the run keeps from now on.")
 ]
@@ -138,6 +146,7 @@ def judge(
     min_agreement: MinAgreement = None,
     confidence: Confidence = None,
     skip_bad_lines: o.SkipBadLines = False,
+    retry_unscored: Retry = None,
     fresh: o.Fresh = None,
     batch: o.Batch = False,
     batch_dir: o.BatchDir = None,
@@ -162,6 +171,7 @@ def judge(
         "judge.min_agreement": min_agreement,
         "judge.confidence": confidence,
         "models.fresh": fresh,
+        "judge.retry_unscored": retry_unscored,
         **reading,
     }
     config = asked.config(flags)
@@ -185,7 +195,7 @@ def judge(
     if jsonl:
         _write_verdicts(jsonl, verdicts, in_folder=in_folder)
     if file is None and not (verdicts.call.done or verdicts.call.missing):
-        note("nothing to do: every conversation has its verdicts")
+        note(_nothing_to_do(verdicts, config))
     elif str(jsonl) != "-" and not in_folder:  # a report holds all of the run
         show(verdicts.render())
         if config.judge.canaries:
@@ -196,7 +206,6 @@ def judge(
 
 def _write_verdicts(out: Path, verdicts: Run, *, in_folder: bool) -> None:
     from safetyqc.pipeline.shards import write_shards
-    from safetyqc.text import counted
 
     read = verdicts.call.read
     if in_folder and read is not None:
@@ -205,6 +214,15 @@ def _write_verdicts(out: Path, verdicts: Run, *, in_folder: bool) -> None:
         note(f"wrote {counted(made['conversations'], 'verdict')} in {files} and their manifest to {out}")
         return
     write_jsonl(out, (json.dumps(line, ensure_ascii=False) for line in verdicts.lines()), "verdict")
+
+
+def _nothing_to_do(verdicts: Run, config: Config) -> str:
+    left = len(verdicts.unscored)
+    if not left:
+        return "nothing to do: every conversation has its verdicts"
+    them = f"{counted(left, 'conversation')} unscored"
+    again = f"`safetyqc judge --retry-unscored{in_run(config)}` asks about these anew"
+    return f"nothing to do: all are judged, {them}: {again}"
 
 
 def attack(

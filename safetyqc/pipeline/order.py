@@ -135,8 +135,9 @@ async def judge_all(
     planted = _plant_canaries(session) if session.config.judge.canaries else []
     only = [*only, *planted] if only is not None else None
     silent = [not_asked(judge.spec, rubric) for judge in judges]
-    fresh = session.config.models.fresh
-    tallies = [await stages.judge_run(store, mapper, judge, only=only, fresh=fresh) for judge in judges]
+    retry = session.config.judge.retry_unscored
+    fresh = session.config.models.fresh and not retry
+    tallies = [await stages.judge_run(store, mapper, judge, only=only, fresh=fresh, retry=retry) for judge in judges]
     names = [judge.judge(mapper.context).name for judge in judges]
     if told := _who_decides(store, before[0] if before else None, names):
         tallies[0] = replace(tallies[0], told=(*tallies[0].told, told))

@@ -162,7 +162,7 @@ def open_client(
         max_cost_usd=models.max_cost_usd,
         prices=price_table(config).table,
         lane=models.lane,
-        fresh=models.fresh,
+        fresh=models.fresh or config.judge.retry_unscored,
         fallback=models.fallback,
         rpm=models.requests_per_minute,
         tpm=models.tokens_per_minute,

@@ -177,13 +177,20 @@ async def filter_run(store: Store, mapper: Mapper, task: Filtering) -> Tally:
 
 
 async def judge_run(
-    store: Store, mapper: Mapper, task: Judging, *, only: Iterable[str] | None = None, fresh: bool = False
+    store: Store,
+    mapper: Mapper,
+    task: Judging,
+    *,
+    only: Iterable[str] | None = None,
+    fresh: bool = False,
+    retry: bool = False,
 ) -> Tally:
     """Score every conversation that this judge has not yet scored, or could not for a reason that may have passed.
 
     Args:
         only: ids to restrict it to; None for all that no filter rejected.
         fresh: also what it has scored.
+        retry: also what it left unscored, for whatever reason.
 
     Raises:
         FatalModelError: a judge that asks a model said nothing usable of the first ten; what it said is written.
@@ -191,7 +198,9 @@ async def judge_run(
     judge = task.judge(mapper.context)
     wanted = eligible(store) if only is None else store.conversation_ids().intersection(only)
     judged = store.judged(judge.name, judge.rubric_hash)
-    settled = {name for name, found in judged.items() if not fresh and _ASKED_AGAIN.isdisjoint(found.unscored)}
+    reasons = {name: found.unscored for name, found in judged.items() if found.unscored}
+    again = {name for name, why in reasons.items() if retry or not _ASKED_AGAIN.isdisjoint(why)}
+    settled = set() if fresh else judged.keys() - again
     todo = Unread(store, wanted - settled)
     unscored: Counter[str] = Counter()
     last: Future[int] | None = None

@@ -105,13 +105,13 @@ async def test_a_bug_in_a_rule_rejects_what_it_met_and_says_so(
     assert "KeyError: 'nobody thought of this' (__init__.py:" in rejection.reason
 
 
-async def judge_with(folder: Path, said: Callable[[Request], Reply]) -> None:
-    with Store.create(folder) as store:
+async def judge_with(folder: Path, said: Callable[[Request], Reply], *, retry: bool = False) -> None:
+    with Store.create(folder) if not folder.exists() else Store.open(folder) as store:
         store.add_conversations(
             conversation(f"How do I do it, {n}?", "I can't.", intent="harmful", category="fraud") for n in range(25)
         )
         session = Session(Config(run=folder), store, Progress(quiet=True), client_override=ScriptedClient(said))
-        await judge_run(store, session.mapper, Judging("m", SAFETY, session.config))
+        await judge_run(store, session.mapper, Judging("m", SAFETY, session.config), retry=retry)
 
 
 def judged_in(folder: Path) -> list[Judgment]:
@@ -136,3 +136,23 @@ async def test_a_judge_with_one_usable_answer_in_ten_goes_on(tmp_path: Path) -> 
 
     await judge_with(tmp_path / "r", said)
     assert len(judged_in(tmp_path / "r")) == 25
+
+
+async def test_only_what_was_left_unscored_is_asked_again_when_that_is_asked_for(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def usable(request: Request) -> Reply:
+        asked.append(str(request.messages))
+        form = {"type": "json_schema", "json_schema": {"schema": request.schema}}
+        return Reply(answer({"messages": list(request.messages), "response_format": form}, Random(1)))
+
+    def refuses_one(request: Request) -> Reply:
+        return Reply("No.") if "How do I do it, 3?" in str(request.messages) else usable(request)
+
+    await judge_with(tmp_path / "r", refuses_one)
+    asked.clear()
+    await judge_with(tmp_path / "r", usable)
+    assert asked == [], "a reason that does not pass is not asked about for nothing"
+    await judge_with(tmp_path / "r", usable, retry=True)
+    assert [("How do I do it, 3?" in text) for text in asked] == [True]
+    assert all(judgment.passed is not None for judgment in judged_in(tmp_path / "r"))
