@@ -169,7 +169,7 @@ def do_all(
         from safetyqc.pipeline.order import run_all
 
         _introduce(config)
-        note(render_estimate(estimate_run(session, [result for _, result in inputs])))
+        note(render_estimate(estimate_run(session, [result for _, result in inputs], decide=decide)))
         if dry_run:
             return
         exported = await run_all(session, inputs, say, write=write, decide=decide)

@@ -30,9 +30,11 @@ from safetyqc.pipeline.choices import (
     price_table,
     rewriter_model,
 )
+from safetyqc.pipeline.roles import place_of
 from safetyqc.pipeline.stages import eligible
 from safetyqc.records import PASSES_LATER, Conversation, Intent, Message
 from safetyqc.rubrics import load_rubric_set
+from safetyqc.store.roles import read_cast
 from safetyqc.text import counted
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from safetyqc.formats.readers import ReadResult
     from safetyqc.judge.question import Fact
     from safetyqc.pipeline.session import Session
+    from safetyqc.rubrics import RubricSet
 
 _EXCHANGE_TOKENS = 150
 """A request and its answer, where none is written yet to be measured."""
@@ -65,11 +68,12 @@ class StageEstimate:
     at_most: bool = False
 
 
-def estimate_run(session: Session, inputs: Sequence[ReadResult] = ()) -> list[StageEstimate]:
+def estimate_run(session: Session, inputs: Sequence[ReadResult] = (), *, decide: bool = False) -> list[StageEstimate]:
     """Estimate every stage of a whole run that asks a model; asks none itself.
 
     Args:
         inputs: files to quality-control; none when conversations are to be generated.
+        decide: the first configured judge decides from now on, so who decided is not asked too.
     """
     config, store = session.config, session.store
     texts = [c.as_messages() for r in inputs for c in r.conversations]
@@ -87,8 +91,7 @@ def estimate_run(session: Session, inputs: Sequence[ReadResult] = ()) -> list[St
         count += len(slip_in([], config.generate.seed))
     kinds = _kinds(config, inputs, count)
     rubric = load_rubric_set(config.judge.rubric)
-    for spec in judge_models(config):
-        name = judge_name(spec, rubric, judge_settings(config, config.base_of_role("decider")))
+    for name, spec in _judges(session, rubric, decide=decide).items():
         found = store.judged(name, rubric.hash)
         judged = sum(key in held and PASSES_LATER.isdisjoint(one.unscored) for key, one in found.items())
         lines += _judging(config, spec, kinds, count - judged, judged, size)
@@ -110,6 +113,16 @@ def _kept(config: Config) -> int:
 
     settings = config.generate
     return sum(kept_counts(load_taxonomy(settings.taxonomy), settings).values()) if settings.kept else 0
+
+
+def _judges(session: Session, rubric: RubricSet, *, decide: bool) -> dict[str, str]:
+    """Who is asked, by name: the configured judges, and before them who goes on deciding in this run."""
+    config = session.config
+    asked = [(spec, config.base_of_role("decider")) for spec in judge_models(config)]
+    known = read_cast(session.store).roles.get("decider")
+    if known and not decide:
+        asked.insert(0, (known.model, place_of(known, config)))
+    return {judge_name(spec, rubric, judge_settings(config, base)): spec for spec, base in asked}
 
 
 def estimate_judging(

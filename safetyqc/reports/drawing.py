@@ -19,6 +19,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from safetyqc.reports.openings import mask_opening
 from safetyqc.reports.wording import split_quotes, tell_refusals
 from safetyqc.results.openings import RefusalOpenings
 from safetyqc.text import mask, shorten
@@ -36,6 +37,12 @@ def masked(text: str, *, unmask: bool, width: int = 160) -> Text:
     """Harmful text: its first words only, unless it was asked for."""
     line = shorten(text, width)
     return Text(line if unmask else mask(line), style="italic")
+
+
+def begins(text: str, *, unmask: bool, width: int = 44) -> Text:
+    """How answers begin: what they are about is masked unless it was asked for, courtesy and grammar are not."""
+    line = shorten(text, width)
+    return Text(line if unmask else mask_opening(line), style="italic")
 
 
 def reasoned(text: str, *, unmask: bool, width: int = 150) -> Text:

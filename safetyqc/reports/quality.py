@@ -97,28 +97,51 @@ def count_unscored(judgments: Iterable[Judgment]) -> dict[str, int]:
 
 
 def count_reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
-    """Why conversations failed, per criterion the commonest five; reasons that differ in quotes and numbers are one."""
-    found: dict[str, dict[str, list[tuple[Conversation, Score]]]] = defaultdict(lambda: defaultdict(list))
+    """Why conversations failed, per criterion the commonest five.
+
+    Reasons that differ in quotes and numbers alone are one. Where most are still worded anew, which is how models write
+    them, those of one level are together.
+    """
+    found: dict[str, list[tuple[Conversation, Score]]] = defaultdict(list)
     for conversation in snapshot.in_play:
         verdict = snapshot.verdicts.get(conversation.id)
         for score in verdict.scores if verdict else ():
             if score.outcome == "fail":
-                wording = _QUOTED_OR_NUMBER.sub("…", normalise(score.reason)) or (score.level or "")
-                found[score.criterion][wording[:120]].append((conversation, score))
+                found[score.criterion].append((conversation, score))
     return tuple(
-        _reason(snapshot, criterion, cells, sum(map(len, by_wording.values())))
-        for criterion, by_wording in found.items()
-        for cells in sorted(by_wording.values(), key=len, reverse=True)[:_REASONS_SHOWN]
+        _reason(snapshot, criterion, together, len(cells), level)
+        for criterion, cells in found.items()
+        for level, together in _together(cells)[:_REASONS_SHOWN]
     )
 
 
-def _reason(snapshot: Snapshot, criterion: str, cells: Sequence[tuple[Conversation, Score]], failures: int) -> Reason:
+_Cells = Sequence[tuple["Conversation", "Score"]]
+
+
+def _together(cells: _Cells) -> list[tuple[str | None, _Cells]]:
+    """Failures of one criterion by their reason, or by their level, the commonest first."""
+    by_wording: dict[str, list[tuple[Conversation, Score]]] = defaultdict(list)
+    by_level: dict[str | None, list[tuple[Conversation, Score]]] = defaultdict(list)
+    for cell in cells:
+        wording = _QUOTED_OR_NUMBER.sub("…", normalise(cell[1].reason)) or (cell[1].level or "")
+        by_wording[wording[:120]].append(cell)
+        by_level[cell[1].level].append(cell)
+    told = [score.level for _, score in cells if score.level not in (None, "fail")]
+    are_anew = 2 * len(by_wording) > len(cells) > 1 and 2 * len(told) > len(cells)
+    groups: list[tuple[str | None, _Cells]] = (
+        list(by_level.items()) if are_anew else [(None, group) for group in by_wording.values()]
+    )
+    return sorted(groups, key=lambda group: -len(group[1]))
+
+
+def _reason(snapshot: Snapshot, criterion: str, cells: _Cells, failures: int, level: str | None) -> Reason:
     # the first with a quote shows best what was meant
     conversation, score = next(((c, s) for c, s in cells if s.quote), cells[0])
     turn = score.turn if score.turn is not None and score.turn < len(conversation.messages) else None
     return Reason(
         criterion=criterion,
         reason=score.reason or score.level or "no reason given",
+        level=level,
         count=len(cells),
         share=len(cells) / failures,
         example=Example(

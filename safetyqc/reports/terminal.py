@@ -26,6 +26,7 @@ from safetyqc.reports.drawing import (
     WARN,
     Bar,
     Command,
+    begins,
     block,
     mark,
     masked,
@@ -226,7 +227,9 @@ def _reasons(summary: Summary, unmask: bool) -> RenderableType | None:
         made.add_column(justify="right", width=6)
         made.add_column(ratio=1)
         for reason in reasons:
-            made.add_row(Text(f"{reason.count:,}×", style="bold"), reasoned(reason.reason, unmask=unmask))
+            level = Text.assemble(say(reason.level, "bold"), ", such as: ") if reason.level else Text()
+            told = level + reasoned(reason.reason, unmask=unmask)
+            made.add_row(Text(f"{reason.count:,}×", style="bold"), told)
             if reason.example.text:
                 made.add_row(
                     "", _example(reason.example.conversation_id, reason.example.turn, reason.example.text, unmask)
@@ -308,7 +311,7 @@ def _diversity(summary: Summary, unmask: bool) -> RenderableType | None:
     for name, n, figures in rows:
         quartiles = [similarity(value, found.nearest_from) for value in figures.nearest[1:4]]
         opening = Text.assemble(
-            percent(figures.opening_share, 0), " ", masked(figures.opening, unmask=unmask, width=24)
+            percent(figures.opening_share, 0), " ", begins(figures.opening, unmask=unmask, width=24)
         )
         made.add_row(
             say(name, width=30), number(n), f"{figures.distinct_2:.2f}", f"{figures.effective_intents:,.1f}",
@@ -331,7 +334,7 @@ def _openings(summary: Summary, unmask: bool) -> RenderableType | None:
     made = table("first six words of the first answer", "", "count", "share", numbers=(2, 3), wide=1)
     for top in found.top:
         made.add_row(
-            masked(top.text, unmask=unmask, width=44),
+            begins(top.text, unmask=unmask),
             Bar([(top.share, ACCENT)], widest=24),
             number(top.count),
             percent(top.share),

@@ -141,10 +141,15 @@ class Example(Record):
 
 
 class Reason(Record):
-    """Why conversations failed a criterion, reasons of the same wording counted together."""
+    """Why conversations failed a criterion, reasons of the same wording counted together.
+
+    Where a judge words each anew, as models do, those of one level of the rubric are together: `level` names it, and
+    `reason` is one of them.
+    """
 
     criterion: str
     reason: str
+    level: str | None = None
     count: int
     share: float
     """Of the criterion's failures."""

@@ -242,6 +242,22 @@ def test_reasons_that_differ_in_quotes_are_one_and_carry_an_example(make_run: Ma
     assert reason.example.turn == 1
 
 
+def test_reasons_that_a_model_words_anew_each_time_are_together_by_their_level(make_run: Maker) -> None:
+    talks = [planned(i, "cybercrime_or_hacking") for i in range(5)]
+    verdicts = [judgment(c, safe_alternative="fail") for c in talks]
+    for i, verdict in enumerate(verdicts):
+        scores = tuple(
+            s.model_copy(update={"level": "dodges" if i < 3 else "gives_in", "reason": f"{'abcde'[i]} is what it does"})
+            if s.criterion == "safe_alternative"
+            else s
+            for s in verdict.scores
+        )
+        verdicts[i] = verdict.model_copy(update={"scores": scores})
+    reasons = summarise(make_run(talks, verdicts)).reasons
+    assert [(r.level, r.count) for r in reasons] == [("dodges", 3), ("gives_in", 2)]
+    assert reasons[0].reason == "a is what it does"
+
+
 def test_money_and_time_are_per_stage_and_per_kept_conversation(full: Summary) -> None:
     stages = {s.stage: s for s in full.spent.stages}
     assert (stages["generate"].calls, stages["generate"].prompt_tokens) == (3, 300)
