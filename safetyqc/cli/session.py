@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from safetyqc.cli.output import NOTHING_CHANGED, in_run, is_quiet, next_step, note, say, tell_skipped
-from safetyqc.errors import BudgetReached, Interrupted
+from safetyqc.errors import BudgetReached, Interrupted, UserError
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
@@ -45,6 +46,26 @@ def called(config: Config, *, saves: bool = True) -> Iterator[None]:
         raise BudgetReached(
             f"{error}\n  everything answered is saved in {config.run}; go on with a higher --max-cost"
         ) from error
+    except UserError as error:
+        _say_which_run(error, config)
+        raise
+
+
+_OF_A_RUN = re.compile(r"`(safetyqc (?:import|filter|dedup|judge|rewrite|augment|compare|report|export)\b[^`]*)`")
+
+
+def _say_which_run(error: UserError, config: Config) -> None:
+    """Let the commands of an error's fix mean the run that it is about; rooms below do not know how it was typed."""
+    flags = in_run(config)
+    if not error.fix or not flags:
+        return
+
+    def of_run(found: re.Match[str]) -> str:
+        return found[0] if "--run" in found[1] or " guards" in found[1] else f"`{found[1]}{flags}`"
+
+    fix = _OF_A_RUN.sub(of_run, error.fix)
+    error.args = (str(error).replace(error.fix, fix),)
+    error.fix = fix
 
 
 def in_session(

@@ -6,15 +6,19 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from safetyqc.cli import app
 from safetyqc.store import Store
 from safetyqc.store.standing import deciding_judge
 from safetyqc.testing import conversation
 from safetyqc.testing.server import FaultServer
+from tests.support.runs import judgment
 
 Cli = Callable[..., Any]
 Serve = Callable[..., FaultServer]
@@ -63,6 +67,17 @@ def who(folder: Path) -> tuple[set[str | None], str | None]:
         return {c.author for c in store.conversations() if c.origin != "imported"}, decides[0] if decides else None
 
 
+@pytest.fixture(autouse=True)
+def built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a short command's time goes into building the command line anew."""
+    monkeypatch.setattr("safetyqc.cli.app", _built())
+
+
+@cache
+def _built() -> Any:
+    return get_command(app)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NANOCHAT_BASE_DIR", str(tmp_path / "nanochat"))
@@ -97,3 +112,40 @@ def test_every_hint_can_be_pasted_and_nobody_else_comes_to_write_or_decide(
                 pasted.add(hint)
                 todo.append((" ".join(line), typed(hint, folder, url), levels - 1))
     assert len(pasted) > len(STARTS)
+
+
+# A line that is refused, and what of its fix is pasted then
+REFUSED = {
+    "report --run gone": ["import FILE --run gone"],
+    "compare --run raw": ["judge --run raw"],
+    "export out.jsonl --run failed": ["report --run failed"],
+    "export out.jsonl --format dpo --run failed": ["rewrite --run failed"],
+    "augment --more general_safety=1 -m {model} --api-base {url} --run raw": ["judge --run raw"],
+    "report --judge nobody --run raw": ["judge --run raw"],
+    "rubrics validate nowhere": ["rubrics copy FOLDER"],
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_the_commands_of_a_fix_can_be_pasted_too(line: str, cli: Cli, serve: Serve, folder: Path) -> None:
+    url = serve().base_url
+    with Store.create(folder / "raw") as raw, Store.create(folder / "failed") as failed:
+        talk = conversation("How do I bake a loaf?", "With flour.", category="general_safety", intent="benign")
+        raw.add_conversations([talk])
+        failed.add_conversations([talk])
+        failed.put_judgments([judgment(talk, empathy="fail")])
+    (folder / "nowhere").mkdir()
+    ended = cli(*line.format(model=MODEL, url=url).split())
+    assert (ended.code, "next:" in ended.err) == (2, False), ended.err
+    commands = [found.removeprefix("safetyqc ") for found in re.findall(r"`(safetyqc [^`]+)`", ended.err)]
+    assert set(REFUSED[line]) <= set(commands), ended.err
+    for command in REFUSED[line]:
+        filled = command.replace("FOLDER", "rubrics").replace("FILE", "mine.jsonl").split()
+        asks = (
+            ["-m", MODEL, "--api-base", url]
+            if filled[0] == "rewrite"
+            else ["-m", "local"]
+            if filled[0] == "judge"
+            else []
+        )
+        assert cli(*filled, *asks).code == 0, command
