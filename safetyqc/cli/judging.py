@@ -176,7 +176,8 @@ def judge(
     }
     config = asked.config(flags)
     refuse_overwriting({"--jsonl": jsonl}, file, asked.config_file, config=config)
-    if file is not None and jsonl is not None and is_sharded(file, jsonl):
+    in_folder = jsonl is not None and is_sharded(file, jsonl)
+    if file is not None and jsonl is not None and in_folder:
         refuse_nested(file, jsonl)
     with called(config):
         verdicts = api.judge(
@@ -191,17 +192,14 @@ def judge(
     if verdicts.waiting:
         next_after_batch(config)
         return
-    in_folder = jsonl is not None and is_sharded(file, jsonl)
     if jsonl:
         _write_verdicts(jsonl, verdicts, in_folder=in_folder)
     if file is None and not (verdicts.call.done or verdicts.call.missing):
         note(_nothing_to_do(verdicts, config))
     elif str(jsonl) != "-" and not in_folder:  # a report holds all of the run
         show(verdicts.render())
-        if config.judge.canaries:
-            _show_canaries(verdicts)
-    beside = (f"safetyqc compare{in_run(config)}",) if verdicts.judges > 1 else ()
-    next_step(f"safetyqc report{in_run(config)}", *beside)
+        _show_canaries(verdicts, config)
+    next_step(f"safetyqc report{in_run(config)}", *([f"safetyqc compare{in_run(config)}"] * (verdicts.judges > 1)))
 
 
 def _write_verdicts(out: Path, verdicts: Run, *, in_folder: bool) -> None:
@@ -359,10 +357,10 @@ def _attack_table(rows: list[AttackRow]) -> Table:
     return drawn
 
 
-def _show_canaries(verdicts: Run) -> None:
+def _show_canaries(verdicts: Run, config: Config) -> None:
     from safetyqc.judge.canaries import check_canaries
 
-    for found in check_canaries(verdicts.judgments()):
+    for found in check_canaries(verdicts.judgments()) if config.judge.canaries else ():
         caught = f"caught {found.caught} of {found.must_fail} planted flaws ({found.unscored_flaws} of them unscored)"
         alarms = f"{found.false_alarms} false alarms on {found.must_pass} sound answers"
         result(f"canaries, {found.judge}: {caught}, {alarms}, {found.unscored} unscored")

@@ -67,8 +67,7 @@ def export_run(
         diversity: have the summary say what the conversations cover, which takes a second or two.
 
     Raises:
-        UserError: nothing is kept, or an unknown judge, format or category.
-        OutputError: a file is there already, or cannot be written.
+        UserError, OutputError: nothing is kept, an unknown judge, format or category; a file that cannot be written.
     """
     from safetyqc.formats.export.files import ExportPlan, export_conversations
     from safetyqc.formats.export.table import exporter_of, format_for
@@ -99,7 +98,7 @@ def export_run(
             guessed=snapshot.guessed_categories,
             card=lambda manifest: _card(summary, manifest, settings.licence),
         )
-    return _told(manifest, summary)
+        return _told(manifest, summary)
 
 
 _FAILED = ("failed", "superseded", "discarded")

@@ -57,8 +57,7 @@ from safetyqc.results.report import Action, Redraws, Rewrites, Share, Spread, Su
 from safetyqc.text import counted
 
 _SHOWN_MATCHES = 5
-_ACTIONS = 4
-"""Shown on one screen, beside the last."""
+_ACTIONS = 4  # on one screen, beside the last
 
 Section = Callable[[Summary, bool], RenderableType | None]
 """Draws one part of a summary; the flag says whether harmful text may be shown. None when there is nothing to say."""
