@@ -18,6 +18,8 @@ from safetyqc.text import CJK, fold_to_ascii, guess_language, normalise, printab
 
 LONGEST_USER_TURN = 1200
 """Characters; longer ones are a model that writes on and on."""
+_TOLD_APART = ("en", "zh")
+"""The languages that a text's script tells; of any other one, what was written is taken as it comes."""
 _SHORTEST_REPETITION = 20
 """Characters from which a user turn counts as repeated when it stands inside an earlier message."""
 
@@ -93,7 +95,8 @@ def why_not_a_user_turn(text: str, before: Sequence[Message], language: Language
         return f"{len(text)} characters long"
     if hit := _AS_ASSISTANT.search(plain) or _ABOUT_THE_TASK.search(plain):
         return f"not the user's voice: {shorten(hit.group(), 40)!r}"
-    if guess_language(text) != ("zh" if language.name.startswith("zh") else "en") and _has_letters(text):
+    expected = language.name.split("-")[0]
+    if expected in _TOLD_APART and guess_language(text) != expected and _has_letters(text):
         return f"not in {language.name}"
     if any(_repeats(text, message.content) for message in before):
         return "repeats an earlier message"

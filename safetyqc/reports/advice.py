@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from safetyqc.reports.wording import percent
 from safetyqc.results.prospect import BASE, RECOMMENDED, Mix, Prospect
 from safetyqc.results.report import Action
+from safetyqc.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +57,13 @@ def advise(summary: Summary, hints: Hints) -> Iterator[Action]:
     prospect = summary.prospect
     if prospect is None:
         return
+    if prospect.strictly_failed:
+        yield Action(
+            severity="hint",
+            problem=f"{counted(prospect.strictly_failed, 'planned safe completion')} failed for not refusing: a rubric "
+            "set of their own asks whether they hold back the harmful part",
+            command=hints.judge_anew("--rubric", "safety-completion"),
+        )
     told = prospect.harmful + prospect.benign + prospect.ordinary
     if told < FEWEST or prospect.unknown > told:
         return

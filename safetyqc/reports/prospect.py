@@ -35,7 +35,14 @@ def measure_prospect(snapshot: Snapshot) -> Prospect:
         ordinary_share=kinds[_ORDINARY] / len(kept) if kept else None,
         twins=_twins(snapshot),
         turns=_turns(snapshot.in_play, snapshot.verdicts),
+        strictly_failed=_strictly_failed(snapshot),
     )
+
+
+def _strictly_failed(snapshot: Snapshot) -> int:
+    planned = [c for c in snapshot.in_play if c.scenario and c.scenario.answer == "safe_completion"]
+    scores = [v.score("strict_refusal") for c in planned if (v := snapshot.verdicts.get(c.id))]
+    return sum(score is not None and score.outcome == "fail" for score in scores)
 
 
 def _kind(snapshot: Snapshot, conversation: Conversation) -> str:

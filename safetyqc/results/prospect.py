@@ -95,6 +95,8 @@ class Prospect(Record):
     twins: Twins | None = None
     """None where the plan has none."""
     turns: tuple[TurnFailures, ...] = ()
+    strictly_failed: int = 0
+    """Answers that were planned as safe completions and failed for not refusing."""
 
     @property
     def nearest(self) -> Mix | None:

@@ -181,3 +181,11 @@ def test_an_answer_in_its_own_words_may_share_some_with_the_prompt() -> None:
 def test_an_assistant_that_will_not_play_a_role_is_kept() -> None:
     answer = "I won't play that role, but I can tell you about lock safety."
     assert read_conversation(turns(("user", "Play a thief."), ("assistant", answer)), EN, PROMPT)[1].content == answer
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("fr", "Où puis-je trouver de l'aide ?"), ("ja", "今夜、誰に電話すればいいですか？"), ("ru", "Кому позвонить?")],
+)
+def test_a_language_of_ones_own_file_is_taken_as_it_comes(name: str, text: str) -> None:
+    assert why_not_a_user_turn(text, (), Language(name=name, title=name)) is None

@@ -171,6 +171,19 @@ def test_a_cap_that_is_too_low_is_told_by_category(cli: Cli, serve: Serve, two: 
     assert server.witness.received.total() == asked
 
 
+def test_a_budget_that_is_reached_is_told_by_category_and_more_of_it_goes_on(
+    cli: Cli, serve: Serve, tmp_path: Path, two: str
+) -> None:
+    server = serve()
+    (tmp_path / "priced.yaml").write_text("models:\n  prices: {openai/x: [1.0, 1.0]}\n")
+    words = line(server, "--kept", 3, "--taxonomy", two, "--config", "priced.yaml")
+    ended = cli(*words, "--max-cost", "0.015")
+    assert ended.code == 0
+    assert "kept (--max-cost reached)" in ended.err
+    assert "go on with a higher --max-cost" in ended.err
+    assert "keep: 6 done" in cli(*words, "--max-cost", "1").err
+
+
 @pytest.mark.parametrize("words", [["--kept", 2, "-n", 9], ["data.jsonl", "--kept", 2]])
 def test_two_goals_are_refused_before_anything_is_asked(cli: Cli, tmp_path: Path, words: list[object]) -> None:
     (tmp_path / "data.jsonl").write_text('[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]\n')
