@@ -24,9 +24,9 @@ def register(app: typer.Typer) -> None:
 
 
 def _queue_names() -> list[str]:
-    from safetyqc.review.queues import QUEUES
+    from safetyqc.review.queues import CHOSEN, QUEUES
 
-    return [name for name in QUEUES if name != "chosen"]
+    return [name for name in QUEUES if name != CHOSEN]
 
 
 def review(

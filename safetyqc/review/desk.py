@@ -7,7 +7,7 @@ verdict leaves the desk before all that is asked of a conversation is answered, 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -18,7 +18,7 @@ from safetyqc.records import Label, Record
 from safetyqc.results.compare import OVERALL
 from safetyqc.review.agreement import ADJUDICATED, AGAIN
 from safetyqc.review.draws import PLAN
-from safetyqc.review.items import ALL, Item
+from safetyqc.review.items import ALL, BY_CHANCE, Item
 from safetyqc.review.memory import Memory, Own
 from safetyqc.store import Act
 
@@ -207,7 +207,7 @@ class Desk:
         Raises:
             UserError: it is not asked here, there is no such level, or a decision between others without its reason.
         """
-        item = self._item(given.id, given.criterion)
+        item = self._drawn_as(self._item(given.id, given.criterion), given.criterion)
         outcome = self._outcome(given.criterion, given.level)
         cell = given.id, given.criterion
         noted = self.own.notes.get(cell, "")
@@ -235,6 +235,18 @@ class Desk:
         )
         again = {"again": True} if given.again else {}
         self._do(given.id, "label", {"criterion": given.criterion, "before": self._before(cell), **again}, label)
+
+    def _drawn_as(self, item: Item, criterion: str) -> Item:
+        """The item as its cell came to be labelled at first: what was drawn stays drawn, whatever shows it again."""
+        cell = item.conversation_id, criterion
+        if item.queue in BY_CHANCE:
+            return item
+        said = [self.own, *self.memory.own.values()]
+        labels = [label for own in said if (label := own.labels.get(cell)) and label.is_verdict]
+        first = next((label for label in labels if label.queue in BY_CHANCE), None)
+        if first is None:
+            return item
+        return replace(item, queue=first.queue, stratum=first.stratum, probability=first.probability)
 
     def note(self, noted: Noted) -> None:
         """Store a note; with the label, where there is one.

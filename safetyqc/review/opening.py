@@ -12,7 +12,7 @@ from safetyqc.review.desk import Desk
 from safetyqc.review.drawn import current_draw
 from safetyqc.review.draws import PLAN
 from safetyqc.review.items import ALL
-from safetyqc.review.queues import QUEUES, Asked, queue_items
+from safetyqc.review.queues import CHOSEN, QUEUES, Asked, queue_items
 from safetyqc.text import counted
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def open_desk(store: Store, rubric_name: str, wanted: Wanted) -> tuple[Desk, lis
     desk = Desk(store, rubric, wanted.annotator, queue, items, wanted.criteria)
     if not desk.items:
         why = "its criteria apply to none of the conversations" if items else QUEUES[queue].about
-        fix = choose_from("", [name for name in QUEUES if name not in (queue, "chosen")])
+        fix = choose_from("", [name for name in QUEUES if name not in (queue, CHOSEN)])
         raise UserError(f"queue {queue!r} is empty ({why})", where=str(store.path), fix=f"another --queue; {fix}")
     return desk, list(_notes(store, rubric, desk))
 
@@ -68,14 +68,15 @@ def _queue_of(wanted: Wanted, store: Store) -> str:
         return wanted.queue or (PLAN if current_draw(store) else ALL)
     if wanted.queue:
         raise UserError("--id and --queue cannot both be given", fix="leave one of them out")
-    return "chosen"
+    return CHOSEN
 
 
 def _check_name(store: Store, annotator: str) -> None:
     judges = {judge for judge, _, _ in store.judges()}
     if annotator in judges or annotator == ADJUDICATED:
         what = "is a judge of this run" if annotator in judges else "is the name of decisions between annotators"
-        raise UserError(f"{annotator!r} {what}, and cannot be a person who labels it", where="--annotator")
+        told = f"{annotator!r} {what}, and cannot be a person who labels it"
+        raise UserError(told, where="--annotator", fix="give people names of their own: --annotator ann")
 
 
 def _notes(store: Store, rubric: RubricSet, desk: Desk) -> Iterator[str]:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 _IN_PLAY = frozenset({"kept", "failed", "unscored", "unjudged"})
 
 
+CHOSEN = "chosen"
+"""The queue of conversations that were named one by one."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """Who is to be shown what: the run, the rubric whose words are shown, the annotator, and the ids of `--id`."""
@@ -57,8 +61,9 @@ def queue_items(name: str, asked: Asked) -> list[Item]:
     Raises:
         UserError: no such queue.
     """
-    if name not in QUEUES:
-        raise UserError(f"no queue {name!r}", where="--queue", fix=choose_from(name, QUEUES))
+    if name not in QUEUES or (name == CHOSEN and not asked.ids):
+        fix = choose_from(name, [queue for queue in QUEUES if queue != CHOSEN])
+        raise UserError(f"no queue {name!r}", where="--queue", fix=fix)
     return QUEUES[name].fill(asked)
 
 
@@ -151,7 +156,7 @@ def _chosen(asked: Asked) -> list[Item]:
         if name not in held:
             fix = "copy the id from a report of this run, or give another --run"
             raise UserError(f"no conversation {name!r} in this run", where="--id", fix=fix)
-    return [Item(name, "chosen") for name in dict.fromkeys(asked.ids)]
+    return [Item(name, CHOSEN) for name in dict.fromkeys(asked.ids)]
 
 
 QUEUES: dict[str, Queue] = {
@@ -163,6 +168,6 @@ QUEUES: dict[str, Queue] = {
     "overlap": Queue(_of_others, "what others have labelled: how far people agree"),
     "older": Queue(_older_wording, "your labels of another wording of the rubric"),
     "adjudicate": Queue(_disputed, "where annotators differ: decide, with a reason"),
-    "chosen": Queue(_chosen, "the conversations of --id"),
+    CHOSEN: Queue(_chosen, "the conversations of --id"),
 }
 """Queues by name; open to additions."""

@@ -294,3 +294,11 @@ def test_a_known_sets_own_labels_are_those_of_an_annotator_of_its_name(tmp_path:
     ]
     with pytest.raises(InputError, match="holds no label"):
         read_labels(tmp_path / name, ours, of_sets=False)
+
+
+def test_a_level_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    line = {"conversation_id": "c", "criterion": "empathy", "outcome": "fail", "level": "cold", "annotator": "ann"}
+    path = tmp_path / "labels.jsonl"
+    path.write_text(json.dumps(line), encoding="utf-8")
+    [label] = read_labels(path)
+    assert (label.level, label.outcome, label.annotator) == ("cold", "fail", "ann")

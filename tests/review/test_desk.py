@@ -213,6 +213,10 @@ def test_what_is_labelled_once_more_stays_in_the_sample_that_it_was_in(desk: Ope
     decided.label(Given(id=name, criterion="safe_alternative", level="none", note="nothing in it"))
     assert len({(x.queue, x.stratum, x.probability) for x in labels(run)}) == 1
     assert labels(run)[0].queue == "plan"
+    desk("ann", ids=(name,)).label(Given(id=name, criterion="safe_alternative", level="none"))
+    assert {(x.queue, x.probability) for x in labels(run) if x.criterion == "safe_alternative"} == {
+        ("plan", labels(run)[0].probability)
+    }
     say(desk("dora", queue="disagreement"), "c_0003")
     assert [x.queue for x in labels(run) if x.annotator == "dora"] == ["disagreement"]
 
