@@ -31,7 +31,7 @@ from safetyqc.llm.hosts import PROVIDERS
 from safetyqc.llm.lanes import find_lane
 from safetyqc.pipeline.engine import Context, EngineSettings, Stop, Task, in_one_loop, outcome_of
 from safetyqc.pipeline.processes import RemoteLane, Sending, WorkerDied, no_client, portable
-from safetyqc.pipeline.ray_cluster import MOST_DEATHS, Cluster, RaySpread
+from safetyqc.pipeline.ray_cluster import Cluster, RaySpread
 from safetyqc.text import counted
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ R = TypeVar("R")
 
 _IN_FLIGHT_EACH = 64
 """Requests, or items, that an actor holds at a time."""
+_DEATHS_AMONG_OTHERS = 2
+"""An item whose actor died so often is done by one that has nothing else in hand: so it costs no other item."""
 _MOST_DEATHS_IN_A_ROW = 5
 """Beside one for each actor: so many deaths without an answer in between, and the cluster is what is wrong."""
 _LOADED = "OPENAI_API_BASE", *{name for p in PROVIDERS.values() for name in (p.key_env, *p.base_envs)}
@@ -66,10 +68,12 @@ class RayEngine:
             return await task.do(item, context)
 
         async def send(item: T) -> R:
-            for _ in range(MOST_DEATHS - 1):
+            for _ in range(_DEATHS_AMONG_OTHERS):
                 with contextlib.suppress(WorkerDied):
                     return await self._pool.do(task, item)
-            return await self._pool.do(task, item)
+            with contextlib.suppress(WorkerDied):
+                return await self._pool.do_alone(task, item)
+            return await self._pool.do_alone(task, item)
 
         if task.asks:
             found = in_one_loop(items, ask, concurrency=self._concurrency, stop=self._stop)
@@ -131,6 +135,8 @@ class Pool:
         self._numbers = itertools.count()
         self._tasks: dict[int, Task[Any, Any]] = {}
         self._hearing: set[asyncio.Task[None]] = set()
+        self._alone: _Worker | None = None
+        self._one_at_a_time = asyncio.Lock()
         self._opening: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -150,7 +156,19 @@ class Pool:
         await self.open()
         while len(self.workers) < self.size:
             self._start()
-        worker = min(self.workers, key=lambda one: len(one.waiting))
+        return await self._by(min(self.workers, key=lambda one: len(one.waiting)), task, item)
+
+    async def do_alone(self, task: Task[T, R], item: T) -> R:
+        """Let an actor do one item that has no other in hand: if it dies, this is what it died of.
+
+        The errors are those of `do`.
+        """
+        await self.open()
+        async with self._one_at_a_time:
+            self._alone = self._alone or _Worker(self._made(0.0))
+            return await self._by(self._alone, task, item)
+
+    async def _by(self, worker: _Worker, task: Task[T, R], item: T) -> R:
         number, answer = next(self._numbers), asyncio.get_running_loop().create_future()
         worker.waiting[number] = answer
         try:
@@ -172,10 +190,11 @@ class Pool:
         if self._in_a_row >= self.size + _MOST_DEATHS_IN_A_ROW:
             fix = "use --engine local, and look at the cluster's logs (on this machine /tmp/ray/session_latest/logs)"
             raise FatalModelError("actors of the cluster keep dying", fix=fix)
-        share = min(1.0, self._cluster.cores / self.size)
-        made = ray.remote(_Actor).options(num_cpus=share, max_restarts=0, scheduling_strategy="SPREAD")
-        self.workers.append(_Worker(made.remote()))
+        self.workers.append(_Worker(self._made(min(1.0, self._cluster.cores / self.size))))
         self.most = max(self.most, len(self.workers))
+
+    def _made(self, cores: float) -> Any:
+        return ray.remote(_Actor).options(num_cpus=cores, max_restarts=0, scheduling_strategy="SPREAD").remote()
 
     async def _tell(self, worker: _Worker, task: Task[Any, Any]) -> None:
         """Let an actor know a task before its first item; its code is the driver's, or nothing is done by it."""
@@ -223,12 +242,16 @@ class Pool:
             self.died += 1
             self._in_a_row += 1
             ray.kill(worker.actor)  # where only the way to it broke
+        elif worker is self._alone:
+            self._alone = None
+            self.died += 1
         for answer in worker.waiting.values():
             _answer(answer, WorkerDied())
 
     def rest(self) -> None:
         """End the actors; they are started again when there is something to do."""
-        workers, self.workers = self.workers, []
+        workers, self.workers = [*self.workers, *([self._alone] if self._alone else [])], []
+        self._alone = None
         for worker in workers:
             ray.kill(worker.actor)
 
