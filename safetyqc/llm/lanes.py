@@ -116,6 +116,18 @@ def open_lane(name: str, *, api_key: str | None, timeout_s: float) -> Client:
     return find_lane(name).open(api_key, timeout_s)
 
 
+def open_batch_lane(name: str, *, api_key: str | None, timeout_s: float) -> BatchLane:
+    """Open the way to a provider's batch API.
+
+    Raises:
+        UserError: no such lane, or one that carries no batches.
+    """
+    open_batches = find_lane(name).open_batches
+    if open_batches is None:
+        raise UserError(f"lane {name!r} carries no batches", fix="give another --lane, or leave --batch out")
+    return open_batches(api_key, timeout_s)
+
+
 def auto_workers(name: str) -> int:
     """Processes that pay off: several where one would use up a core, as litellm's lane does."""
     cores = count_cores()

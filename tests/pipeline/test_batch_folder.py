@@ -280,6 +280,31 @@ def test_a_cascade_that_chooses_by_labels_waits_for_them(cli: Cli, serve: Serve,
     assert "wait for a batch" not in ended.err
 
 
+def test_a_folder_that_cannot_be_made_is_told_before_anything_waits(cli: Cli, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "b").write_text("a file")
+    ended = cli(*judge(data))
+    assert (ended.code, "cannot be made" in ended.err, "fix: give another DIR" in ended.err) == (2, True, True)
+    with Store.read(tmp_path / "r") as store:
+        assert store.batches() == []
+    (tmp_path / "b").unlink()
+    assert f"wrote {COUNT} requests" in cli(*judge(data)).err
+
+
+def test_a_batch_whose_folder_is_gone_before_it_was_written_goes_where_the_next_command_says(
+    cli: Cli, data: Path, tmp_path: Path
+) -> None:
+    assert not killed_at(2, judge(data))  # noted with the run, not written yet
+    (tmp_path / "b" / "requests").rmdir()
+    (tmp_path / "b" / "results").rmdir()
+    (tmp_path / "b").rmdir()
+    (tmp_path / "b").write_text("a file")
+    ended = cli("batch", "collect", "--run", "r")
+    assert (ended.code, "safetyqc batch cancel sqc-" in ended.err) == (2, True)
+    ended = cli(*judge(data, "--batch-dir", "elsewhere"))
+    assert ended.code == 0, ended.err
+    assert len(requests(tmp_path / "elsewhere")) == 1
+
+
 def test_a_file_that_is_not_there_is_told_and_nothing_is_lost(cli: Cli, serve: Serve, data: Path) -> None:
     cli(*judge(data))
     ended = cli("batch", "collect", "gone.jsonl", "--run", "r")

@@ -70,7 +70,7 @@ def _pair(kept: Conversation, failed: Conversation, verdict: Judgment | None) ->
         (n for n, (a, b) in enumerate(zip(kept.messages, failed.messages, strict=False)) if a != b),
         None,
     )
-    if place is None or kept.messages[place].role != "assistant":
+    if place is None or kept.messages[place].role != "assistant" or _request(kept) != _request(failed):
         return None
     evidence = _evidence(verdict)
     if evidence and all(turn is not None and turn > place for turn in evidence):

@@ -18,14 +18,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from safetyqc.errors import BudgetReached, FatalModelError, ModelError, UserError, choose_from
+from safetyqc.errors import BudgetReached, FatalModelError, ModelError, OutputError, UserError, choose_from
 from safetyqc.llm.batch.direct import BatchLane, Place
 from safetyqc.llm.batch.folder import BatchFolder, read_results
 from safetyqc.llm.batch.outcomes import Collected, answer_of, missing_answer, remarks_on
 from safetyqc.llm.batch.records import Batch
 from safetyqc.llm.batch.wire import BatchState, Lines, write_lines
 from safetyqc.llm.door import most_usd, unknown_price
-from safetyqc.llm.lanes import find_lane
+from safetyqc.llm.lanes import open_batch_lane
 from safetyqc.llm.prices import Price
 from safetyqc.text import run_flag
 
@@ -52,7 +52,8 @@ class BatchDesk:
     """
 
     def __init__(self, store: BatchLedger, door: Door, folder: Path | None = None) -> None:
-        self._store, self._door, self._folder = store, door, folder
+        self._store, self._door = store, door
+        self._folder = str(folder.resolve()) if folder else None
         self._in_run = run_flag(store.folder)
         self._lanes: dict[str, BatchLane] = {}
         door.budget.spent_usd += sum(batch.most_usd or 0.0 for batch in store.batches() if batch.is_open)
@@ -77,6 +78,8 @@ class BatchDesk:
                 yield await self._submit(chunk, command)
 
     async def _submit(self, requests: Sequence[Request], command: str) -> Batch:
+        if self._folder:
+            BatchFolder(self._folder).make()  # what is wrong with it is said before a batch is noted
         first = requests[0]
         price = self.price(first.model, first.api_base)
         batch = Batch(
@@ -90,7 +93,7 @@ class BatchDesk:
             requests=len(requests),
             most_usd=sum(most_usd(price, r) for r in requests) if price else None,
             endpoint=first.endpoint,
-            folder=str(self._folder.resolve()) if self._folder else None,
+            folder=self._folder,
         )
         self._store.add_batch(batch, requests)
         self._door.budget.spent_usd += batch.most_usd or 0.0
@@ -138,8 +141,7 @@ class BatchDesk:
     async def _send(self, batch: Batch) -> Batch:
         """Take a prepared batch to the provider; gives it up where the provider surely did not take it."""
         if batch.folder:
-            BatchFolder(batch.folder).write(batch.tag, self._store.unanswered(batch.tag))
-            return self._note(batch, status="submitted", batch_id=batch.tag)
+            return self._write_file(batch)
         lane, place = self._lane(batch), self._place(batch)
         try:
             lines = write_lines(self._store.unanswered(batch.tag))
@@ -151,6 +153,18 @@ class BatchDesk:
                 self._note(batch, status="given_up", note=error.reason)
                 self._door.budget.spent_usd -= batch.most_usd or 0.0
             raise
+
+    def _write_file(self, batch: Batch) -> Batch:
+        """Write a prepared batch into its folder; into this command's, where its own cannot be written (any more)."""
+        requests = self._store.unanswered(batch.tag)
+        try:
+            BatchFolder(batch.folder or "").write(batch.tag, requests)
+        except OutputError as error:
+            if self._folder in (None, batch.folder):
+                fix = f"`safetyqc batch cancel {batch.tag}{self._in_run}` gives these requests up; or make room there"
+                raise OutputError(error.what, where=error.where, fix=fix) from error
+            return self._write_file(replace(batch, folder=self._folder))
+        return self._note(batch, status="submitted", batch_id=batch.tag)
 
     async def _create(self, batch: Batch, lane: BatchLane, place: Place) -> Batch:
         """Submit, once: after an attempt that ended without a word the provider's own list is asked first."""
@@ -324,11 +338,8 @@ class BatchDesk:
         still_open = [b for b in self._store.batches() if b.is_open]
         batch = next((b for b in still_open if name in (b.tag, b.batch_id)), None)
         if batch is None:
-            fix = (
-                choose_from(name, [b.batch_id or b.tag for b in still_open])
-                if still_open
-                else f"see `safetyqc batch status{self._in_run}`"
-            )
+            names = [b.batch_id or b.tag for b in still_open]
+            fix = choose_from(name, names) if names else f"see `safetyqc batch status{self._in_run}`"
             raise UserError(f"no open batch {name!r} in this run", fix=fix)
         if batch.folder:
             return self._give_up_files(batch)
@@ -360,7 +371,9 @@ class BatchDesk:
     def _lane(self, batch: Batch) -> BatchLane:
         settings = self._door.settings
         if batch.lane not in self._lanes:
-            self._lanes[batch.lane] = _open_lane(batch.lane, api_key=settings.api_key, timeout_s=settings.timeout_s)
+            self._lanes[batch.lane] = open_batch_lane(
+                batch.lane, api_key=settings.api_key, timeout_s=settings.timeout_s
+            )
         return self._lanes[batch.lane]
 
     async def close(self) -> None:
@@ -368,13 +381,6 @@ class BatchDesk:
         lanes, self._lanes = list(self._lanes.values()), {}
         for lane in lanes:
             await lane.close()
-
-
-def _open_lane(name: str, *, api_key: str | None, timeout_s: float) -> BatchLane:
-    open_batches = find_lane(name).open_batches
-    if open_batches is None:
-        raise UserError(f"lane {name!r} carries no batches", fix="give another --lane, or leave --batch out")
-    return open_batches(api_key, timeout_s)
 
 
 async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:

@@ -9,12 +9,13 @@ as it goes.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from safetyqc.errors import InputError
+from safetyqc.errors import InputError, OutputError
 from safetyqc.formats.writing import replacing
 from safetyqc.llm.batch.records import Batch
 from safetyqc.llm.batch.wire import Asked, Lines, write_lines
@@ -43,11 +44,27 @@ class BatchFolder:
         """The file of one batch."""
         return Path(self.path) / "requests" / f"{tag}.jsonl"
 
+    def make(self) -> None:
+        """Make the folder.
+
+        Raises:
+            OutputError: it cannot be made or written to.
+        """
+        for folder in (self.requests("x").parent, self.results):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(
+                    f"cannot be made: {error.strerror}", where=str(folder), fix="give another DIR"
+                ) from error
+        if not os.access(self.requests("x").parent, os.W_OK):
+            raise OutputError("cannot be written to", where=str(self.path), fix="give another DIR")
+
     def write(self, tag: str, requests: Sequence[Request]) -> None:
         """Write the file of a batch, and make room for its results."""
+        self.make()
         with replacing(self.requests(tag)) as file:
             file.write(write_lines(requests))
-        self.results.mkdir(parents=True, exist_ok=True)
 
     def keep(self, tag: str, rest: Sequence[Request], changed: Collection[str] = ()) -> None:
         """Bring the file of a batch to what is still to be asked; one that was taken elsewhere does not come back."""

@@ -59,7 +59,7 @@ def test_the_prompt_is_what_both_have_before_the_first_answer_that_differs() -> 
     ids=["another request", "another question later", "another system message"],
 )
 def test_what_was_asked_otherwise_is_no_pair(failed: Conversation) -> None:
-    kept = talk("k", "How?", "I won't.", "Please?", "No.")
+    kept = talk("k", "How?", "I won't.", "Please?", "No.", parent_id="f")
     told = pair_up([kept], [failed], {})
     assert told.examples == []
     assert set(told.left_out) == {"k", "f"}
