@@ -22,7 +22,7 @@ Data = str | os.PathLike[str] | Iterable[Any]
 
 
 def read_data(data: Data, listener: Listener, *, skip_bad: bool = False, how: Reading = AS_IT_IS) -> ReadResult:
-    """Read a file or rows, and tell what was left out.
+    """Read a file or rows, and tell what was left out, chosen or kept aside.
 
     Raises:
         InputError: a record that is no conversation and is not to be skipped, or nothing is left.
@@ -30,6 +30,8 @@ def read_data(data: Data, listener: Listener, *, skip_bad: bool = False, how: Re
     read = read_any(data, skip_bad=skip_bad, how=how)
     if read.skipped:
         listener.skipped(read)
+    for told, count in read.notes.items():
+        listener.note(f"{read.path}: {told}: {count:,}")
     if read.skipped and not read.conversations:
         raise InputError(
             "nothing is left of it: every line was skipped", path=read.path, fix="mend the lines named above"

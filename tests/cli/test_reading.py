@@ -51,6 +51,13 @@ def test_the_flags_go_wherever_a_file_is_taken(cli: Cli, pairs: Path, command: s
         assert sorted(c.meta["side"] for c in store.conversations()) == ["chosen", "rejected"]
 
 
+@pytest.mark.parametrize("command", ["import", "judge", "dedup"])
+def test_what_was_chosen_without_being_asked_is_said(cli: Cli, pairs: Path, command: str) -> None:
+    more = ("-m", "local") if command == "judge" else ()
+    told = "pairs.jsonl: only the chosen side of a preference pair was read (--side both reads both): 1"
+    assert told in cli(command, "pairs.jsonl", "--columns", "prompt=ask", *more).err
+
+
 def test_settings_say_the_same(cli: Cli, tmp_path: Path, pairs: Path) -> None:
     (tmp_path / "safetyqc.yaml").write_text("reading: {side: rejected, columns: {prompt: ask}}\n")
     assert cli("import", "pairs.jsonl").code == 0
