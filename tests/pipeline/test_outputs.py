@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from safetyqc.formats.export.split import split_by_group
 from safetyqc.formats.export.table import EXPORTERS
-from safetyqc.pipeline.outputs import EXPORT_FORMAT
+from safetyqc.pipeline.outputs import EXPORT_FORMAT, _links
+from safetyqc.records import Scenario
 from safetyqc.store import Store
 from safetyqc.testing import conversation
 from tests.support.runs import CATEGORIES, fill_with_everything
@@ -154,3 +156,16 @@ def test_a_whole_run_refuses_a_folder_of_others_before_it_begins(cli: Cli, run: 
         ended = cli(*words)
         assert ended.code == 0, ended.err
     assert (tmp_path / "d" / "data" / "train.jsonl").is_file()
+
+
+def test_twins_stay_on_one_side_of_the_split() -> None:
+    twins = [
+        conversation(f"Question {n}", f"Answer {n}.").model_copy(
+            update={"scenario": Scenario(index=n, category="theft", intent="harmful", pair=f"p_{n // 2}")}
+        )
+        for n in range(40)
+    ]
+    split = split_by_group(twins, _links(twins, ()), 0.3, 0)
+    sides = [{c.scenario.pair for c in side if c.scenario} for side in (split.train, split.val)]
+    assert len(split.val) == 12
+    assert not sides[0] & sides[1]

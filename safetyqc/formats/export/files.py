@@ -279,9 +279,9 @@ def _manifest(
     )
 
 
-def _whole_pairs(conversations: Iterable[Conversation]) -> int:
-    members: dict[str, set[str]] = {}
+def _whole_pairs(conversations: Iterable[Conversation]) -> dict[str, tuple[str, ...]]:
+    members: dict[str, dict[str, str]] = {}
     for conversation in conversations:
         if (scenario := conversation.scenario) and scenario.pair:
-            members.setdefault(scenario.pair, set()).add(scenario.intent)
-    return sum(len(intents) == 2 for intents in members.values())
+            members.setdefault(scenario.pair, {})[scenario.intent] = conversation.id
+    return {pair: (of["harmful"], of["benign"]) for pair, of in members.items() if {"harmful", "benign"} <= of.keys()}

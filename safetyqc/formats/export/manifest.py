@@ -57,8 +57,8 @@ class Manifest(Record):
     oversample: dict[str, float]
     categories_guessed: int = 0
     """Conversations whose category, as it is counted and repeated here, is a judge's guess and in no line."""
-    twins: int = 0
-    """Pairs of a harmful request and its benign look-alike of which both are in, on one side of the split."""
+    twins: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Pair id -> ids of a harmful request and its benign look-alike that are both in, on one side of the split."""
     mixed: Mixed | None = None
     losses: dict[str, int] = Field(default_factory=dict)
     """Conversations that have what the format has no place for, by what it is."""

@@ -89,13 +89,14 @@ def test_formats_of_pairs_have_no_place_for_them(tmp_path: Path) -> None:
         export_conversations([rejected], ExportPlan("dpo", tmp_path / "t.jsonl", mix=mix(0.1)))
 
 
-def test_whole_twin_pairs_are_counted(tmp_path: Path) -> None:
+def test_whole_twin_pairs_are_named_in_the_manifest(tmp_path: Path) -> None:
     def twin(n: int, intent: Any, pair: str) -> Conversation:
         scenario = Scenario(index=n, category="theft", intent=intent, pair=pair)
         return conversation(n, intent=intent, scenario=scenario)
 
     twins = [twin(0, "harmful", "p_1"), twin(1, "benign", "p_1"), twin(2, "harmful", "p_2")]
-    assert export_conversations(twins, ExportPlan("openai", tmp_path / "t.jsonl")).twins == 1
+    manifest = export_conversations(twins, ExportPlan("openai", tmp_path / "t.jsonl"))
+    assert manifest.twins == {"p_1": (twins[0].id, twins[1].id)}
 
 
 def test_the_command_mixes_a_file_in_and_refuses_a_share_alone(cli: Cli, tmp_path: Path) -> None:
