@@ -17,6 +17,7 @@ from safetyqc.pipeline.estimate import Kind, StageEstimate, estimate_run, questi
 from safetyqc.pipeline.importing import import_conversations
 from safetyqc.pipeline.order import judge_all
 from safetyqc.pipeline.session import open_session
+from safetyqc.records import RoleModel
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.testing.server import FaultServer
 
@@ -142,3 +143,15 @@ async def test_what_the_run_holds_and_is_open_is_estimated_too(tmp_path: Path, d
     assert [line.left for line in judging] == [4 + 9]
     assert [line.left for line in again] == [4]
     assert canaries[0].left > 4
+
+
+async def test_who_goes_on_deciding_is_estimated_too(tmp_path: Path, data: Path) -> None:
+    config = Config.model_validate({"run": tmp_path / "r", "judge": {"models": ["openai/b"]}})
+    session = open_session(config, create=True, quiet=True)
+    import_conversations(session, str(data), read_conversations(str(data)))
+    session.store.set_roles({"decider": RoleModel(model="openai/a")})
+    more = [read_conversations(str(data))]
+    asked = [line.model for line in estimate_run(session, more) if line.stage == "judge"]
+    changed = [line.model for line in estimate_run(session, more, decide=True) if line.stage == "judge"]
+    await session.close()
+    assert (asked, changed) == (["openai/a", "openai/b"], ["openai/b"])
