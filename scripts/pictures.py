@@ -23,17 +23,16 @@ from safetyqc.results.report import Summary
 from safetyqc.store import Store
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-SHOWN = ["headline", "funnel", "rates"]
 INK = (215, 219, 224)
 THEME = TerminalTheme((24, 27, 32), INK, [INK] * 8, [INK] * 8)
 
 
 def terminal_svg(summary: Summary) -> str:
-    """Draw the first sections as rich exports them."""
+    """Draw the report of one screen as rich exports it."""
     console = Console(
-        file=io.StringIO(), record=True, width=112, force_terminal=True, color_system="truecolor", highlight=False
+        file=io.StringIO(), record=True, width=96, force_terminal=True, color_system="truecolor", highlight=False
     )
-    console.print(render_report(summary, sections=SHOWN))
+    console.print(render_report(summary))
     # the export names a font on a server; the machine's own will do
     svg = console.export_svg(title="safetyqc report", theme=THEME)
     return svg.replace("Fira Code", "DejaVu Sans Mono")
