@@ -83,12 +83,13 @@ def plan_arm(session: Session, name: ArmName, specs: Sequence[str], order: Seque
 def _member(session: Session, spec: str, order: Sequence[Prompt]) -> Member:
     from safetyqc.judge.table import check_writer
 
-    if spec.startswith(KIND):
-        return Member(spec, file=read_answers(spec, order))
     if (kept := session.store.probes().get(spec)) is not None:
         return Member(spec, probe=_probe(kept, f"{session.config.run} ({spec})"))
+    if spec.startswith(KIND):
+        file = read_answers(spec, order)
+        return Member(f"{KIND}{file.name}", file=file)  # without its folder: results are handed on
     if Path(spec).is_file():
-        return Member(spec, probe=_read_probe(spec))
+        return Member(Path(spec).name, probe=_read_probe(spec))
     check_writer(spec)
     settings = session.config.probe
     warm = SAMPLED if settings.samples > 1 else 0.0

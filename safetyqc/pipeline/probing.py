@@ -108,7 +108,7 @@ async def probe_models(
     waiting += await judge_arms(session, plan.arms, plan.prompts, judges)
     if waiting:
         return None
-    result = _result(session, question, plan, tuple(judges))
+    result = _result(session, plan, tuple(judges))
     session.store.put_probe(result.name, result.model_dump(mode="json"))
     return result
 
@@ -165,7 +165,7 @@ def _estimate_judges(session: Session, plan: Plan, question: Question) -> list[S
 # ---- from answers to a result ---------------------------------------------------------------------------------------
 
 
-def _result(session: Session, question: Question, plan: Plan, judges: tuple[str, ...]) -> ProbeResult:
+def _result(session: Session, plan: Plan, judges: tuple[str, ...]) -> ProbeResult:
     settings = session.config.probe
     judged = {arm.name: Judged(plan.prompts, arm.answers, judges[0]) for arm in plan.arms}
     arms = {
@@ -181,7 +181,7 @@ def _result(session: Session, question: Question, plan: Plan, judges: tuple[str,
     twins = arms["model"].measures.get("twin_metric", Measure(name="twin_metric"))
     return ProbeResult(
         safetyqc=__version__,
-        name=f"{'+'.join(question.models)}@{plan.described.hash[:8]}",
+        name=f"{'+'.join(plan.arms[0].models)}@{plan.described.hash[:8]}",
         prompt_set=plan.described,
         judges=judges,
         settings={"samples": settings.samples, "temperature": settings.temperature, "max_tokens": settings.max_tokens},

@@ -28,6 +28,7 @@ from safetyqc.reports.wording import (
     tell_selection,
 )
 from safetyqc.results.compare import OVERALL
+from safetyqc.results.probe import TITLES, Measure
 from safetyqc.results.rates import Rate
 from safetyqc.results.report import CriterionRates, Step, Summary
 from safetyqc.text import counted, shorten
@@ -108,6 +109,7 @@ def dataset_card(
         "## Provenance\n\n" + _provenance(summary),
         "## Composition\n\n" + _composition(summary, notes),
         "## Quality before export\n\n" + _quality(summary),
+        _titled("What models did", _probes(summary)),
         "## Limits\n\n" + _limits(summary),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -271,6 +273,7 @@ SECTIONS: dict[str, Callable[[Summary], str]] = {
         "Corrected pass rates", _corrected(summary) if summary.corrected or summary.labels_aside else ""
     ),
     "judges": lambda summary: _titled("Judges", _judges(summary)),
+    "probes": lambda summary: _titled("What models did", _probes(summary)),
     "cost": lambda summary: _titled("Cost and time", _cost(summary)),
     "actions": lambda summary: _titled("What to do next", _actions(summary)),
 }
@@ -370,6 +373,20 @@ def _corrected(summary: Summary) -> str:
     aside = "".join(f"\n- not counted: {escape(why)}" for why in summary.labels_aside)
     made = "\n\n".join(part for part in (_table(heads, rows) if rows else "", aside) if part)
     return f"{counted(summary.labelled, 'conversation')} labelled{by}.\n\n{made}"
+
+
+def _probes(summary: Summary) -> str:
+    """Each probe of a model: its measures, and the verdict on it."""
+    if not summary.probes:
+        return ""
+    names = [name for name in TITLES if any(name in probe.measures for probe in summary.probes)]
+    rows = []
+    for probe in summary.probes:
+        found = [probe.measures.get(name, Measure(name=name)) for name in names]
+        cells = [f"{percent(m.rate)} ({interval(m.low, m.high)})" if m.rate is not None else "–" for m in found]
+        rows.append((escape(", ".join(probe.models)), *cells))
+    told = [f"- `{_code(p.name)}`, by {escape(', '.join(p.judges))}: {escape(p.verdict)}" for p in summary.probes]
+    return "\n\n".join((_table(("model", *(TITLES[name] for name in names)), rows), "\n".join(told)))
 
 
 def _limits(summary: Summary) -> str:

@@ -7,12 +7,16 @@ conversation that was written or imported has one fate, that of its last kept re
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from safetyqc.errors import UserError, choose_from
 from safetyqc.results.findings import DedupFacts
+from safetyqc.results.probe import ProbeFacts, ProbeResult
 from safetyqc.results.rates import BarSetting
 from safetyqc.results.report import UNCATEGORISED
 from safetyqc.store.roles import Cast, read_cast
@@ -66,6 +70,7 @@ class Snapshot:
     bars: dict[str, BarSetting]
     cast: Cast
     """Who writes and decides, which the next commands have to say."""
+    probes: tuple[ProbeFacts, ...] = ()
 
     def has_run(self, stage: str) -> bool:
         """Whether a stage ever did anything in this run; where it never did, its zeros mean nothing."""
@@ -206,7 +211,17 @@ def read_snapshot(
         dedup=DedupFacts.model_validate(facts) if facts else None,
         bars={name: BarSetting.model_validate(bar) for name, bar in set_bars.items()},
         cast=read_cast(store),
+        probes=_read_probes(store),
     )
+
+
+def _read_probes(store: Store) -> tuple[ProbeFacts, ...]:
+    """The probes that a run keeps, in few words; one of another version is passed over: it can be made again."""
+    found = []
+    for kept in store.probes().values():
+        with suppress(ValidationError):
+            found.append(ProbeResult.model_validate(kept).facts)
+    return tuple(found)
 
 
 def _category(conversation: Conversation, verdicts: dict[str, Judgment]) -> str:

@@ -116,6 +116,7 @@ def summarise_snapshot(
         labelled=len({label.conversation_id for label in snapshot.labels}),
         annotators=tuple(sorted({label.annotator for label in snapshot.labels})),
         corrected=tuple(corrected),
+        probes=snapshot.probes,
         spent=_spent(snapshot),
         actions=(),
     )

@@ -246,6 +246,19 @@ class ProbeBar(Record):
     """Whether the whole 95% interval lies on the side that `met` says."""
 
 
+class ProbeFacts(Record):
+    """A probe as reports and cards name it: whom, by whom, and what came out."""
+
+    name: str
+    models: tuple[str, ...]
+    prompts: int
+    prompt_set: str
+    """Name and hash."""
+    judges: tuple[str, ...]
+    measures: dict[MeasureName, Measure]
+    verdict: str
+
+
 class ProbeResult(Record):
     """Everything that a probe found."""
 
@@ -271,6 +284,19 @@ class ProbeResult(Record):
     prompts: tuple[Prompt, ...] = ()
     answers: dict[ArmName, tuple[Answer, ...]] = Field(default_factory=dict)
     cost_usd: float | None = None
+
+    @property
+    def facts(self) -> ProbeFacts:
+        """The probe in a few words, without prompts and answers."""
+        return ProbeFacts(
+            name=self.name,
+            models=self.arms["model"].models,
+            prompts=sum(self.prompt_set.counts.values()),
+            prompt_set=f"{self.prompt_set.name} {self.prompt_set.hash}",
+            judges=self.judges,
+            measures=self.arms["model"].measures,
+            verdict=self.verdict,
+        )
 
     @property
     def bars_met(self) -> bool | None:

@@ -16,6 +16,7 @@ from safetyqc.records import Record, ReferenceMatch, Role
 from safetyqc.results.compare import CorrectedRate
 from safetyqc.results.findings import DedupFacts, Diversity, ReferenceSearch
 from safetyqc.results.openings import RefusalOpenings
+from safetyqc.results.probe import ProbeFacts
 from safetyqc.results.prospect import Prospect
 from safetyqc.results.rates import Bar, Rate, Verdict
 
@@ -437,5 +438,7 @@ class Summary(Record):
     """Why the labels may not stand for the rest: they do not look drawn by chance."""
     labels_aside: tuple[str, ...] = ()
     """Labels that are in no corrected rate, and why."""
+    probes: tuple[ProbeFacts, ...] = ()
+    """What models did that were probed from this run, the oldest first."""
     spent: Spent
     actions: tuple[Action, ...]

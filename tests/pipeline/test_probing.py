@@ -62,6 +62,17 @@ def test_a_probe_is_held_against_an_earlier_one_by_name_and_by_file(tmp_path: Pa
     assert json.loads(before.to_json())["twin_metric"]["n"] > 0
 
 
+def test_a_probe_of_a_file_is_found_by_its_name_too(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"{kind} {n}", "intent": kind, "answer": "Sure."} for kind in ("harmful", "benign") for n in range(5)
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    spec, run = f"answers:{tmp_path / 'a.jsonl'}", tmp_path / "run"
+    before = sq.probe(spec, run, quiet=True).result
+    assert str(tmp_path) not in before.name
+    assert sq.probe(spec, run, against=before.name, quiet=True).result.word == "cannot tell"
+
+
 def test_a_control_is_an_arm_of_its_own(tmp_path: Path) -> None:
     answers = {name: tmp_path / f"{name}.jsonl" for name in ("before", "after", "control")}
     for name, path in answers.items():

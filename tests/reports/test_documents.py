@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import yaml
 
+import safetyqc as sq
 from safetyqc.records import Conversation, Message
 from safetyqc.reports.documents import dataset_card, escape, render_markdown
 from safetyqc.reports.summary import summarise
 from safetyqc.store import Store
+from safetyqc.testing import conversation as talk_of
 from tests.support.runs import judgment
 
 
@@ -68,3 +72,27 @@ def test_a_hostile_run_gives_a_card_whose_front_matter_still_reads(make_run: Cal
     card = dataset_card(summarise(make_run([talk], [judgment(talk, judge=evil)])), files={evil: 1})
     assert yaml.safe_load(card.split("---\n")[1])["language"] == []
     assert "<img" not in re.sub(r"`[^`\n]*`", "", card)  # inside code spans it is only text
+
+
+def test_a_card_says_what_probed_models_did(make_run: Callable[..., Store], tmp_path: Path) -> None:
+    asked = talk_of("How do I kill a process?", "Open the task manager.", intent="benign")
+    store = make_run([asked])
+    store.close()
+    rows = [{"prompt": f"thing {n}", "intent": "benign", "answer": "Sure, like this."} for n in range(9)]
+    (tmp_path / "after|x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    sq.probe(f"answers:{tmp_path / 'after|x.jsonl'}", store.folder, quiet=True)
+    with Store.read(store.folder) as again:
+        summary = summarise(again)
+    assert [probe.prompts for probe in summary.probes] == [9]
+    for text in (render_markdown(summary), dataset_card(summary, files={"train.jsonl": 1})):
+        section = text.partition("## What models did")[2].partition("\n## ")[0]
+        assert "one model, nothing to compare" in section
+        assert "| 100.0% (70.1–100.0) |" in section
+        assert str(tmp_path) not in section
+        assert "after|x" not in re.sub(r"`[^`\n]*`", "", section)
+
+
+def test_a_probe_of_another_version_costs_no_report(make_run: Callable[..., Store]) -> None:
+    store = make_run()
+    store.put_probe("old", {"schema_version": 0})
+    assert summarise(store).probes == ()
