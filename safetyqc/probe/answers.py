@@ -17,7 +17,7 @@ from typing import Any
 from safetyqc.errors import InputError, choose_from
 from safetyqc.formats.opened import read_text
 from safetyqc.formats.references import Reference, read_references
-from safetyqc.probe.prompts import prompt_of
+from safetyqc.probe.prompts import fields_of, prompt_of
 from safetyqc.records import Conversation
 from safetyqc.results.probe import Answer, Prompt
 from safetyqc.text import normalise
@@ -146,17 +146,28 @@ def _asked(document: Mapping[str, Any], path: str, order: Sequence[Prompt]) -> l
 
 
 def _of_row(reference: Reference) -> Iterator[tuple[Prompt | None, str, Answer]]:
+    fields = fields_of(reference)
     if isinstance(reference.content, Conversation):
         conversation = reference.content
         ((prompt, _),) = prompt_of([reference])
-        yield prompt, fold(conversation.user_turns), Answer(prompt="", texts=tuple(conversation.assistant_turns))
+        said = tuple(conversation.assistant_turns)
+        yield prompt, _name(conversation.user_turns, fields), Answer(prompt="", run=_run(fields), texts=said)
         return
-    fields = {str(key).casefold(): value for key, value in reference.record.items()}
-    said = next((fields[key] for key in _ANSWERS if key in fields), None)
-    if said is None:
+    told = next((fields[key] for key in _ANSWERS if key in fields), None)
+    if told is None:
         fix = f"give it under one of the keys {', '.join(_ANSWERS)}, beside the prompt"
         raise InputError("has no answer", path=reference.path, line=reference.line, fix=fix)
     ((prompt, _),) = prompt_of([reference])
-    run = next((int(fields[key]) for key in _RUNS if str(fields.get(key, "")).isdecimal()), 0)
-    for text in said if isinstance(said, list) else [said]:
-        yield prompt, fold((reference.content,)), Answer(prompt="", run=run, texts=(str(text or ""),))
+    name = _name((reference.content,), fields)
+    for text in told if isinstance(told, list) else [told]:
+        yield prompt, name, Answer(prompt="", run=_run(fields), texts=(str(text or ""),))
+
+
+def _name(turns: Sequence[str], fields: Mapping[str, Any]) -> str:
+    """What names the prompt of a row: the id that a probe gave it, else its text."""
+    told = str(fields.get("prompt_id") or fields.get("id") or "")
+    return told if told.startswith("p_") else fold(turns)
+
+
+def _run(fields: Mapping[str, Any]) -> int:
+    return next((int(fields[key]) for key in _RUNS if str(fields.get(key, "")).isdecimal()), 0)

@@ -142,13 +142,8 @@ def _told(reference: Reference, told: Kind | None) -> Prompt:
 
 
 def _read(reference: Reference, told: Kind | None) -> Prompt | None:
-    fields = {str(key).strip().casefold(): value for key, value in reference.record.items()}
-    content = reference.content
-    if isinstance(content, Conversation):
-        fields |= {"intent": content.intent, "category": content.category, "language": content.language}
-        turns = tuple(content.user_turns)
-    else:
-        turns = (content,)
+    fields, content = fields_of(reference), reference.content
+    turns = tuple(content.user_turns) if isinstance(content, Conversation) else (content,)
     kind = told or kind_of(fields, reference)
     if kind is None:
         return None
@@ -162,6 +157,16 @@ def _read(reference: Reference, told: Kind | None) -> Prompt | None:
         path=PurePath(reference.path).name,
         line=reference.line,
     )
+
+
+def fields_of(reference: Reference) -> dict[str, Any]:
+    """What a row says beside its prompt, by folded names; of a conversation what its reader kept aside too."""
+    content = reference.content
+    if not isinstance(content, Conversation):
+        return {str(key).strip().casefold(): value for key, value in reference.record.items()}
+    known = {"id": content.id, "intent": content.intent, "category": content.category, "language": content.language}
+    aside = {str(key).strip().casefold(): value for key, value in content.meta.items()}
+    return aside | {key: value for key, value in known.items() if value is not None}
 
 
 def _first(fields: Mapping[str, Any], *keys: str) -> str | None:
@@ -189,7 +194,7 @@ def _link_contrasts(prompts: list[Prompt], references: Sequence[Reference]) -> l
     """Pair XSTest's safe prompts with the contrasts made of them: the n-th of a type with its n-th contrast."""
     places: dict[str, list[int]] = {}
     for place, reference in enumerate(references):
-        kind = str({str(k).casefold(): v for k, v in reference.record.items()}.get("type") or "")
+        kind = str(fields_of(reference).get("type") or "")
         if kind in _XSTEST or kind.startswith(_CONTRAST):
             places.setdefault(kind, []).append(place)
     linked = list(prompts)

@@ -47,14 +47,17 @@ def test_rows_are_found_by_text_or_id_and_several_are_samples(tmp_path: Path) ->
         {"prompt": first.turns[0].upper(), "response": "one"},
         {"prompt": first.turns[0], "response": "two"},
         {"prompt": "something else", "response": "no"},
+        {"id": second.id, "prompt": "as it was shown", "answer": "four", "seed": 1},
         {"messages": [{"role": "user", "content": second.turns[0]}, {"role": "assistant", "content": "three"}]},
     ]
     found = read_answers(f"answers:{_file(tmp_path / 'rows.jsonl', rows)}").to([first, second])
     assert [(a.prompt, a.sample, a.texts[0]) for a in found] == [
         (first.id, 0, "one"),
         (first.id, 1, "two"),
+        (second.id, 0, "four"),
         (second.id, 0, "three"),
     ]
+    assert {a.run for a in found if a.texts == ("four",)} == {1}
 
 
 @pytest.mark.parametrize(
