@@ -104,9 +104,9 @@ async def probe_models(
         tell(render_estimate(lines) if lines else "nothing is asked: all answers are there")
     if only_estimate:
         return None
-    waiting = sum([await ask_arm(session, arm, left[arm.name]) for arm in plan.arms])
-    waiting += await judge_arms(session, plan.arms, plan.prompts, judges)
-    if waiting:
+    if sum([await ask_arm(session, arm, left[arm.name]) for arm in plan.arms]):
+        return None  # answers that wait for a batch are judged with all others, once they are there
+    if await judge_arms(session, plan.arms, plan.prompts, judges):
         return None
     result = _result(session, plan, tuple(judges))
     session.store.put_probe(result.name, result.model_dump(mode="json"))

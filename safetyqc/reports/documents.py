@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from safetyqc.errors import UserError, choose_from
+from safetyqc.reports.probe_rows import probe_rows
 from safetyqc.reports.wording import (
     LOST_BY,
     STEP_NAMES,
@@ -28,7 +29,6 @@ from safetyqc.reports.wording import (
     tell_selection,
 )
 from safetyqc.results.compare import OVERALL
-from safetyqc.results.probe import TITLES, Measure
 from safetyqc.results.rates import Rate
 from safetyqc.results.report import CriterionRates, Step, Summary
 from safetyqc.text import counted, shorten
@@ -376,17 +376,9 @@ def _corrected(summary: Summary) -> str:
 
 
 def _probes(summary: Summary) -> str:
-    """Each probe of a model: its measures, and the verdict on it."""
-    if not summary.probes:
-        return ""
-    names = [name for name in TITLES if any(name in probe.measures for probe in summary.probes)]
-    rows = []
-    for probe in summary.probes:
-        found = [probe.measures.get(name, Measure(name=name)) for name in names]
-        cells = [f"{percent(m.rate)} ({interval(m.low, m.high)})" if m.rate is not None else "–" for m in found]
-        rows.append((escape(", ".join(probe.models)), *cells))
+    headings, rows = probe_rows(summary.probes)
     told = [f"- `{_code(p.name)}`, by {escape(', '.join(p.judges))}: {escape(p.verdict)}" for p in summary.probes]
-    return "\n\n".join((_table(("model", *(TITLES[name] for name in names)), rows), "\n".join(told)))
+    return f"{_table(headings, [(escape(m), *cells) for m, *cells in rows])}\n\n" + "\n".join(told) if rows else ""
 
 
 def _limits(summary: Summary) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import safetyqc as sq
-from safetyqc.errors import ModelError, UserError
+from safetyqc.errors import Deferred, ModelError, UserError
 from safetyqc.llm.client import Reply, Request
 from safetyqc.probe.prompts import shipped_prompts
 from safetyqc.testing import ScriptedClient
@@ -177,3 +177,18 @@ def test_too_few_labels_correct_nothing_and_say_so(tmp_path: Path) -> None:
     corrected = found.arms["model"].measures["benign_helped"].corrected
     assert corrected is not None
     assert corrected.refused == "1 labels, at least 30 are needed"
+
+
+def test_answers_that_wait_for_a_batch_are_judged_once_all_are_there(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def later(request: Request) -> str:
+        asked.append(request.stage)
+        raise Deferred("its answer comes with a batch")
+
+    run = tmp_path / "run"
+    waiting = sq.probe("openai/some", run, client=ScriptedClient(later), judge="openai/judge", sample=12, quiet=True)
+    assert waiting.found is None
+    assert set(asked) == {"probe"}
+    there = sq.probe("openai/some", run, client=ScriptedClient(strict), sample=12, quiet=True)
+    assert there.result.prompt_set.counts
