@@ -280,7 +280,7 @@ def hostile_rubric(folder: Path) -> str:
             told |= {"title": PAYLOADS[0], "question": PAYLOADS[2], "guidance": PAYLOADS[:3], "examples": []}
             told["levels"] = [level | {"meaning": PAYLOADS[3]} for level in told["levels"]]
         (folder / entry.name).write_text(yaml.safe_dump(told), encoding="utf-8")
-    return str(folder)
+    return str(folder / "safety.yaml")
 
 
 def test_hostile_text_in_every_field_stays_text(serve: Callable[..., Review], tmp_path: Path) -> None:
