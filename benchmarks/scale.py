@@ -196,7 +196,7 @@ MATCHED_CPU_S, GROWTH = 108, 1.42
 """Of a million conversations; and the power of their number by which it grew from 100,000 to that (docs/dedup.md)."""
 IN_TOKENS, OUT_TOKENS = 1_500, 300
 """Of a judgment by the bundled rubric, supposed."""
-STORED_KB = 2 + 9
+STORED_KB = 1 + 9
 """Of a conversation of 700 characters (`stages`), and of an LLM judgment with its reply (docs/models.md)."""
 
 
@@ -216,14 +216,14 @@ def model(usd_in: float, usd_out: float, cores: int) -> None:
         ),
         "answers over the network": (f"{n * (IN_TOKENS + OUT_TOKENS) * 4 / 1e9:,.0f} GB" for n in SIZES),
         "the run's folder": (f"{n * STORED_KB / 1e6:,.0f} GB" for n in SIZES),
-        "driver's memory: ids": (f"{n * IDS_BYTES / 1e9:,.0f} GB" for n in SIZES),
+        "driver's memory: judging": (f"{n * IDS_BYTES / 1e9:,.0f} GB" for n in SIZES),
         "driver's memory: near-duplicates": (f"{n * MATCHED_BYTES / 1e9:,.0f} GB" for n in SIZES),
     }
     for name, row in rows.items():
         print(f"| {name} | {' | '.join(row)} |")
 
 
-IDS_BYTES, MATCHED_BYTES = 500, 300
+IDS_BYTES, MATCHED_BYTES = 1_400, 300
 """Of a conversation, on the driver (`stages`; docs/dedup.md: 200 and, for features, pairs and drops, 100)."""
 SIZES = (10_000_000, 100_000_000, 1_000_000_000)
 
