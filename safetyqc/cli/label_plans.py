@@ -72,7 +72,9 @@ def plan(
         show_json(found.model_dump(mode="json"))
         return
     show(_render(found))
-    next_step(f"safetyqc review{in_run(config)}", f"safetyqc label export sheet.csv{in_run(config)}")
+    left = found.to_label - found.labelled
+    if left:
+        next_step(f"safetyqc review{in_run(config)}", f"safetyqc label export sheet.csv -n {left}{in_run(config)}")
 
 
 def _render(found: LabelPlan) -> RenderableType:

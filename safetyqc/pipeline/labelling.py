@@ -341,8 +341,10 @@ def label_sheet(
 
     Args:
         annotator: whose table; None for everybody's.
-        count: at most so many conversations without labels, drawn by chance.
+        count: at most so many conversations without labels, in the order of the run's draw, or else of chance: whoever
+            breaks off has labelled a sample.
     """
+    from safetyqc.review.drawn import open_items
     from safetyqc.store.standing import read_standings
 
     standings = read_standings(store)
@@ -351,13 +353,17 @@ def label_sheet(
         if annotator in (None, label.annotator):
             cells[label.conversation_id][label.annotator][label.criterion] = label
     blank = [name for name, standing in standings.items() if standing.status in _IN_PLAY and name not in cells]
-    if count is not None and count < len(blank):
-        blank = random.Random(config.generate.seed).sample(blank, count)
+    if count is not None:
+        drawn_first = dict.fromkeys(item.conversation_id for item in open_items(store, annotator or ""))
+        by_chance = random.Random(config.generate.seed).sample(blank, len(blank))
+        left = set(blank)
+        blank = [name for name in dict.fromkeys([*drawn_first, *by_chance]) if name in left][:count]
     wanted = {name for name in cells if name in standings and standings[name].status != "canary"}.union(blank)
     criteria = _criteria(store, config, cells)
+    order = {name: place for place, name in enumerate(blank)} if count is not None else {}
     rows = [
         _row(conversation, name, by)
-        for conversation in store.conversations(wanted)
+        for conversation in sorted(store.conversations(wanted), key=lambda c: order.get(c.id, -1))
         for name, by in (cells.get(conversation.id) or {annotator or "": {}}).items()
     ]
     return ["id", "annotator", "conversation", *criteria, "note", "category", "intent"], rows

@@ -15,8 +15,7 @@ from math import ceil
 import numpy as np
 import numpy.typing as npt
 
-from safetyqc.errors import UserError
-from safetyqc.judge.corrected import stratified_rate
+from safetyqc.judge.corrected import stratified_rates
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -59,26 +58,38 @@ class Problem:
         """Conversations in all."""
         return int(self.sizes.sum())
 
-    def half_widths(self, counts: Floats) -> Floats:
-        """Half of each rate's interval if so many of each stratum were labelled; 0.5 where nothing could be said."""
-        share = (counts / self.strata_sizes)[self.strata]
-        return np.array([self._half_width(goal, share) for goal in self.goals])
+    @cached_property
+    def _expected(self) -> tuple[Floats, Floats]:
+        """Labels of each goal, group of alike cells and outcome by the labelled share of each stratum; group sizes."""
+        groups = []
+        for goal in self.goals:
+            keys = np.stack([self.strata, goal.alike], axis=1)[goal.within]
+            groups.append(np.unique(keys, axis=0, return_inverse=True)[1])
+        most = max((int(g.max(initial=0)) for g in groups), default=0) + 1
+        labels = np.zeros((len(self.goals), most, 3, len(self.strata_sizes)))
+        sizes = np.zeros((len(self.goals), most))
+        for place, (goal, group) in enumerate(zip(self.goals, groups, strict=True)):
+            own, strata = self.sizes[goal.within], self.strata[goal.within]
+            np.add.at(sizes[place], group, own)
+            for outcome in range(3):
+                np.add.at(labels[place, :, outcome], (group, strata), own * goal.chances[goal.within, outcome])
+        return labels, sizes
 
-    def _half_width(self, goal: Goal, share: Floats) -> float:
-        keys = np.stack([self.strata, goal.alike], axis=1)[goal.within]
-        if not len(keys):
-            return 0.0
-        _, groups = np.unique(keys, axis=0, return_inverse=True)
-        sizes = np.bincount(groups, self.sizes[goal.within])
-        expected = (self.sizes * share)[goal.within, None] * goal.chances[goal.within]
-        labelled = np.stack([np.bincount(groups, expected[:, k]) for k in range(3)], axis=1)
-        # a stratum of which less than half a label is expected will mostly have none
-        labelled[labelled.sum(axis=1) < 0.5] = 0
-        try:
-            found = stratified_rate(labelled, sizes)
-        except UserError:
-            return 0.5
-        return float(found.high - found.low) / 2
+    def half_widths(self, counts: Floats) -> Floats:
+        """Half of each rate's interval if so many of each stratum were labelled; 0.5 where nothing could be said.
+
+        Args:
+            counts: of shape (..., strata).
+
+        Returns:
+            Shape (..., goals).
+        """
+        labels, sizes = self._expected
+        labelled = np.einsum("gmks,...s->...gmk", labels, counts / self.strata_sizes)
+        # a group of which less than half a label is expected will mostly have none
+        labelled = np.where(labelled.sum(axis=-1, keepdims=True) < 0.5, 0.0, labelled)
+        _, low, high = stratified_rates(labelled, np.broadcast_to(sizes, labelled.shape[:-1]))
+        return np.asarray(np.nan_to_num((high - low) / 2, nan=0.5), np.float64)
 
     def even(self, total: float) -> Floats:
         """So many drawn evenly from all strata."""
@@ -93,7 +104,7 @@ def fractions(sizes: Integers, goals: list[Goal]) -> Floats:
     doubt = np.stack([_doubt(sizes, goal) for goal in goals]) if goals else np.ones((1, len(sizes)))
     weights = np.ones(len(doubt))
     drawn = np.ones(len(sizes))
-    for _ in range(_ROUNDS):
+    for _ in range(_ROUNDS if len(doubt) > 1 else 1):
         drawn = np.sqrt(weights @ doubt)
         total = drawn.sum()
         if not total:
@@ -142,7 +153,7 @@ def best_allocation(
         best = min(range(len(ways)), key=lambda n: int(counts[n].sum()))
     else:
         counts = [of_total(problem, way, labels, least) for way in ways]
-        best = min(range(len(ways)), key=lambda n: float(problem.half_widths(counts[n].astype(np.float64)).max()))
+        best = int(problem.half_widths(np.array(counts, np.float64)).max(axis=-1).argmin())
     return ways[best], counts[best]
 
 

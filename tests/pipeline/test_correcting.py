@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import random
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -159,3 +160,24 @@ def store_items(store: Store) -> Iterable[Any]:
 
 def others(store: Store, drawn: set[str]) -> Iterable[Conversation]:
     return (c for c in store.conversations() if c.id not in drawn)
+
+
+def test_a_sheet_is_in_the_order_of_the_draw(cli: Cli, run: Path, tmp_path: Path) -> None:
+    with Store.open(run) as store:
+        plan_labels(store, Wanted(labels=60, criteria=(ONE,)))
+        drawn = [item.conversation_id for item in open_items(store, "ann")]
+    sheet = tmp_path / "sheet.csv"
+    assert cli("label", "export", sheet, "-n", "40", "--annotator", "ann", "--run", run).code == 0
+    with sheet.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == drawn[:40]
+    for row in rows:
+        row[ONE] = "fail" if fails(number(row["id"])) else "pass"
+    with sheet.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    assert cli("label", "import", sheet, "--run", run).code == 0
+    with Store.read(run) as store:
+        told = rate(store)
+    assert (told.draw, told.labels) == ("plan-1", 40)

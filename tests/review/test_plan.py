@@ -136,7 +136,7 @@ def test_typed_the_plan_says_strata_expectations_and_what_is_next(cli: Cli, run:
     for word in ("pass, unsure", "What to expect", "drawn evenly it would take", "plan again after 30"):
         assert word in ended.out
     assert f"next:  safetyqc review --run {run}\n" in ended.err
-    assert "safetyqc label export sheet.csv --run" in ended.err
+    assert "safetyqc label export sheet.csv -n 65 --run" in ended.err
     found = LabelPlan.model_validate_json(cli("label", "plan", "--run", run, "-n", "9", "--json").out)
     assert found.draw == "plan-2"
     assert cli("label", "plan", "--run", run).code == 2
