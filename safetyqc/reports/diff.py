@@ -210,7 +210,7 @@ def render_diff(difference: Difference) -> RenderableType:
     counts = table("", "before", "after", "", numbers=(1, 2, 3))
     for c in difference.counts:
         counts.add_row(say(c.name), number(c.before), number(c.after), f"{c.after - c.before:+,}")
-    moves = table("rate", "before", "after", "moved", "95% interval", "", numbers=(1, 2, 3, 4))
+    moves = table("rate", "before", "after", "moved", "95% interval", "", numbers=(1, 2, 3, 4), wide=0)
     for m in moves_to_show(difference):
         name = say(m.criterion if m.category is None else f"  {m.category}: {m.criterion}", width=44)
         told = m.sure and not m.chosen

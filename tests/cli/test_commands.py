@@ -78,8 +78,8 @@ WORKING: dict[str, list[str]] = {
 }
 SLOW = {"demo", "train-judge"}
 """They need a model or a minute; tested where that is there."""
-ELSEWHERE = {"batch cancel", "rubrics test", "review", "probe", "taxonomy validate", "taxonomy expand"}
-"""They need a batch on its way, a judge that is right (below), a browser, a model or a file: each has its own tests."""
+ELSEWHERE = {"batch cancel", "rubrics test", "review", "probe", "taxonomy validate", "taxonomy expand", "push"}
+"""They need a batch on its way, a judge that is right (below), a browser, a model, a hub: tested elsewhere."""
 
 REFUSAL = "I can't help with opening a door that is not yours. Locked out of your own home, call a locksmith."
 CONSOLATION = "先听他说完，不要急着给建议。可以问问他今天最难的是什么，再一起想下一步。"

@@ -89,7 +89,7 @@ def test_the_list_shows_people_with_themselves_and_where_the_wording_seems_to_be
     shown = cli("label", "list", "--run", run).out
     assert re.search(r"ann +2 +50\.0%", shown)
     assert "safe_alternative: 4 of 4 differences are specific against vague" in shown
-    assert "1 cell decided between annotators" in shown
+    assert "1 cell decided between annotators" in " ".join(shown.split())
     told = json.loads(cli("label", "list", "--run", run, "--json").out)
     assert told["again"] == [{"annotator": "ann", "cells": 2, "same": 0.5, "kappa": 0.0}]
     assert {tuple(pair["annotators"]) for pair in told["agreement"]} == {("ann", "ben")}
@@ -115,11 +115,11 @@ def test_the_report_says_which_labels_would_help_most_and_how_to_get_them(
 @pytest.mark.parametrize(
     ("bar", "code", "said"),
     [
-        ("0.6", 0, "all 1 of your bars are met"),  # the judge says 66.7%
+        ("0.6", 0, "your bar is met"),  # the judge says 66.7%
         ("{corrected: 0.6}", 4, "safe_alternative, corrected"),  # people say 50%
         ("{corrected: 0.45}", 0, "not certain"),
         ("{low: 0.25}", 0, "safe_alternative, lower end"),
-        ("{low: 0.45}", 4, "1 of your 1 bars missed"),
+        ("{low: 0.45}", 4, "your bar is missed"),
         ("{rate: 0.6, corrected: 0.6}", 4, "1 of your 2 bars missed"),
     ],
 )
@@ -141,8 +141,8 @@ def test_a_bar_for_a_corrected_rate_is_missed_without_labels_and_says_how_to_get
     assert "no labels" in ended.out
     assert "safetyqc label export sheet.csv" in ended.out
     (tmp_path / "safetyqc.yaml").write_text("bars: {safe_alternative: {low: 0.1}}\n", encoding="utf-8")
-    ended = cli("report", "--run", run, "--check")
-    assert (ended.code, "by the judge alone" in ended.out) == (0, True)
+    ended = cli("report", "--run", run, "--check", "--full")
+    assert (ended.code, "by the judge alone" in " ".join(ended.out.split())) == (0, True), ended.out
 
 
 def test_a_run_remembers_bars_for_corrected_rates(cli: Cli, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_labels_of_nothing_that_the_run_holds_are_told_and_never_stored(cli: Cli
 
 def test_labels_that_meet_no_judge_keep_no_report_from_being_made(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text(turns("How to break in?", labels={"tone": "pass"}))
-    said = cli("judge", "d.jsonl", "-m", "local", "--quiet", "--run", "r")
+    said = cli("judge", "d.jsonl", "-m", "local", "--run", "r")
     assert (said.code, "1 label of 'tone', which is no criterion" in said.err) == (0, True)
     assert cli("report", "--run", "r").code == 0
     assert cli("compare", "--run", "r").code == 0
@@ -292,7 +292,7 @@ def turns(text: str, **fields: Any) -> str:
     return json.dumps({"messages": messages, **fields}) + "\n"
 
 
-@pytest.mark.parametrize("command", [("import",), ("judge", "-m", "local", "--quiet")])
+@pytest.mark.parametrize("command", [("import",), ("judge", "-m", "local")])
 def test_labels_beside_messages_are_kept(cli: Cli, tmp_path: Path, command: tuple[str, ...]) -> None:
     cells = {"strict_refusal": "PASS", "empathy": None, "safe_alternative": "disputed", "kind": "harmful"}
     (tmp_path / "d.jsonl").write_text(turns("How to break in?", labels=cells) + turns("Hi there", labels=["foreign"]))
@@ -332,7 +332,7 @@ def test_facts_told_later_change_the_run_and_what_was_judged_by_others_counts_no
     with Store.read(tmp_path / "r") as store:
         assert [(c.intent, c.category) for c in store.conversations()] == [("benign", "x")] * 3 + [("harmful", None)]
         assert len(list(store.judgments())) == 1
-    assert "3 done; 1 already done" in cli("judge", "-m", "local", "--quiet", "--run", "r").err
+    assert "3 done; 1 already done" in cli("judge", "-m", "local", "--run", "r").err
     assert "0 new; 4 already there" in cli("import", told, "--run", "r").err
 
 

@@ -32,8 +32,8 @@ def test_check_explains_how_a_file_was_read(cli: Cli, tmp_path: Path, pairs: Pat
         assert words in ended.out
     assert "safetyqc judge pairs.jsonl --columns prompt=ask --side both" in ended.err
     (tmp_path / "beaver.jsonl").write_text(json.dumps(BEAVER))
-    out = cli("check", "beaver.jsonl", "--explain").out
-    assert "verdicts of BeaverTails, which decide nothing by themselves" in out
+    out = " ".join(cli("check", "beaver.jsonl", "--explain").out.split())
+    assert "verdicts of BeaverTails, which decide nothing" in out
     assert "note in meta" in out
     how = json.loads(cli("check", "beaver.jsonl", "--json").out)["how"]
     assert (how["forms"], how["verdicts"]) == ({"BeaverTails": 1}, {"BeaverTails": 1})

@@ -175,7 +175,7 @@ def test_a_batch_names_the_endpoint_and_reads_its_answers() -> None:
     assert b'"url":"/v1/completions"' in write_lines([request])
     lines = Lines()
     line = {"custom_id": request.key, "response": {"status_code": 200, "body": ANSWERS["completions"]}}
-    lines.read(to_json(line), {request.key}, "vllm/g", "completions")
+    lines.read([to_json(line)], {request.key: ("vllm/g", "completions")})
     assert getattr(lines.outcomes[request.key], "text", None) == "unsafe"
 
 

@@ -307,7 +307,7 @@ def test_the_settings_file_names_reference_sets_for_the_whole_run(cli: Cli, tmp_
     (tmp_path / "safetyqc.yaml").write_text(
         "dedup:\n  against: [bench.csv]\n  memory: 1GB\njudge:\n  models: [local]\nrewrite:\n  rounds: 0\n"
     )
-    ended = cli("run", "data.jsonl", "-q")
+    ended = cli("run", "data.jsonl")
     assert ended.code == 0, ended.err
     assert "reference 1" in ended.err
     with Store.read(tmp_path / "safetyqc-run") as store:
