@@ -62,6 +62,7 @@ def plan(
             fix="safetyqc label plan --for 0.05, or safetyqc label plan -n 100",
         )
     config = load_config(config_file, {"run": run, "generate.seed": seed})
+    from safetyqc.formats.sheets import unused_name
     from safetyqc.review.plan import Wanted, plan_labels
     from safetyqc.store import Store
 
@@ -74,7 +75,9 @@ def plan(
     show(_render(found))
     left = found.to_label - found.labelled
     if left:
-        next_step(f"safetyqc review{in_run(config)}", f"safetyqc label export sheet.csv -n {left}{in_run(config)}")
+        next_step(
+            f"safetyqc review{in_run(config)}", f"safetyqc label export {unused_name()} -n {left}{in_run(config)}"
+        )
 
 
 def _render(found: LabelPlan) -> RenderableType:

@@ -11,6 +11,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from safetyqc.errors import InputError
@@ -113,3 +114,10 @@ def unguard(cell: str) -> str:
 
 def _is_risky(text: str) -> bool:
     return text.startswith(_FORMULA_SPACE) or text.lstrip().startswith(_FORMULA_STARTS)
+
+
+def unused_name(name: str = "sheet.csv") -> str:
+    """A name that no file here has, for a command that is proposed: it would not replace one."""
+    path = Path(name)
+    free = (f"{path.stem}-{number}{path.suffix}" for number in count(2))
+    return name if not path.exists() else next(other for other in free if not Path(other).exists())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING
 
+from safetyqc.formats.sheets import unused_name
 from safetyqc.records import PASSES_LATER
 from safetyqc.reports.advice import advise
 from safetyqc.reports.wording import percent, tell_refusals
@@ -105,7 +106,7 @@ def _bars(summary: Summary, hints: Hints) -> Iterator[Action]:
             yield Action(
                 severity="error",
                 problem=f"{bar.title} cannot be held against your bar: {bar.doubt}",
-                command=hints.command("label", "export", "sheet.csv", "-n", "100"),
+                command=hints.command("label", "export", unused_name(), "-n", "100"),
             )
         elif not bar.met:
             yield Action(

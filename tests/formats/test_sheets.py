@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from safetyqc.errors import InputError
-from safetyqc.formats.sheets import guard, read_sheet, unguard, write_sheet
+from safetyqc.formats.sheets import guard, read_sheet, unguard, unused_name, write_sheet
 
 RISKY = [
     "=1+1",
@@ -86,3 +86,13 @@ def test_a_table_in_another_encoding_says_how_to_convert_it(tmp_path: Path) -> N
     path.write_bytes("id,note\n1,中文\n".encode("gb18030"))
     with pytest.raises(InputError, match=r"is not UTF-8(.|\n)*iconv"):
         read_sheet(path)
+
+
+def test_a_command_is_proposed_with_a_file_that_it_would_not_replace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert unused_name() == "sheet.csv"
+    for name in ("sheet.csv", "sheet-2.csv"):
+        (tmp_path / name).touch()
+    assert unused_name() == "sheet-3.csv"
