@@ -205,7 +205,7 @@ HOSTILE = "\x1b]0;PWNED\x07\x1b[2J\u202e\x9b"
     [
         ("check", "keys.jsonl"),
         ("report", "--run", "r", "--category", HOSTILE),
-        ("judge", "good.jsonl", "-m", f"openai/{HOSTILE}", "--run", "n"),
+        ("judge", "good.jsonl", "-m", f"guard:{HOSTILE}", "--run", "n"),
         ("check", "good.jsonl", "--config", "keys.yaml"),
         ("check", f"{HOSTILE}.jsonl"),
     ],
