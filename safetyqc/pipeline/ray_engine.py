@@ -188,7 +188,7 @@ class Pool:
 
     def _start(self) -> None:
         if self._in_a_row >= self.size + _MOST_DEATHS_IN_A_ROW:
-            fix = "use --engine local, and look at the cluster's logs (on this machine /tmp/ray/session_latest/logs)"
+            fix = "use --engine local, and look at the logs of the cluster"
             raise FatalModelError("actors of the cluster keep dying", fix=fix)
         self.workers.append(_Worker(self._made(min(1.0, self._cluster.cores / self.size))))
         self.most = max(self.most, len(self.workers))
