@@ -129,7 +129,7 @@ def path_of(value: object, name: str) -> Path:
         UserError: it is none.
     """
     if not isinstance(value, (str, os.PathLike)) or "\0" in str(value) or not str(value):
-        raise UserError(f"{value!r} is no path", where=name, fix="give a folder or a file")
+        raise UserError(f"{str(value)!r} is no path", where=name, fix="give a folder or a file")
     return Path(value)
 
 
