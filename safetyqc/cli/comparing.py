@@ -32,9 +32,7 @@ def compare(
         list[Path] | None,
         typer.Option("--labels", metavar="FILE", help="Labels that count as truth; repeatable.", show_default=False),
     ] = None,
-    truth: Annotated[
-        str | None, typer.Option("--truth", metavar="ANNOTATOR", help="Whose labels are the truth.", show_default=False)
-    ] = None,
+    truth: o.Truth = None,
     partial: o.Partial = "pass",
     shared_only: Annotated[
         bool, typer.Option("--shared-only", help="Leave out what not every judge judged, instead of refusing.")

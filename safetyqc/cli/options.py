@@ -92,6 +92,10 @@ Judges = Annotated[
     list[str] | None,
     TableOption("--judge", names=judge_forms, metavar="JUDGE", help=WHO_JUDGES),
 ]
+JudgeModels = Annotated[
+    list[str] | None,
+    TableOption("--model", "-m", "--judge", names=judge_forms, metavar="JUDGE", help=WHO_JUDGES),
+]
 ApiBase = Annotated[
     str | None,
     typer.Option(
@@ -244,6 +248,13 @@ Against = Annotated[
         show_default=False,
     ),
 ]
+Page = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page.", show_default=False)
+]
+Truth = Annotated[
+    str | None, typer.Option("--truth", metavar="ANNOTATOR", help="Whose labels are the truth.", show_default=False)
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the estimate: calls, tokens, cost.")]
 Memory = Annotated[
     str | None,
     typer.Option("--memory", metavar="SIZE", help="Most that the search may take, as 4GB.", show_default=False),

@@ -91,14 +91,9 @@ AnswerLabels = Annotated[
     list[Path] | None,
     typer.Option("--labels", metavar="FILE", help="People's labels of answers, to correct rates.", show_default=False),
 ]
-
-Page = Annotated[
-    Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page.", show_default=False)
-]
 Check = Annotated[
     bool, typer.Option("--check", help=f"Exit {BARS_MISSED} when a bar of safetyqc.yaml is missed, or it got worse.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the estimate: calls, tokens, cost.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -120,9 +115,9 @@ def probe(
     max_tokens: MaxTokens = None,
     train: Train = None,
     labels: AnswerLabels = None,
-    html: Page = None,
+    html: o.Page = None,
     check: Check = False,
-    dry_run: DryRun = False,
+    dry_run: o.DryRun = False,
     fresh: o.Fresh = None,
     batch: o.Batch = False,
     as_json: o.AsJson = False,

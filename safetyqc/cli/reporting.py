@@ -46,9 +46,6 @@ Whose = Annotated[
     str | None,
     typer.Option("--judge", metavar="NAME", help="Whose verdicts (default: who decides).", show_default=False),
 ]
-Html = Annotated[
-    Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page.", show_default=False)
-]
 Markdown = Annotated[
     Path | None, typer.Option("--md", metavar="FILE", help="Write Markdown, for a pull request.", show_default=False)
 ]
@@ -74,7 +71,7 @@ def report(
     by: By = None,
     category: Category = None,
     judge: Whose = None,
-    html: Html = None,
+    html: o.Page = None,
     markdown: Markdown = None,
     csv: Csv = None,
     against: Since = None,

@@ -94,7 +94,7 @@ def run(
     export: Export = None,
     format_name: o.Format = None,
     val_share: o.ValShare = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the estimate: calls, tokens, cost.")] = False,
+    dry_run: o.DryRun = False,
     skip_bad_lines: o.SkipBadLines = False,
 ) -> None:
     """Do everything from generating to exporting, judged in between; the same command again resumes.
