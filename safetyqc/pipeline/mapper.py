@@ -34,7 +34,14 @@ class Mapper:
     """How many items of the last map wait for a batch."""
 
     async def map(
-        self, stage: str, items: Sequence[T], task: Task[T, R], *, already: int = 0, first: int = 0
+        self,
+        stage: str,
+        items: Sequence[T],
+        task: Task[T, R],
+        *,
+        already: int = 0,
+        first: int = 0,
+        total: int | None = None,
     ) -> AsyncIterator[tuple[T, R | ModelError]]:
         """Do a task for every item; yields (item, result or failure) as they finish.
 
@@ -43,8 +50,9 @@ class Mapper:
         Args:
             already: how many items of the stage earlier calls did.
             first: how many are done before the rest is begun, so that nothing is on its way when they end it.
+            total: how many items the stage has, where these are a part of them.
         """
-        async for item, outcome in self._all(stage, items, task, already, first):
+        async for item, outcome in self._all(stage, items, task, already, first, total):
             if not isinstance(outcome, Deferred):
                 yield item, outcome
 

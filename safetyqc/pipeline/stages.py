@@ -7,6 +7,7 @@ order is `pipeline.order`'s business.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from safetyqc.pipeline.mapper import Mapper
     from safetyqc.pipeline.tasks import Filtering, Judging, Writing
     from safetyqc.pipeline.waves import Waves
-    from safetyqc.store import Judged, Store
+    from safetyqc.store import Store
 
 REDRAW_HELPS: frozenset[FailureKind] = frozenset(
     {"refused_by_model", "filtered_by_provider", "truncated", "bad_json", "bad_structure", "duplicate"}
@@ -36,6 +37,8 @@ _TRIED = 10
 _UNUSABLE = frozenset(get_args(FailureKind)) - {
     *("defect", "duplicate", "not_reliable", "unsure", "not_shown", "tie", "not_recorded")
 }
+_WRITTEN_TOGETHER = 20_000
+"""Conversations whose hits are written together, in the run's order; what was looked at before a stop stays."""
 _ASKED_AGAIN = PASSES_LATER | {"not_recorded"}
 """A file of verdicts may have grown since, and looking costs nothing."""
 
@@ -157,23 +160,24 @@ def scenario_name(scenario: Scenario) -> str:
 async def filter_run(store: Store, mapper: Mapper, task: Filtering) -> Tally:
     """Apply the cheap rules to every conversation that they have not seen with these settings; counts all of them."""
     settings = task.version()
-    names = {place.id for place in store.placed() if place.origin != "canary"}
-    found: dict[str, tuple[Rejection, ...]] = {}
-    met_bugs: list[str] = []
-    checked: list[str] = []
-    async for conversation, outcome in mapper.map("filter", Unread(store, names - store.filtered(settings)), task):
-        if isinstance(outcome, ModelError):  # what no rule could look at is not let through, and looked at again
-            bug = Rejection(conversation_id=conversation.id, filter=outcome.kind, reason=outcome.reason)
-            found[conversation.id] = (bug,)
-            met_bugs.append(conversation.id)
-        else:
-            found |= {conversation.id: outcome} if outcome else {}
-            checked.append(conversation.id)
-    hits = [hit for place in store.placed() for hit in found.get(place.id, ())]
-    for looked_at, by in ((checked, settings), (met_bugs, "")):
-        store.put_rejections([h for h in hits if (h.filter == "defect") == (not by)], looked_at, by)
-    first = {r.conversation_id: r.filter for r in reversed(list(store.rejections())) if r.conversation_id in names}
-    return Tally("filter", 0, len(names) - len(first), Counter(first.values()))
+    todo = Unread(store, store.unfiltered(settings))
+    for start in range(0, len(todo), _WRITTEN_TOGETHER):
+        part = todo[start : start + _WRITTEN_TOGETHER]
+        found: dict[str, tuple[Rejection, ...]] = {}
+        async for conversation, outcome in mapper.map("filter", part, task, already=start, total=len(todo)):
+            if isinstance(outcome, ModelError):  # what no rule could look at is not let through, and looked at again
+                outcome = (Rejection(conversation_id=conversation.id, filter=outcome.kind, reason=outcome.reason),)
+            found[conversation.id] = outcome
+        names = [name for name in part.ids() if name in found]
+        met_bugs = {name for name in names if any(hit.filter == "defect" for hit in found[name])}
+        for looked_at, by in (([n for n in names if n not in met_bugs], settings), (sorted(met_bugs), "")):
+            store.put_rejections([hit for name in looked_at for hit in found[name]], looked_at, by)
+    planted = {place.id for place in store.placed() if place.origin == "canary"}
+    first: dict[str, str] = {}
+    for hit in store.rejections():
+        first.setdefault(hit.conversation_id, hit.filter)
+    kinds = Counter(rule for name, rule in first.items() if name not in planted)
+    return Tally("filter", 0, sum(store.count_conversations().values()) - len(planted) - kinds.total(), kinds)
 
 
 async def judge_run(
@@ -196,19 +200,13 @@ async def judge_run(
         FatalModelError: a judge that asks a model said nothing usable of the first ten; what it said is written.
     """
     judge = task.judge(mapper.context)
-    wanted = eligible(store) if only is None else store.conversation_ids().intersection(only)
-    judged = store.judged(judge.name, judge.rubric_hash)
-    reasons = {name: found.unscored for name, found in judged.items() if found.unscored}
-    again = {name for name, why in reasons.items() if retry or not _ASKED_AGAIN.isdisjoint(why)}
-    settled = set() if fresh else judged.keys() - again
-    todo = Unread(store, wanted - settled)
+    todo, already, older = _left(store, judge, only, fresh=fresh, retry=retry)
     unscored: Counter[str] = Counter()
     last: Future[int] | None = None
     done = 0
-    tried = _TRIED if task.asks and all(found.unscored for found in judged.values()) else 0
+    tried = _TRIED if task.asks and not store.has_scored(judge.name, judge.rubric_hash) else 0
     useless: list[Judgment] = []
     try:
-        already = len(wanted) - len(todo)
         async for conversation, outcome in mapper.map("judge", todo, task, already=already, first=tried):
             if last and last.done():
                 last.result()  # a full disk must end the run now, not after the last paid call
@@ -221,8 +219,27 @@ async def judge_run(
     finally:
         if last:
             last.result()
-    told = _of_other_versions(judge, (judged[name] for name in wanted & settled))
-    return Tally("judge", len(wanted) - len(todo), done, unscored, told=told, waiting=mapper.deferred)
+    told = _of_other_versions(judge, older)
+    return Tally("judge", already, done, unscored, told=told, waiting=mapper.deferred)
+
+
+def _left(
+    store: Store, judge: Judge, only: Iterable[str] | None, *, fresh: bool, retry: bool
+) -> tuple[Unread, int, int]:
+    """What a judge has still to judge, how many it need not, and how many of those are by an earlier version of it."""
+    out = _set_aside(store) if only is None else frozenset()
+    left = array("q")
+    already = older = 0
+    for number, name, judged in store.looked(judge.name, judge.rubric_hash, only):
+        if name in out:
+            continue
+        why = judged.unscored if judged else ()
+        if judged is None or fresh or (why and (retry or not _ASKED_AGAIN.isdisjoint(why))):
+            left.append(number)
+            continue
+        already += 1
+        older += judge.version is not None and judged.version not in (None, judge.version)
+    return Unread(store, left), already, older
 
 
 def _is_useless(judgment: Judgment) -> bool:
@@ -285,9 +302,8 @@ def failure_of(stage: str, conversation: Conversation, error: ModelError, model:
     )
 
 
-def _of_other_versions(judge: Judge, settled: Iterable[Judged]) -> tuple[str, ...]:
+def _of_other_versions(judge: Judge, count: int) -> tuple[str, ...]:
     """Say that verdicts of two versions of a judge stand under one name, which no rate could show."""
-    count = sum(judge.version is not None and found.version not in (None, judge.version) for found in settled)
     if not count:
         return ()
     were = f"{count:,} verdicts are" if count > 1 else "1 verdict is"
@@ -296,6 +312,9 @@ def _of_other_versions(judge: Judge, settled: Iterable[Judged]) -> tuple[str, ..
 
 def eligible(store: Store) -> set[str]:
     """Ids that are worth a judge's time: not rejected by a filter, not a rewrite that was already turned down."""
+    return store.conversation_ids() - _set_aside(store)
+
+
+def _set_aside(store: Store) -> frozenset[str | None]:
     rejected = {r.conversation_id for r in store.rejections()}
-    discarded = {r.child_id for r in store.rewrites() if not r.kept}
-    return store.conversation_ids() - rejected - discarded
+    return frozenset(rejected | {r.child_id for r in store.rewrites() if not r.kept})

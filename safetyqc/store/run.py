@@ -6,7 +6,7 @@ Readers may look at a run while it is written (WAL); one process at a time write
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +19,6 @@ from safetyqc.records import (
     Duplicate,
     DuplicateGroup,
     Failure,
-    Judgment,
     ReferenceMatch,
     Rejection,
     Rewrite,
@@ -27,6 +26,7 @@ from safetyqc.records import (
 )
 from safetyqc.store.calls import CalledRun
 from safetyqc.store.file import damaged
+from safetyqc.store.judgments import JudgedRun
 from safetyqc.store.labels import LabelledRun
 from safetyqc.store.probes import ProbedRun
 from safetyqc.store.reviews import ReviewedRun
@@ -37,13 +37,6 @@ _MOST_HELD_CHARACTERS = 32_000_000
 _READ_AT_ONCE = 900
 _DEEPEST = 100
 """Levels of nested metadata; the parser of the records takes about 200 of all JSON."""
-
-
-class Judged(NamedTuple):
-    """What can be known of a judgment without reading it: why criteria are unscored, and the judge's version."""
-
-    unscored: tuple[str, ...]
-    version: str | None
 
 
 class Placed(NamedTuple):
@@ -65,31 +58,6 @@ class Drop(NamedTuple):
     similarity: float
 
 
-class Verdict(NamedTuple):
-    """What a judgment comes to, without its reasons: by the rule, and by criterion.
-
-    `mean` is the mean of the scores' values, 0 where there is none; category and intent are those that the judge saw.
-    """
-
-    passed: bool | None
-    failed: tuple[str, ...]
-    undecided: tuple[str, ...]
-    mean: float
-    category: str | None
-    intent: str | None
-
-    @classmethod
-    def of(cls, judgment: Judgment) -> Verdict:
-        """The verdict of a judgment."""
-        names: dict[str, list[str]] = {"fail": [], "unscored": [], "pass": [], "na": []}
-        for score in judgment.scores:
-            names[score.outcome].append(score.criterion)
-        values = [score.value for score in judgment.scores if score.value is not None]
-        mean = sum(values) / len(values) if values else 0.0
-        failed, undecided = tuple(names["fail"]), tuple(names["unscored"])
-        return cls(judgment.passed, failed, undecided, mean, judgment.category, judgment.intent)
-
-
 @dataclass(frozen=True)
 class Timing:
     """Wall time that one stage took in one invocation of a command."""
@@ -99,7 +67,7 @@ class Timing:
     items: int
 
 
-class Store(CalledRun, LabelledRun, ProbedRun, ReviewedRun):
+class Store(CalledRun, JudgedRun, LabelledRun, ProbedRun, ReviewedRun):
     """The records of one run. Open it with `create`, `open` or `read`; close it, or use it as a context manager."""
 
     _held_characters = 0
@@ -134,15 +102,6 @@ class Store(CalledRun, LabelledRun, ProbedRun, ReviewedRun):
         names = [(c.id,) for c in changed]
         self._open_writer().put_all([(update, rows), (forget, facts), (look_again, names)]).result()
 
-    def put_judgments(self, judgments: Iterable[Judgment]) -> Future[int]:
-        """Add judgments; one by the same judge and rubric on the same conversation is replaced."""
-        # A number that was never used: of what it replaces it could be given again, and nobody would see the change
-        number = "(SELECT coalesce(max(seq), 0) + 1 FROM judgments)"
-        columns = "seq, conversation_id, judge, rubric_hash, version, unscored, " + _VERDICT + ", body"
-        places = ", ".join("?" * (columns.count(",")))
-        sql = f"INSERT OR REPLACE INTO judgments ({columns}) VALUES ({number}, {places})"
-        return self._write(sql, [_judgment_row(j) for j in judgments])
-
     def add_failures(self, failures: Iterable[Failure]) -> Future[int]:
         """Add failures; the same record may fail more than once."""
         rows = [(f.stage, f.record_id, f.kind, f.model_dump_json()) for f in failures]
@@ -160,9 +119,13 @@ class Store(CalledRun, LabelledRun, ProbedRun, ReviewedRun):
             ]
         ).result()
 
-    def filtered(self, settings: str) -> set[str]:
-        """Ids of the conversations that the filters have seen by these settings: found without reading one."""
-        return {name for (name,) in self._rows("SELECT conversation_id FROM filtered WHERE settings = ?", (settings,))}
+    def unfiltered(self, settings: str) -> Iterator[int]:
+        """Places of the conversations that the filters have not seen by these settings: found without reading one."""
+        sql = (
+            "SELECT seq FROM conversations WHERE origin <> 'canary' AND NOT EXISTS "
+            "(SELECT 1 FROM filtered WHERE conversation_id = conversations.id AND settings = ?) ORDER BY seq"
+        )
+        return (number for (number,) in self._rows(sql, (settings,)))
 
     def set_roles(self, roles: Mapping[str, RoleModel]) -> None:
         """Remember who was asked as what (author, assistant, rewriter, decider) and where; other roles stay."""
@@ -210,6 +173,15 @@ class Store(CalledRun, LabelledRun, ProbedRun, ReviewedRun):
         if only is None:
             return self._conversations(self._rows("SELECT seq, id FROM conversations ORDER BY seq"))
         return self._conversations(sorted(self._each("SELECT seq, id FROM conversations WHERE id IN ({})", only)))
+
+    def ids_at(self, numbers: Sequence[int]) -> list[str]:
+        """Ids of the conversations at these places, which have to ascend."""
+        return [name for (name,) in self._each("SELECT id FROM conversations WHERE seq IN ({}) ORDER BY seq", numbers)]
+
+    def conversations_at(self, numbers: Sequence[int]) -> Iterator[Conversation]:
+        """Conversations by their places, which have to ascend."""
+        sql = "SELECT seq, id FROM conversations WHERE seq IN ({}) ORDER BY seq"
+        return self._conversations(list(self._each(sql, numbers)))
 
     @cached_property
     def _held(self) -> dict[str, Conversation]:
@@ -262,51 +234,6 @@ class Store(CalledRun, LabelledRun, ProbedRun, ReviewedRun):
         sql = "SELECT DISTINCT scenario_index FROM conversations WHERE origin = 'generated'"
         return {row[0] for row in self._rows(sql)}
 
-    def judgments(
-        self, judge: str | None = None, rubric_hash: str | None = None, only: Iterable[str] | None = None
-    ) -> Iterator[Judgment]:
-        """Judgments, oldest first; of one judge, rubric and some conversations' ids when they are given."""
-        which = "judge = coalesce(?1, judge) AND rubric_hash = coalesce(?2, rubric_hash)"
-        if only is None:
-            sql = f"SELECT conversation_id, judge, body FROM judgments WHERE {which} ORDER BY seq"
-            return self._judgments(self._rows(sql, (judge, rubric_hash)))
-        sql = f"SELECT seq FROM judgments WHERE {which} AND conversation_id IN ({{}})"
-        numbers = sorted(number for (number,) in self._each(sql, only, (judge, rubric_hash)))
-        bodies = "SELECT conversation_id, judge, body FROM judgments WHERE seq IN ({}) ORDER BY seq"
-        return self._judgments(self._each(bodies, numbers))
-
-    def _judgments(self, rows: Iterable[tuple[str, str, str]]) -> Iterator[Judgment]:
-        for name, judge, body in rows:
-            found = self._record(Judgment, body)
-            if (found.conversation_id, found.judge) != (name, judge):
-                raise damaged(f"a judgment of {name} stands under another name", self.path)
-            yield found
-
-    def verdicts(self, judge: str, rubric_hash: str) -> dict[str, Verdict]:
-        """What this judge's judgments by this rubric come to, by the conversation's id.
-
-        Answered from an index alone, as `judged` is.
-        """
-        sql = f"SELECT conversation_id, {_VERDICT} FROM judgments WHERE judge = ? AND rubric_hash = ?"
-        return {
-            name: Verdict(_truth(passed), _names(failed), _names(undecided), mean, category, intent)
-            for name, passed, failed, undecided, mean, category, intent in self._rows(sql, (judge, rubric_hash))
-        }
-
-    def judged(self, judge: str, rubric_hash: str) -> dict[str, Judged]:
-        """What this judge has judged by this rubric, by the conversation's id.
-
-        Answered from an index alone: a hundred thousand in a fifth of a second.
-        """
-        sql = "SELECT conversation_id, unscored, version FROM judgments WHERE judge = ? AND rubric_hash = ?"
-        found = self._rows(sql, (judge, rubric_hash))
-        return {name: Judged(tuple(reasons.split()), version or None) for name, reasons, version in found}
-
-    def judges(self) -> list[tuple[str, str, int]]:
-        """(judge, rubric hash, number of judgments), the first used first."""
-        sql = "SELECT judge, rubric_hash, count(*) FROM judgments GROUP BY judge, rubric_hash ORDER BY min(seq)"
-        return list(self._rows(sql))
-
     def failures(self, stage: str | None = None) -> Iterator[Failure]:
         """Failures, oldest first."""
         return self._bodies(
@@ -354,29 +281,10 @@ class Store(CalledRun, LabelledRun, ProbedRun, ReviewedRun):
         return [Timing(*row) for row in self._rows(sql)]
 
 
-_VERDICT = "passed, failed, undecided, mean, category, intent"
-
-
 def _conversation_row(c: Conversation) -> tuple[Any, ...]:
     _refuse_deep(c)
     index = c.scenario.index if c.scenario else None
     return c.id, c.origin, index, c.parent_id, c.category, c.intent, c.language, c.model_dump_json()
-
-
-def _judgment_row(j: Judgment) -> tuple[Any, ...]:
-    passed, failed, undecided, *rest = Verdict.of(j)
-    return (
-        *(j.conversation_id, j.judge, j.rubric_hash, j.prompt_hash or "", " ".join(j.unscored_reasons)),
-        *(passed, "\n".join(failed), "\n".join(undecided), *rest, j.model_dump_json()),
-    )
-
-
-def _truth(passed: int | None) -> bool | None:
-    return None if passed is None else bool(passed)
-
-
-def _names(lines: str) -> tuple[str, ...]:
-    return tuple(lines.split("\n")) if lines else ()
 
 
 def _refuse_deep(conversation: Conversation) -> None:

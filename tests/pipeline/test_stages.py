@@ -13,6 +13,7 @@ from safetyqc.errors import FatalModelError
 from safetyqc.filters import FILTERS, FilterSettings
 from safetyqc.judge.embedded.judge import LocalJudge
 from safetyqc.llm import Reply, Request
+from safetyqc.pipeline import stages
 from safetyqc.pipeline.progress import Progress
 from safetyqc.pipeline.session import Session
 from safetyqc.pipeline.stages import Tally, filter_run, judge_run
@@ -103,6 +104,30 @@ async def test_a_bug_in_a_rule_rejects_what_it_met_and_says_so(
     assert tally.failed["defect"] == 1
     (rejection,) = (r for r in session.store.rejections() if r.filter == "defect")
     assert "KeyError: 'nobody thought of this' (__init__.py:" in rejection.reason
+
+
+async def test_what_the_rules_looked_at_before_a_stop_stays_and_their_hits_are_in_the_order_of_the_run(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = await filter_run(session.store, session.mapper, Filtering(session.config))
+    hits = list(session.store.rejections())
+    session.store.put_rejections([], [c.id for c in session.store.conversations()], "other settings")
+    monkeypatch.setattr(stages, "_WRITTEN_TOGETHER", 2)
+
+    def stopped(conversation: Conversation, _: FilterSettings) -> None:
+        if "2?" in conversation.messages[0].content:
+            raise FatalModelError("stopped")
+
+    task = Filtering(session.config)
+    version = task.version()
+    monkeypatch.setitem(FILTERS, "stopped", stopped)
+    monkeypatch.setattr(Filtering, "version", lambda self: version)
+    with pytest.raises(FatalModelError):
+        await filter_run(session.store, session.mapper, task)
+    assert list(session.store.unfiltered(version)) == [3]
+    monkeypatch.delitem(FILTERS, "stopped")
+    assert (await filter_run(session.store, session.mapper, Filtering(session.config))).failed == whole.failed
+    assert list(session.store.rejections()) == hits
 
 
 async def judge_with(folder: Path, said: Callable[[Request], Reply], *, retry: bool = False) -> None:

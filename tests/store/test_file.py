@@ -119,7 +119,7 @@ def test_a_damaged_run_is_said_to_be_damaged_wherever_it_is_read(tmp_path: Path)
                 summarise_run(store, Config(run=folder))
                 assert [store.find_reply(key) for key in keys]
                 assert store.batches()
-                assert [*store.label_history(), *store.judgments(), store.batch_outcomes(), store.filtered("")]
+                assert [*store.label_history(), *store.judgments(), store.batch_outcomes(), *store.unfiltered("")]
         except RunError as error:
             told.append(error)
     assert len(told) > 20

@@ -255,11 +255,13 @@ def test_a_run_can_be_read_where_nobody_may_write(tmp_path: Path, monkeypatch: p
 
 
 def test_what_the_filters_saw_is_remembered_by_their_settings(store: Store) -> None:
-    hit = Rejection(conversation_id="a", filter="too_short", reason="seen")
-    store.put_rejections([hit], ["a", "b"], "settings 1")
-    assert store.filtered("settings 1") == {"a", "b"}
-    store.put_rejections([], ["a"], "settings 2")
-    assert (store.filtered("settings 1"), store.filtered("settings 2")) == ({"b"}, {"a"})
+    put = [conversation(f"request {n}", f"answer {n}") for n in range(3)]
+    store.add_conversations([*put, conversation("planted", "one", origin="canary")])
+    hit = Rejection(conversation_id=put[0].id, filter="too_short", reason="seen")
+    store.put_rejections([hit], [put[0].id, put[1].id], "settings 1")
+    assert list(store.unfiltered("settings 1")) == [3]
+    store.put_rejections([], [put[0].id], "settings 2")
+    assert (list(store.unfiltered("settings 1")), list(store.unfiltered("settings 2"))) == ([1, 3], [2, 3])
     assert list(store.rejections()) == []
 
 
