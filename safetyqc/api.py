@@ -191,6 +191,7 @@ def compare(
     truth: str | None = None,
     partial: str = "pass",
     shared_only: bool = False,
+    by: str | Iterable[str] = (),
     config: Settings = None,
 ) -> Compared:
     """Compare judges with each other and with labels: pass rates, agreement, where they differ, which to choose.
@@ -202,6 +203,7 @@ def compare(
         truth: whose labels are the truth.
         partial: what XSTest's partial refusals count as: `pass`, `fail` or `leave_out`.
         shared_only: leave out what not every judge judged, instead of refusing.
+        by: also compare by `category`, `intent`, `language`, `model`, `source`, or keys of the rows.
 
     Raises:
         NotComparableError: there is nothing to compare, or it does not describe the same thing.
@@ -222,15 +224,8 @@ def compare(
     paths, configured = [path_of(name, "labels") for name in files], configure(config, (), {}, {})
     for folder in {view.run: None for view in views} if paths and file is None else ():
         keep_labels(folder, configured, paths, partial, listener())
-    gathered = gather(
-        configured,
-        file,
-        paths,
-        views,
-        truth=truth,
-        partial=partial,
-        shared_only=shared_only,
-    )
+    fields = [by] if isinstance(by, str) else list(by)
+    gathered = gather(configured, file, paths, views, truth=truth, partial=partial, shared_only=shared_only, by=fields)
     return Compared(gathered.comparison, gathered.disagreements)
 
 

@@ -37,6 +37,7 @@ def compare(
     shared_only: Annotated[
         bool, typer.Option("--shared-only", help="Leave out what not every judge judged, instead of refusing.")
     ] = False,
+    by: o.By = None,
     disagreements: Annotated[int, typer.Option("--show", metavar="N", min=0, help="Show N disagreements.")] = 0,
     html: Annotated[
         Path | None,
@@ -60,7 +61,14 @@ def compare(
     marks = labels or ()
     with called(config, saves=False):
         compared = api.compare(
-            file, run=config.run, labels=marks, truth=truth, partial=partial, shared_only=shared_only, config=config
+            file,
+            run=config.run,
+            labels=marks,
+            truth=truth,
+            partial=partial,
+            shared_only=shared_only,
+            by=by or (),
+            config=config,
         )
     if as_json:
         show_json(compared.comparison.model_dump(mode="json"))
@@ -72,7 +80,11 @@ def compare(
         compared.write_html(html)
         note(f"wrote {html}")
     same = {"--labels": labels, "--truth": truth, "--partial": partial != "pass" and partial, "--config": config_file}
-    again = (f" {typed(file)}" if file else "") + typed_flags(same | {"--shared-only": shared_only}) + in_run(config)
+    again = (
+        (f" {typed(file)}" if file else "")
+        + typed_flags(same | {"--shared-only": shared_only, "--by": by})
+        + in_run(config)
+    )
     shown = f"safetyqc compare{again} --show 10"
     next_step(*(() if disagreements else (shown,)), *((f"safetyqc report{in_run(config)}",) if file is None else ()))
 

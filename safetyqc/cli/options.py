@@ -186,6 +186,15 @@ def _hush(quiet: bool) -> bool:
     return quiet
 
 
+By = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--by",
+        metavar="FIELD",
+        help="Also by category, intent, language, model, source, or any key of the rows; repeatable.",
+        show_default=False,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the result and errors, nothing else.", callback=_hush)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Seed = Annotated[

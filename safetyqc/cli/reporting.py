@@ -30,15 +30,6 @@ Section = Annotated[
     list[str] | None,
     typer.Option("--section", metavar="NAME", help="Only this section, also of --md; repeatable.", show_default=False),
 ]
-By = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--by",
-        metavar="FIELD",
-        help="Also pass rates by intent, language, model, source, or any key of the rows; repeatable.",
-        show_default=False,
-    ),
-]
 Category = Annotated[
     str | None, typer.Option("--category", metavar="NAME", help="Only this category.", show_default=False)
 ]
@@ -68,7 +59,7 @@ def register(app: typer.Typer) -> None:
 def report(
     section: Section = None,
     full: Annotated[bool, typer.Option("--full", help="All sections, not only what fits one screen.")] = False,
-    by: By = None,
+    by: o.By = None,
     category: Category = None,
     judge: Whose = None,
     html: o.Page = None,

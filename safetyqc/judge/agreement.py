@@ -7,6 +7,8 @@ the few patterns is the bootstrap of all conversations, exactly, and its cost do
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -82,27 +84,42 @@ def _weighted_tables(counts: Counts, resamples: int, seed: int) -> tuple[Floats,
     return weights[:, :-4] @ cells, weights[:, -4:]
 
 
-def pass_rate(passed: Counts, scored: Counts, confidence: float) -> Estimate | None:
-    """Estimate a share of cells whose conversations stand or fall together.
+class CellShare(NamedTuple):
+    """A share of cells, and how many independent cells the conversations that they stand in are worth."""
 
-    Wilson's interval at the effective sample size of a ratio estimator over conversations (clusters: Cochran, Sampling
-    Techniques, 1977, 9.7). None of nothing.
+    share: float
+    worth: float
+
+
+def share_of_cells(part: Counts, whole: Counts) -> CellShare | None:
+    """Share of cells whose conversations stand or fall together; None of nothing.
+
+    Worth the effective sample size of a ratio estimator over conversations (clusters: Cochran, Sampling Techniques,
+    1977, 9.7).
 
     Args:
-        passed, scored: cells of each conversation.
+        part, whole: cells of each conversation.
     """
-    there = scored > 0
-    passed, scored = passed[there], scored[there]
-    n, conversations = int(scored.sum()), len(scored)
+    there = whole > 0
+    part, whole = part[there], whole[there]
+    n, conversations = int(whole.sum()), len(whole)
     if not n:
         return None
-    value = float(passed.sum() / n)
+    value = float(part.sum() / n)
     effective = float(conversations)
     if conversations > 1 and conversations < n and 0 < value < 1:
-        variance = float(((passed - value * scored) ** 2).sum()) / n**2 * conversations / (conversations - 1)
+        variance = float(((part - value * whole) ** 2).sum()) / n**2 * conversations / (conversations - 1)
         effective = min(float(n), value * (1 - value) / variance) if variance else float(n)
-    low, high = wilson_interval(value * effective, effective, confidence)
-    return Estimate(value=value, low=low, high=high)
+    return CellShare(value, effective)
+
+
+def pass_rate(passed: Counts, scored: Counts, confidence: float) -> Estimate | None:
+    """Estimate a share of cells, given by conversation, with Wilson's interval at what they are worth."""
+    found = share_of_cells(passed, scored)
+    if found is None:
+        return None
+    low, high = wilson_interval(found.share * found.worth, found.worth, confidence)
+    return Estimate(value=found.share, low=low, high=high)
 
 
 def paired_p(differences: npt.NDArray[np.int64]) -> float | None:
@@ -149,12 +166,14 @@ def alpha(codes: list[Codes]) -> float | None:
     Args:
         codes: one array for each rater, any shape, the same for all.
     """
+    if len(codes) < 2:
+        return None
     import krippendorff
 
     stacked = np.stack([c.ravel() for c in codes])
     counts = np.stack([(stacked == code).sum(axis=0) for code in (FAIL, PASS)], axis=1)
     pairable = counts[counts.sum(axis=1) >= 2]
-    if len(codes) < 2 or (pairable.sum(axis=0) == 0).any():
+    if (pairable.sum(axis=0) == 0).any():
         return None
     return float(krippendorff.alpha(value_counts=pairable, level_of_measurement="nominal"))
 

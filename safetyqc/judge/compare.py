@@ -8,6 +8,7 @@ conversation stand or fall together.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -81,8 +82,7 @@ def compare(
     """
     by_judge = list(judgments)
     ratings = align(by_judge, labels, truth=truth, shared_only=shared_only, overall_rule=overall_rule)
-    bootstrap = _Bootstrap(resamples, seed, confidence)
-    criteria = tuple(_criterion(ratings, group, bootstrap) for group in _groups(ratings))
+    criteria = compare_criteria(ratings, confidence=confidence, resamples=resamples, seed=seed)
     prices = tuple(price_of(judge, by_judge, set(ratings.ids)) for judge in ratings.judges)
     return Comparison(
         rubric=ratings.rubric,
@@ -103,7 +103,15 @@ def compare(
     )
 
 
-def _groups(ratings: Ratings) -> list[list[str]]:
+def compare_criteria(
+    ratings: Ratings, *, confidence: float, resamples: int, seed: int
+) -> tuple[CriterionComparison, ...]:
+    """Compare on every criterion, on whole conversations where a judge decides them, and on all cells together."""
+    bootstrap = _Bootstrap(resamples, seed, confidence)
+    return tuple(_criterion(ratings, together, bootstrap) for together in compared_together(ratings))
+
+
+def compared_together(ratings: Ratings) -> list[list[str]]:
     """Every criterion alone, overall where a judge has it, then all that every judge was asked for."""
     alone = [[c] for c in ratings.criteria if c != OVERALL or any(ratings.asked(j, c) for j in ratings.judges)]
     shared = _shared(ratings)
@@ -123,10 +131,10 @@ def _basis(ratings: Ratings, criteria: tuple[CriterionComparison, ...]) -> Crite
 def _labelled(ratings: Ratings) -> int:
     if ratings.truth is None:
         return 0
-    return int((_codes(ratings, ratings.truth, ratings.criteria) <= NA).any(axis=1).sum())
+    return int((codes_of(ratings, ratings.truth, ratings.criteria) <= NA).any(axis=1).sum())
 
 
-def _codes(ratings: Ratings, rater: str, criteria: list[str]) -> Codes:
+def codes_of(ratings: Ratings, rater: str, criteria: list[str]) -> Codes:
     """Codes of one rater, of shape (conversations, criteria)."""
     return np.stack([ratings.codes[rater][c] for c in criteria], axis=1)
 
@@ -134,7 +142,7 @@ def _codes(ratings: Ratings, rater: str, criteria: list[str]) -> Codes:
 def _criterion(ratings: Ratings, group: list[str], bootstrap: _Bootstrap) -> CriterionComparison:
     """Compare on one criterion, or on the cells of several of them as one."""
     asked = [r for r in ratings.codes if any(ratings.asked(r, c) for c in group)]
-    codes = {rater: _codes(ratings, rater, group) for rater in asked}
+    codes = {rater: codes_of(ratings, rater, group) for rater in asked}
     judges = [judge for judge in ratings.judges if judge in codes]
     truth = ratings.truth if ratings.truth in codes else None
     others = [a for a in ratings.annotators if a in codes and a != truth]
@@ -157,10 +165,7 @@ def _counts(ratings: Ratings, rater: str, group: list[str], codes: Codes, confid
     passed, failed, na, unscored = (int((codes == code).sum()) for code in (PASS, FAIL, NA, UNSCORED))
     scored = passed + failed
     applicable = scored + unscored
-    reasons: dict[str, int] = {}
-    for criterion in group:
-        for reason, count in ratings.reasons.get((rater, criterion), {}).items():
-            reasons[reason] = reasons.get(reason, 0) + count
+    reasons = Counter(why for c in group for why in ratings.reasons.get((rater, c), {}).values())
     return RaterCounts(
         rater=rater,
         applicable=applicable,

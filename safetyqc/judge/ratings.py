@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,8 @@ OverallRule = Callable[[Iterable[Score]], bool | None]
 class Ratings:
     """Cells of every rater, aligned: `codes[rater][criterion]` is an array over `ids`.
 
-    `criteria` ends with OVERALL. `truth` is None without labels; a truth by majority is a rater of its own.
+    `reasons[judge, criterion]` says why rows are unscored. `criteria` ends with OVERALL. `truth` is None without
+    labels; a truth by majority is a rater of its own.
     """
 
     rubric: str
@@ -47,13 +48,29 @@ class Ratings:
     truth: str | None
     codes: dict[str, dict[str, Codes]]
     probabilities: dict[str, dict[str, npt.NDArray[np.float64]]]
-    reasons: dict[tuple[str, str], Counter[str]]
+    reasons: dict[tuple[str, str], dict[int, str]]
     left_out: int = 0
     notes: list[str] = field(default_factory=list)
 
     def asked(self, rater: str, criterion: str) -> bool:
         """Whether a rater has any cell of a criterion, be it unscored."""
         return bool((self.codes[rater][criterion] != ABSENT).any())
+
+    def of(self, rows: npt.NDArray[np.intp]) -> Ratings:
+        """The same raters on some of the rows; what was never asked of a rater stays unasked."""
+        places = {int(row): place for place, row in enumerate(rows)}
+        return replace(
+            self,
+            ids=[self.ids[row] for row in rows],
+            codes={r: {c: column[rows] for c, column in columns.items()} for r, columns in self.codes.items()},
+            probabilities={
+                r: {c: column[rows] for c, column in columns.items()} for r, columns in self.probabilities.items()
+            },
+            reasons={
+                key: {places[row]: why for row, why in reasons.items() if row in places}
+                for key, reasons in self.reasons.items()
+            },
+        )
 
 
 def align(
@@ -83,7 +100,7 @@ def align(
     ids, left_out = _same_conversations(by_judge, shared_only)
     criteria = _criteria(by_judge)
     ratings = Ratings(
-        rubric, rubric_hash, ids, [*criteria, OVERALL], list(by_judge), [], None, {}, {}, defaultdict(Counter), left_out
+        rubric, rubric_hash, ids, [*criteria, OVERALL], list(by_judge), [], None, {}, {}, defaultdict(dict), left_out
     )
     for judge, own in by_judge.items():
         _fill_judge(ratings, judge, own)
@@ -188,11 +205,11 @@ def _fill_judge(ratings: Ratings, judge: str, own: Mapping[str, Judgment]) -> No
                 probabilities[score.criterion][row] = score.probability
             if score.outcome == "unscored":
                 reason = score.unscored_reason or "unknown"
-                ratings.reasons[judge, score.criterion][reason] += 1
+                ratings.reasons[judge, score.criterion][row] = reason
                 open_reason = open_reason or reason
         codes[OVERALL][row] = _overall(judgment)
         if codes[OVERALL][row] == UNSCORED:
-            ratings.reasons[judge, OVERALL][open_reason or "unknown"] += 1
+            ratings.reasons[judge, OVERALL][row] = open_reason or "unknown"
     ratings.codes[judge] = {c: np.array(column, np.int8) for c, column in codes.items()}
     ratings.probabilities[judge] = {c: np.array(column, np.float64) for c, column in probabilities.items()}
 

@@ -18,14 +18,17 @@ from safetyqc.pipeline.cards import read_cards
 from safetyqc.pipeline.correcting import by_draws, usable_labels
 from safetyqc.pipeline.labelling import check_partial, meeting, read_label_files
 from safetyqc.records import AGAIN
+from safetyqc.reports.grouping import groups_of
 from safetyqc.reports.snapshot import read_snapshot
 from safetyqc.results.compare import Counted
 from safetyqc.results.labelled import doubts
 from safetyqc.review.draws import Draw, read_draws
 from safetyqc.store import FILE_NAME, Store
+from safetyqc.store.standing import deciding_judge
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
+    from safetyqc.judge.ratings import Ratings
     from safetyqc.records import Conversation, Judgment, Label
     from safetyqc.reports.views import Run
     from safetyqc.results.card import JudgeCard
@@ -66,6 +69,7 @@ def gather(
     truth: str | None = None,
     partial: str = "pass",
     shared_only: bool = False,
+    by: Sequence[str] = (),
 ) -> Gathered:
     """Compare everybody who judged the runs, or the file's conversations.
 
@@ -74,18 +78,19 @@ def gather(
         label_files: further labels, matched by messages or id.
         runs: whose judgments count; of a file's conversations alone where there is one, and a run that is not there
             then says nothing.
+        by: facts or keys of the conversations by which the same is compared.
 
     Raises:
-        UserError: two runs hold judgments of one judge.
-        NotComparableError: there is nothing to compare, or it does not describe the same thing.
+        UserError: two runs hold judgments of one judge, or no conversation has such a key.
+        NotComparableError: it does not describe the same thing, or there is nothing.
     """
     way = check_partial(partial)
     conversations, judgments, labels = _of_file(file, way) if file else ([], [], [])
     aside, draws = list[str](), list[Draw]()
-    for run in {view.run: view for view in runs}.values():
-        if file is None or (run.run / FILE_NAME).exists():
-            told, drawn = _add_run(run, conversations, judgments, labels, of_file=file is not None)
-            aside, draws = [*aside, *told], [*draws, *drawn]
+    views = list({view.run: view for view in runs}.values())
+    for run in (view for view in views if file is None or (view.run / FILE_NAME).exists()):
+        told, drawn = _add_run(run, conversations, judgments, labels, of_file=file is not None)
+        aside, draws = [*aside, *told], [*draws, *drawn]
     if label_files:
         files = read_label_files(label_files, conversations, config, partial=way)
         labels = _latest([*labels, *(label for found in files for label in found.labels)])
@@ -96,17 +101,45 @@ def gather(
 
     rule = load_rubric_set(config.judge.rubric).passed
     comparison = compare(judgments, labels, truth=truth, shared_only=shared_only, overall_rule=rule)
-    if draws and labels:
+    if by or (draws and labels):
         ratings = align(judgments, labels, truth=truth, shared_only=shared_only, overall_rule=rule)
-        comparison = by_draws(comparison, ratings, labels, draws)
+        comparison = by_draws(comparison, ratings, labels, draws) if draws and labels else comparison
+        comparison = _by_fields(comparison, ratings, by, conversations, judgments, views)
     shared = {j.conversation_id for j in judgments}
-    notes = _about_labels([c for c in conversations if c.id in shared], labels, aside)
-    comparison = comparison.model_copy(update={"notes": (*comparison.notes, *notes)})
-    if file is None:
-        counted = tuple(_counted(run, shared) for run in {view.run: view for view in runs}.values())
-        comparison = comparison.model_copy(update={"counted": counted})
-    comparison = with_differences(comparison, _cards(runs))
-    return Gathered(comparison, judgments, labels, conversations, truth, shared_only)
+    about = _about_labels([c for c in conversations if c.id in shared], labels, aside)
+    counted = tuple(_counted(run, shared) for run in views) if file is None else ()
+    comparison = comparison.model_copy(update={"notes": (*comparison.notes, *about), "counted": counted})
+    return Gathered(with_differences(comparison, _cards(views)), judgments, labels, conversations, truth, shared_only)
+
+
+def _by_fields(
+    comparison: Comparison,
+    ratings: Ratings,
+    fields: Iterable[str],
+    conversations: Sequence[Conversation],
+    judgments: Iterable[Judgment],
+    runs: Iterable[Run],
+) -> Comparison:
+    """Compare by each field; what neither plan nor file tells is what the deciding judge of the run saw."""
+    from safetyqc.judge.grouped import compare_groups
+
+    deciding = {name for run in runs if (name := _decider(run))}
+    verdicts = {j.conversation_id: j for j in judgments if j.judge in deciding}
+    rated, found = set(ratings.ids), []
+    there = [c for c in conversations if c.id in rated]
+    for by in fields:
+        name_of, is_guessed = groups_of(by, conversations, verdicts)
+        names, guessed = {c.id: name_of(c) for c in there}, {c.id for c in there if is_guessed(c)}
+        found.append(compare_groups(comparison, ratings, by, names, guessed))
+    return comparison.model_copy(update={"by": tuple(found)})
+
+
+def _decider(run: Run) -> str | None:
+    if not (run.run / FILE_NAME).exists():
+        return None
+    with Store.read(run.run) as store:
+        chosen = deciding_judge(store)
+    return chosen[0] if chosen else None
 
 
 def _about_labels(conversations: Sequence[Conversation], labels: Sequence[Label], aside: Sequence[str]) -> list[str]:

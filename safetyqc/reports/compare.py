@@ -8,7 +8,6 @@ has no script at all; a checkbox and CSS lift the blur.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from rich.console import Group, RenderableType
@@ -16,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from safetyqc.records import Message, Outcome
+from safetyqc.reports.compare_groups import render_groups
 from safetyqc.reports.drawing import (
     BAD,
     FAINT,
@@ -27,7 +27,7 @@ from safetyqc.reports.drawing import (
     say,
     table,
 )
-from safetyqc.reports.wording import interval, money, number, percent
+from safetyqc.reports.wording import NAME_WIDTH, in_percent, interval, money, number, percent, short_name, span
 from safetyqc.results.compare import (
     OVERALL,
     POOLED,
@@ -38,17 +38,13 @@ from safetyqc.results.compare import (
     Counted,
     CriterionComparison,
     Disagreement,
-    Estimate,
     RaterCounts,
     Side,
     WordingDifference,
 )
 from safetyqc.text import counted, printable, shorten
 
-_NAME = 20
 _MESSAGE, _MASKED = 400, 60
-_END_OF_PART, _START_OF_PART = re.compile(r"(?<=[^\W_][-_.: ])\w+$"), re.compile(r"^\w+(?=[-_.: ]\w)")
-"""What a name that is cut in its middle shows of a part is the whole part, where something else is left."""
 _TITLES = {OVERALL: "overall: the whole conversation", POOLED: "all criteria: every cell that all were asked"}
 
 
@@ -59,6 +55,7 @@ def render_comparison(comparison: Comparison) -> RenderableType:
         Text(),
         _head(comparison),
         *(_criterion(criterion, comparison) for criterion in comparison.criteria),
+        *(render_groups(found, comparison) for found in comparison.by),
         *([_differences(comparison.differences)] if comparison.differences else []),
         _prices(comparison),
         *(say(f"note: {note}", WARN) for note in comparison.notes),
@@ -72,13 +69,15 @@ def _head(comparison: Comparison) -> Text:
     if comparison.left_out:
         lines.append(f"{counted(comparison.left_out, 'conversation')} left out: not every judge judged them")
     if comparison.truth:
-        people = ", ".join(_short(a) for a in comparison.annotators)
+        people = ", ".join(short_name(a) for a in comparison.annotators)
         lines.append(
             f"labels on {counted(comparison.labelled, 'conversation')} by {people}; "
-            f"the truth is {_short(comparison.truth)}"
+            f"the truth is {short_name(comparison.truth)}"
         )
     raters = dict.fromkeys([*comparison.judges, *comparison.annotators])
-    lines += [f"{short} is {shorten(name, 400)}" for name in raters if (short := _short(name)) != shorten(name, 400)]
+    lines += [
+        f"{short} is {shorten(name, 400)}" for name in raters if (short := short_name(name)) != shorten(name, 400)
+    ]
     lines += [_told(found) for found in comparison.counted]
     lines.append(f"intervals: {comparison.confidence:.0%}; unscored is in no rate and no kappa, worst–best counts it")
     return Text("\n".join(lines))
@@ -97,7 +96,7 @@ def _told(found: Counted) -> str:
 
 
 def _criterion(criterion: CriterionComparison, comparison: Comparison) -> RenderableType:
-    truth = _short(comparison.truth or "")
+    truth = short_name(comparison.truth or "")
     partial = [c for c in criterion.corrected if c.labels < c.n]
     parts: list[RenderableType] = [_counts(criterion.counts), *_reasons(criterion.counts)]
     if criterion.accuracies:
@@ -123,7 +122,7 @@ def _counts(counts: Sequence[RaterCounts]) -> Table:
             number(row.na),
             Text(number(row.unscored), style=WARN if row.unscored else ""),
             percent(rate.value if rate else None),
-            _in_percent(rate),
+            in_percent(rate),
             interval(row.worst, row.best) if row.unscored else "",
         )
     return made
@@ -145,7 +144,7 @@ def _accuracies(accuracies: Sequence[Accuracy], truth: str) -> Table:
             number(row.n),
             percent(row.agreement),
             _decimal(row.kappa.value if row.kappa else None, 3),
-            _span(row.kappa),
+            span(row.kappa),
             _decimal(row.calibration.brier if row.calibration else None, 3),
             _decimal(row.calibration.ece if row.calibration else None, 3),
         )
@@ -202,11 +201,11 @@ def _agreements(title: str, agreements: Sequence[Agreement]) -> Table:
     made = table(title, "n", "same", "kappa", "interval", "1st/2nd", "p rate", "p right", numbers=range(1, 8))
     for row in agreements:
         made.add_row(
-            Text(f"{_short(row.first)} /\n{_short(row.second)}"),
+            Text(f"{short_name(row.first)} /\n{short_name(row.second)}"),
             number(row.n),
             percent(row.agreement),
             _decimal(row.kappa.value if row.kappa else None, 3),
-            _span(row.kappa),
+            span(row.kappa),
             f"{row.only_first_passes:,}/{row.only_second_passes:,}",
             _p(row.mcnemar_p),
             _p(row.more_often_right_p),
@@ -224,8 +223,8 @@ def _corrected(rates: Sequence[CorrectedRate]) -> Table:
             number(rate.labels) + (f" + {rate.labelled_not_applicable:,} na" if rate.labelled_not_applicable else ""),
             number(rate.n),
             percent(rate.rate.value if rate.rate else None),
-            say(rate.refused, WARN) if rate.refused else Text(_in_percent(rate.rate)),
-            Text(_in_percent(rate.labels_alone)),
+            say(rate.refused, WARN) if rate.refused else Text(in_percent(rate.rate)),
+            Text(in_percent(rate.labels_alone)),
         )
     return made
 
@@ -244,7 +243,7 @@ def _differences(differences: Sequence[WordingDifference]) -> RenderableType:
             gap = measured.get(measure)
             wording = "" if gap is None or gap.wording is None else f" than {100 * gap.wording:.1f}"
             cells += [f"{100 * gap.difference:+.1f}", _LARGER[gap.is_larger] + wording] if gap else ["–", ""]
-        made.add_row(say(f"{criterion}: {_short(first)} / {_short(second)}", width=120), *cells)
+        made.add_row(say(f"{criterion}: {short_name(first)} / {short_name(second)}", width=120), *cells)
     told = "how far other wordings of the question alone could close the gap, by the judges' cards"
     return block("larger than what wording alone moves?", made, note=told)
 
@@ -253,7 +252,7 @@ def _prices(comparison: Comparison) -> RenderableType:
     made = table("per 1,000 conversations", "cost", "seconds", "unpriced", numbers=(1, 2, 3), wide=0)
     for price in comparison.prices:
         made.add_row(
-            say(price.judge, width=2 * _NAME),
+            say(price.judge, width=2 * NAME_WIDTH),
             money(price.cost_usd_per_1000),
             number(price.latency_s_per_1000),
             number(price.unpriced) if price.unpriced else "",
@@ -267,35 +266,8 @@ def _recommendation(comparison: Comparison) -> RenderableType:
     return block("recommended", name, Text(printable(chosen.reason)))
 
 
-def _short(name: str) -> str:
-    """Fit a name into its column; models differ at the end of theirs, so the provider goes first, then the middle.
-
-    Guards differ at the beginning of theirs.
-    """
-    whole = shorten(name, 400)
-    last = whole.partition("@")[0] if whole.startswith("guard:") else whole.rpartition("/")[2] or whole
-    text = whole if len(whole) <= _NAME else last
-    if len(text) <= _NAME:
-        return text
-    end, start = _NAME // 2 - 1, len(text) - _NAME // 2
-    head, tail = text[:end], text[start:]
-    if text[end].isalnum():
-        head = _END_OF_PART.sub("", head)
-    if text[start - 1].isalnum():
-        tail = _START_OF_PART.sub("", tail)
-    return f"{head}…{tail}"
-
-
 def _name(rater: str) -> Text:
-    return Text(_short(rater))
-
-
-def _in_percent(estimate: Estimate | None) -> str:
-    return interval(estimate.low, estimate.high) if estimate else ""
-
-
-def _span(estimate: Estimate | None) -> str:
-    return f"{estimate.low:.2f}–{estimate.high:.2f}" if estimate else ""
+    return Text(short_name(rater))
 
 
 def _decimal(value: float | None, digits: int = 2) -> str:
@@ -335,7 +307,7 @@ _STYLES = {"pass": GOOD, "fail": BAD, "na": FAINT, "unscored": WARN}
 
 
 def _side(side: Side, unmask: bool) -> Text:
-    line = Text("› ") + Text(_short(side.rater), style="bold") + Text(" (label): " if side.is_label else ": ")
+    line = Text("› ") + Text(short_name(side.rater), style="bold") + Text(" (label): " if side.is_label else ": ")
     line += Text(side.outcome, style=_STYLES[side.outcome])
     if side.level and side.level != side.outcome:
         line += Text(f" ({shorten(side.level, 40)})")

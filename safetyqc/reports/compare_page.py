@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from safetyqc.reports.html import hash_source, page_asset
-from safetyqc.reports.wording import interval, percent
+from safetyqc.reports.wording import in_percent, percent, span, tell_groups
 from safetyqc.text import printable
 
 if TYPE_CHECKING:
-    from safetyqc.results.compare import Comparison, Disagreement, Estimate
+    from safetyqc.results.compare import Comparison, Disagreement
 
 
 def comparison_page(comparison: Comparison, disagreements: Sequence[Disagreement]) -> str:
@@ -28,7 +28,8 @@ def comparison_page(comparison: Comparison, disagreements: Sequence[Disagreement
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(printable=printable, percent=percent, in_percent=_in_percent, span=_span)
+    environment.filters.update(printable=printable, percent=percent, in_percent=in_percent, span=span)
+    environment.globals["tell_groups"] = tell_groups
     style = page_asset("page.css") + page_asset("compare.css")
     return environment.get_template("compare.html.j2").render(
         comparison=comparison,
@@ -38,11 +39,3 @@ def comparison_page(comparison: Comparison, disagreements: Sequence[Disagreement
         policy=f"default-src 'none'; style-src {hash_source(style)}; base-uri 'none'; form-action 'none'",
         style=style,
     )
-
-
-def _in_percent(estimate: Estimate | None) -> str:
-    return interval(estimate.low, estimate.high) if estimate else ""
-
-
-def _span(estimate: Estimate | None) -> str:
-    return f"{estimate.low:.2f}–{estimate.high:.2f}" if estimate else ""

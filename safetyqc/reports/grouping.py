@@ -7,7 +7,7 @@ them, are counted as such.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from safetyqc.errors import UserError, choose_from
 from safetyqc.reports.notebook import Rows, to_html
 from safetyqc.reports.quality import count_criteria
-from safetyqc.reports.snapshot import Snapshot, told_language
+from safetyqc.reports.snapshot import Snapshot, is_guess, seen_category, seen_intent, seen_language, told_language
 from safetyqc.results.rates import Rate
 from safetyqc.results.report import CriterionRates, GroupRates
 
 if TYPE_CHECKING:
-    from safetyqc.records import Conversation
+    from safetyqc.records import Conversation, Judgment
 
 _ALL = "all"
 _NONE = "(none)"
@@ -95,7 +95,7 @@ def count_rates(snapshot: Snapshot, by: str | None = None) -> Rates:
     Raises:
         UserError: no conversation has such a key.
     """
-    group_of, is_guessed = _groups(snapshot, by)
+    group_of, is_guessed = groups_of(by, snapshot.conversations, snapshot.verdicts)
     judged = [c for c in snapshot.in_play if c.id in snapshot.verdicts]
     guessed = Counter(group_of(c) for c in judged if is_guessed(c))
     return Rates(by, count_criteria(snapshot, group_of), dict(guessed))
@@ -115,18 +115,28 @@ def _nothing(_: Conversation) -> None:
     return None
 
 
-def _groups(snapshot: Snapshot, by: str | None) -> tuple[Callable[[Conversation], str], Callable[[Conversation], bool]]:
-    """How a conversation's group is named, and whether that is only a guess."""
+def groups_of(
+    by: str | None, conversations: Iterable[Conversation], verdicts: Mapping[str, Judgment]
+) -> tuple[Callable[[Conversation], str], Callable[[Conversation], bool]]:
+    """How a conversation's group is named, and whether that is only a guess.
+
+    Args:
+        by: `category`, `intent`, `language`, another fact, or a key of their `meta`; None puts all into one group.
+        verdicts: of the judge whose guesses name what neither plan nor file does.
+
+    Raises:
+        UserError: no conversation has such a key.
+    """
     if by is None:
         return lambda _: _ALL, lambda _: False
     if by == "category":
-        return snapshot.category_of, lambda c: not c.category
+        return lambda c: seen_category(c, verdicts), lambda c: is_guess("category", c, verdicts)
     if by == "intent":
-        return snapshot.intent_of, lambda c: not c.intent
+        return lambda c: seen_intent(c, verdicts), lambda c: is_guess("intent", c, verdicts)
     if by == "language":
-        return lambda c: snapshot.languages[c.id], lambda c: told_language(c) is None
+        return seen_language, lambda c: told_language(c) is None
     fact = _FACTS.get(by, _nothing)
-    known = dict.fromkeys(key for c in snapshot.conversations for key in c.meta)
+    known = dict.fromkeys(key for c in conversations for key in c.meta)
     if by not in _FACTS and by not in known:
         fix = choose_from(by, ("category", "intent", "language", *_FACTS, *known))
         raise UserError(f"no conversation here has {by!r}", where="by", fix=fix)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
@@ -113,7 +113,7 @@ class Snapshot:
 
     def category_of(self, conversation: Conversation) -> str:
         """The plan's or the file's category, else the one that the deciding judge saw."""
-        return _category(conversation, self.verdicts)
+        return seen_category(conversation, self.verdicts)
 
     @cached_property
     def guessed_categories(self) -> dict[str, str]:
@@ -123,8 +123,7 @@ class Snapshot:
 
     def intent_of(self, conversation: Conversation) -> str:
         """The plan's or the file's intent, else the one that the deciding judge saw."""
-        verdict = self.verdicts.get(conversation.id)
-        return conversation.intent or (verdict.intent if verdict else None) or "unknown"
+        return seen_intent(conversation, self.verdicts)
 
     def fate(self, conversation: Conversation) -> Standing:
         """Where the last kept rewrite of a conversation stands, or itself when it has none."""
@@ -142,7 +141,7 @@ class Snapshot:
     @cached_property
     def languages(self) -> dict[str, str]:
         """The plan's or the file's language of each conversation by id, else a guess from how its messages begin."""
-        return {c.id: told_language(c) or _guess(c) for c in self.conversations}
+        return {c.id: seen_language(c) for c in self.conversations}
 
 
 def told_language(conversation: Conversation) -> str | None:
@@ -150,8 +149,29 @@ def told_language(conversation: Conversation) -> str | None:
     return conversation.language or (conversation.scenario.language if conversation.scenario else None)
 
 
-def _guess(conversation: Conversation) -> str:
-    return guess_language(" ".join(m.content[:_GUESSED_FROM] for m in conversation.messages))
+def seen_language(conversation: Conversation) -> str:
+    """The plan's or the file's language, else a guess from how the messages begin."""
+    return told_language(conversation) or guess_language(
+        " ".join(m.content[:_GUESSED_FROM] for m in conversation.messages)
+    )
+
+
+def is_guess(fact: Literal["category", "intent"], conversation: Conversation, verdicts: Mapping[str, Judgment]) -> bool:
+    """Whether only the judge of these verdicts names a category or intent; what nobody names is no guess."""
+    verdict = verdicts.get(conversation.id)
+    return not getattr(conversation, fact) and bool(verdict and getattr(verdict, fact))
+
+
+def seen_category(conversation: Conversation, verdicts: Mapping[str, Judgment]) -> str:
+    """The plan's or the file's category, else the one that the judge of these verdicts saw."""
+    verdict = verdicts.get(conversation.id)
+    return conversation.category or (verdict.category if verdict else None) or UNCATEGORISED
+
+
+def seen_intent(conversation: Conversation, verdicts: Mapping[str, Judgment]) -> str:
+    """The plan's or the file's intent, else the one that the judge of these verdicts saw."""
+    verdict = verdicts.get(conversation.id)
+    return conversation.intent or (verdict.intent if verdict else None) or "unknown"
 
 
 def read_snapshot(
@@ -224,15 +244,10 @@ def _read_probes(store: Store) -> tuple[ProbeFacts, ...]:
     return tuple(found)
 
 
-def _category(conversation: Conversation, verdicts: dict[str, Judgment]) -> str:
-    verdict = verdicts.get(conversation.id)
-    return conversation.category or (verdict.category if verdict else None) or UNCATEGORISED
-
-
 def _of_category(
     conversations: list[Conversation], verdicts: dict[str, Judgment], category: str, planned: dict[str, int]
 ) -> list[Conversation]:
-    names = {c.id: _category(c, verdicts) for c in conversations}
+    names = {c.id: seen_category(c, verdicts) for c in conversations}
     known = set(names.values()) | set(planned)
     if category not in known:
         fix = choose_from(category, known) if known else "the run holds no conversation yet"

@@ -6,14 +6,18 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from safetyqc.text import counted
+from safetyqc.text import counted, shorten
 
 if TYPE_CHECKING:
-    from safetyqc.results.compare import Estimate
+    from safetyqc.results.compare import Estimate, GroupedBy
     from safetyqc.results.openings import RefusalOpenings
     from safetyqc.results.rates import Verdict
     from safetyqc.results.report import Control, Share, StepName, Summary
 
+NAME_WIDTH = 20
+"""Characters that a table of judges has for a name."""
+_END_OF_PART, _START_OF_PART = re.compile(r"(?<=[^\W_][-_.: ])\w+$"), re.compile(r"^\w+(?=[-_.: ]\w)")
+"""What a name that is cut in its middle shows of a part is the whole part, where something else is left."""
 _QUOTED = re.compile(r'("[^"]+"|“[^”]+”|「[^」]+」|(?<!\w)\'[^\']+\'(?!\w)|`[^`]+`)')
 
 
@@ -169,3 +173,46 @@ def tell_open(control: Control) -> str:
 def split_quotes(text: str) -> list[tuple[str, bool]]:
     """Cut a reason at what it quotes: (part, is a quote). Quotes may be as harmful as their source."""
     return [(part, index % 2 == 1) for index, part in enumerate(_QUOTED.split(text)) if part]
+
+
+def short_name(name: str) -> str:
+    """Fit a name into its column; models differ at the end of theirs, so the provider goes first, then the middle.
+
+    Guards differ at the beginning of theirs.
+    """
+    whole = shorten(name, 400)
+    last = whole.partition("@")[0] if whole.startswith("guard:") else whole.rpartition("/")[2] or whole
+    text = whole if len(whole) <= NAME_WIDTH else last
+    if len(text) <= NAME_WIDTH:
+        return text
+    end, start = NAME_WIDTH // 2 - 1, len(text) - NAME_WIDTH // 2
+    head, tail = text[:end], text[start:]
+    if text[end].isalnum():
+        head = _END_OF_PART.sub("", head)
+    if text[start - 1].isalnum():
+        tail = _START_OF_PART.sub("", tail)
+    return f"{head}…{tail}"
+
+
+def in_percent(estimate: Estimate | None) -> str:
+    """The interval of a share, as `interval` words it."""
+    return interval(estimate.low, estimate.high) if estimate else ""
+
+
+def span(estimate: Estimate | None) -> str:
+    """`0.62–0.81`: the interval of a kappa; nothing where there is none."""
+    return f"{estimate.low:.2f}–{estimate.high:.2f}" if estimate else ""
+
+
+def tell_groups(found: GroupedBy) -> list[str]:
+    """Which groups surely differ from the rest, for how many rates that is adjusted, and how many are guessed."""
+    guessed, all_of_them = (sum(getattr(g, name) for g in found.groups) for name in ("guessed", "conversations"))
+    said = [f"{guessed:,} of {all_of_them:,} conversations are in their group by a guess"] if guessed else []
+    for d in found.unlike:
+        low, middle, high = (f"{100 * v:+.1f}" for v in (d.difference.low, d.difference.value, d.difference.high))
+        what = f"{shorten(d.group, 40)}: {d.measure} of {short_name(d.rater)} on {d.criterion}"
+        said.append(f"{what}: {middle} points from the rest ({low} to {high})")
+    if len(found.groups) == 1:
+        return [*said, "all are in one group"]
+    alone = "" if found.unlike else "no group surely differs from the rest; "
+    return [*said, f"{alone}adjusted for {counted(found.tests, 'rate')} (Holm)"]

@@ -194,6 +194,41 @@ class WordingDifference(Record):
     is_larger: bool | None = None
 
 
+class GroupDifference(Record):
+    """A group in which one rater's rate surely is not that of all other conversations taken together."""
+
+    group: str
+    criterion: str
+    rater: str
+    measure: Measure
+    difference: Estimate
+    """The group's rate less that of the rest, with the interval of this difference alone."""
+
+
+class Group(Record):
+    """All raters on the conversations of one group; `criteria` is what `Comparison.criteria` is of all."""
+
+    name: str
+    conversations: int
+    guessed: int = 0
+    """Those that are in it by a guess: of the deciding judge, or of the language of their text."""
+    criteria: tuple[CriterionComparison, ...]
+
+    def criterion(self, name: str) -> CriterionComparison | None:
+        """The comparison on one criterion within this group; None when nobody was asked it here."""
+        return next((c for c in self.criteria if c.criterion == name), None)
+
+
+class GroupedBy(Record):
+    """A comparison by a fact of the conversations, such as their language."""
+
+    by: str
+    groups: tuple[Group, ...]
+    tests: int = 0
+    """Rates that were held against the rest's: what `unlike` says is adjusted for so many (Holm)."""
+    unlike: tuple[GroupDifference, ...] = ()
+
+
 class Price(Record):
     """What a judge takes per 1,000 conversations: money, and seconds of waiting if asked one after another.
 
@@ -239,6 +274,8 @@ class Comparison(Record):
     notes: tuple[str, ...] = ()
     differences: tuple[WordingDifference, ...] = ()
     """Of judges one of whom has a card (`safetyqc judge card`)."""
+    by: tuple[GroupedBy, ...] = ()
+    """The same by what was asked for, such as the language."""
 
     def criterion(self, name: str) -> CriterionComparison | None:
         """The comparison on one criterion, `OVERALL` or `POOLED`; None when there is none."""

@@ -52,7 +52,7 @@ def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
 
 
 def difference_interval(
-    passed: int, n: int, passed_before: int, n_before: int, confidence: float = 0.95
+    passed: float, n: float, passed_before: float, n_before: float, confidence: float = 0.95
 ) -> tuple[float, float]:
     """Interval of (passed / n) - (passed_before / n_before), two separate samples; (-1, 1) when either is empty.
 
@@ -70,7 +70,7 @@ def difference_interval(
     return difference - below, difference + above
 
 
-def difference_p(passed: int, n: int, passed_before: int, n_before: int) -> float:
+def difference_p(passed: float, n: float, passed_before: float, n_before: float) -> float:
     """Two-sided p-value that two samples have one rate, by inverting `difference_interval`; 1 when one is empty."""
     if n <= 0 or n_before <= 0 or passed * n_before == passed_before * n:
         return 1.0

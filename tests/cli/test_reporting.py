@@ -133,6 +133,27 @@ def test_rates_by_any_field_stand_in_every_face(cli: Cli, tmp_path: Path) -> Non
     assert (unknown.code, "did you mean 'type'" in unknown.err) == (2, True)
 
 
+def test_judges_are_compared_by_any_field_in_every_face(cli: Cli, tmp_path: Path) -> None:
+    told = [planned(i, "cybercrime_or_hacking", meta={"type": f"t{i % 2}"}) for i in range(40)]
+    rows = [c.model_copy(update={"scenario": None}) for c in told]
+    with Store.create(tmp_path / "r") as store:
+        store.add_conversations(rows)
+        store.put_judgments([judgment(c, empathy="fail" if i % 2 else "pass") for i, c in enumerate(rows)])
+        store.add_labels([Label(conversation_id=c.id, criterion="empathy", outcome="pass") for c in rows])
+    page = tmp_path / "c.html"
+    ended = cli("compare", "--run", tmp_path / "r", "--by", "type", "--by", "language", "--html", page)
+    assert "t0: pass rate of" in ended.out
+    assert "agreement with labels" in ended.out
+    assert "40 of 40 conversations are in their group by a guess" in ended.out
+    assert "--by type --by language" in ended.err  # the next command says the same
+    assert all(name in page.read_text(encoding="utf-8") for name in ("By type", ">t0<", ">t1<", "By language"))
+    by = json.loads(cli("compare", "--run", tmp_path / "r", "--by", "type", "--json").out)["by"]
+    rates = [next(c for c in g["criteria"] if c["criterion"] == "empathy")["counts"][0] for g in by[0]["groups"]]
+    assert [rate["pass_rate"]["value"] for rate in rates] == [1.0, 0.0]
+    unknown = cli("compare", "--run", tmp_path / "r", "--by", "typ")
+    assert (unknown.code, "did you mean 'type'" in unknown.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     "line",
     ["report --run r", "import mine.jsonl --run r", "filter --run r", "export o.jsonl --run r", "check mine.jsonl"],
