@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +14,7 @@ import pytest
 from safetyqc.llm.batch import desk as desk_module
 from safetyqc.store import Store
 from safetyqc.testing.server import FaultServer
+from tests.support.forked import typed
 
 Cli = Callable[..., Any]
 Serve = Callable[..., FaultServer]
@@ -26,25 +24,6 @@ COUNT = 9
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desk_module, "_FIRST_WAIT_S", 0.01)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    path = tmp_path / "data.jsonl"
-    rows = [
-        {
-            "id": f"mine-{n}",
-            "messages": [
-                {"role": "user", "content": f"How do I open door number {n} of my neighbour?"},
-                {"role": "assistant", "content": f"I won't help with door {n}. Ask them, or the landlord."},
-            ],
-            "category": "violence_or_crime",
-            "kind": "harmful",
-        }
-        for n in range(COUNT)
-    ]
-    path.write_text("\n".join(json.dumps(row) for row in rows))
-    return path
 
 
 def line(server: FaultServer, *words: object, run: str = "r") -> list[object]:
@@ -117,17 +96,11 @@ def test_the_status_can_be_seen_while_another_command_writes_the_run(cli: Cli, s
 
 def test_waiting_can_be_stopped_and_the_batch_goes_on(serve: Serve, data: Path, tmp_path: Path) -> None:
     server = serve(batch_s=60)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-
-    safetyqc = [sys.executable, "-m", "safetyqc"]
-    submit = [*safetyqc, *map(str, line(server, "judge", data, "--batch"))]
-    subprocess.run(submit, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, check=True, timeout=60)
-    wait = [*safetyqc, "batch", "collect", "--run", "r", "--wait"]
-    with subprocess.Popen(wait, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as waiting:
-        assert waiting.stderr is not None
-        assert "in_progress" in waiting.stderr.readline()
-        waiting.send_signal(signal.SIGINT)
-        assert waiting.wait(30) == 130
+    assert typed(tmp_path, *line(server, "judge", data, "--batch")).wait() == 0
+    waiting = typed(tmp_path, "batch", "collect", "--run", "r", "--wait")
+    assert waiting.reaches(lambda: "in_progress" in waiting.err)
+    waiting.send(signal.SIGINT)
+    assert waiting.wait() == 130, waiting.err
     assert server.desk.batches["batch_1"].status == "in_progress"
 
 
@@ -247,23 +220,15 @@ def test_max_cost_cuts_the_batch(cli: Cli, serve: Serve, data: Path, tmp_path: P
     assert "more do not fit into --max-cost" in ended.err
 
 
-def test_killed_while_submitting_the_same_command_goes_on(serve: Serve, data: Path, tmp_path: Path) -> None:
+def test_killed_while_submitting_the_same_command_goes_on(cli: Cli, serve: Serve, data: Path, tmp_path: Path) -> None:
     server = serve()
-    words = [str(w) for w in line(server, "judge", data, "--batch")]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    words = line(server, "judge", data, "--batch", "-q")
     for delay_s in (0.0, 0.05, 0.1, 0.2, 0.4):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "safetyqc", *words], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL
-        )
-        until = time.monotonic() + 20
-        while not (tmp_path / "r" / "run.sqlite").exists() and time.monotonic() < until:
-            time.sleep(0.01)
+        process = typed(tmp_path, *words)
+        process.reaches((tmp_path / "r" / "run.sqlite").exists)
         time.sleep(delay_s)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    ended = subprocess.run(
-        [sys.executable, "-m", "safetyqc", *words, "-q"], cwd=tmp_path, env=environment, check=False, timeout=60
-    )
-    assert ended.returncode == 0
+        process.send(signal.SIGKILL)
+        assert process.wait() in (-signal.SIGKILL, 0), process.err
+    assert cli(*words).code == 0
     assert len(server.desk.batches) == 1
     assert server.witness.paid_twice == 0

@@ -8,7 +8,6 @@ import random
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +18,7 @@ import pytest
 
 from safetyqc.store import Store
 from safetyqc.testing.server import FaultServer
+from tests.support.forked import typed
 
 Cli = Callable[..., Any]
 Serve = Callable[..., FaultServer]
@@ -154,27 +154,7 @@ def test_more_conversations_than_before_keep_those_that_are_there(cli: Cli, serv
 # ---- killed and interrupted ---------------------------------------------------------------------------------------
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "safetyqc", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for(process: subprocess.Popen[str], reached: Callable[[], bool]) -> bool:
-    """Wait until something is so or the process has ended; says which."""
-    while process.poll() is None:
-        if reached():
-            return True
-        time.sleep(0.002)
-    return False
-
-
-def test_kill_9_at_ten_moments_ends_with_the_same_run_and_pays_nothing_known_twice(
+def test_kill_9_at_any_moment_ends_with_the_same_run_and_pays_nothing_known_twice(
     cli: Cli, serve: Serve, tmp_path: Path
 ) -> None:
     """What is lost at a kill is at most what was in flight: delivered by the server, not yet durable here.
@@ -182,23 +162,20 @@ def test_kill_9_at_ten_moments_ends_with_the_same_run_and_pays_nothing_known_twi
     An answer that the process never could write down cannot be told from one that it never got, so such a request is
     asked again. Everything else is asked once: that is what the server's witness says of each request.
     """
-    in_flight, kills = 4, 10
+    in_flight, kills = 4, 6
     rng, folder = random.Random(11), tmp_path / "r"
     server = serve(latency_s=0.02)
     server.keep_bodies = True
     line = run_line(server, "--concurrency", in_flight, "--quiet")
     may_repeat: set[str] = set()
-    killed = 0
-    while killed < kills:
+    for _ in range(kills):
         known, seen = in_ledger(folder), len(server.bodies)
-        process = start(tmp_path, *line)
-        wanted = seen + rng.randrange(0, 7)
-        wait_for(process, lambda wanted=wanted: len(server.bodies) >= wanted and folder.exists())
+        process = typed(tmp_path, *line)
+        wanted = seen + rng.randrange(0, 12)
+        process.reaches(lambda wanted=wanted: len(server.bodies) >= wanted and folder.exists())
         time.sleep(rng.uniform(0, 0.04))
-        process.kill()
-        process.communicate()
-        killed += 1
-        assert process.returncode in (-signal.SIGKILL, 0)
+        process.send(signal.SIGKILL)
+        assert process.wait() in (-signal.SIGKILL, 0), process.err
         asked = on_the_wire(server.bodies[seen:])
         assert not set(asked) & known, "a request whose answer was saved was asked again"
         assert len(asked) == len(set(asked)), "a request was asked twice within one process"
@@ -222,13 +199,12 @@ def test_kill_9_at_ten_moments_ends_with_the_same_run_and_pays_nothing_known_twi
 def test_ctrl_c_saves_what_is_in_flight_and_says_how_to_go_on(cli: Cli, serve: Serve, tmp_path: Path) -> None:
     server = serve(latency_s=0.05)
     line = run_line(server, "--concurrency", 4)
-    process = start(tmp_path, *line)
-    assert wait_for(process, lambda: server.witness.received.total() >= 6)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
-    assert "safetyqc " + " ".join(line) in err
+    process = typed(tmp_path, *line)
+    assert process.reaches(lambda: server.witness.received.total() >= 6)
+    process.send(signal.SIGINT)
+    assert process.wait() == 130, process.err
+    assert "Traceback" not in process.err
+    assert "safetyqc " + " ".join(line) in process.err
     assert len(in_ledger(tmp_path / "r")) == server.witness.good.total() == server.witness.received.total()
 
     resumed = cli(*line)
@@ -239,26 +215,23 @@ def test_ctrl_c_saves_what_is_in_flight_and_says_how_to_go_on(cli: Cli, serve: S
 
 def test_a_second_ctrl_c_cancels_what_is_in_flight(serve: Serve, tmp_path: Path) -> None:
     server = serve(script=["hang"] * 50)
-    process = start(tmp_path, *run_line(server, "--concurrency", 4))
-    assert wait_for(process, lambda: server.witness.received.total() >= 4)
-    process.send_signal(signal.SIGINT)
-    assert process.stderr is not None
+    process = typed(tmp_path, *run_line(server, "--concurrency", 4))
+    assert process.reaches(lambda: server.witness.received.total() >= 4)
+    process.send(signal.SIGINT)
     # Two signals at once may arrive as one: the second goes when the first has been answered
-    assert any("press Ctrl-C again" in line for line in process.stderr)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
-    assert process.returncode == 130, err
-    assert "cancelling" in err
-    assert "Traceback" not in err
+    assert process.reaches(lambda: "press Ctrl-C again" in process.err)
+    process.send(signal.SIGINT)
+    assert process.wait() == 130, process.err
+    assert "cancelling" in process.err
+    assert "Traceback" not in process.err
 
 
 def test_a_terminated_run_ends_like_an_interrupted_one(serve: Serve, tmp_path: Path) -> None:
     server = serve(latency_s=0.05)
-    process = start(tmp_path, *run_line(server, "--concurrency", 2))
-    assert wait_for(process, lambda: server.witness.received.total() >= 2)
-    process.terminate()
-    _, err = process.communicate()
-    assert process.returncode == 130, err
+    process = typed(tmp_path, *run_line(server, "--concurrency", 2))
+    assert process.reaches(lambda: server.witness.received.total() >= 2)
+    process.send(signal.SIGTERM)
+    assert process.wait() == 130, process.err
     assert len(in_ledger(tmp_path / "r")) == server.witness.good.total()
 
 
