@@ -127,7 +127,9 @@ def main() -> None:
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
     write_inputs(folder)
-    server = subprocess.Popen([sys.executable, "-m", "safetyqc.testing.server"], stderr=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "safetyqc.testing.server", "--port", "0"], stderr=subprocess.PIPE, text=True
+    )
     try:
         assert server.stderr is not None
         base = server.stderr.readline().split()[-1]

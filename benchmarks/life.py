@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="another checkout")
     options = parser.parse_args()
     server = subprocess.Popen(
-        [sys.executable, "-m", "safetyqc.testing.server"], stderr=subprocess.PIPE, text=True, cwd=HERE
+        [sys.executable, "-m", "safetyqc.testing.server", "--port", "0"], stderr=subprocess.PIPE, text=True, cwd=HERE
     )
     try:
         assert server.stderr is not None

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from safetyqc.errors import FatalModelError, Interrupted, ModelError
+from safetyqc.errors import FatalModelError, Interrupted, ModelError, UserError
 from safetyqc.llm import Request, ask_json
 from safetyqc.llm import door as door_module
 from safetyqc.llm.door import Door, DoorSettings, open_door
@@ -320,3 +320,14 @@ async def test_a_second_process_on_the_run_is_told(tmp_path: Path) -> None:
         _, errors = await process.communicate()
     assert process.returncode != 0
     assert "another safetyqc is writing this run" in errors.decode()
+
+
+async def test_a_port_that_is_taken_is_told_with_the_way_out() -> None:
+    first = FaultServer()
+    await first.start()
+    try:
+        with pytest.raises(UserError, match="cannot be used") as raised:
+            await FaultServer().start(port=int(first.base_url.rpartition(":")[2].partition("/")[0]))
+        assert "--port 0" in str(raised.value)
+    finally:
+        await first.stop()

@@ -120,7 +120,8 @@ def _without_keys(error: SafetyqcError) -> str:
         return str(error)
     from safetyqc.llm.secrets import redact
 
-    return str(ConfigError(redact(error.what), where=error.where, fix=error.fix))
+    file, bracket, key = (error.where or "").partition(" (")
+    return str(ConfigError(redact(error.what), where=f"{file}{bracket}{redact(key)}" or None, fix=error.fix))
 
 
 def _give_up_stdout() -> None:

@@ -2,8 +2,8 @@
 
 A reference is a single prompt or a whole conversation. Benchmarks come as CSV with a column of prompts, as one prompt a
 line, or as JSON Lines; data that is already in a training mix comes as conversations. It reads all of these and
-compares nothing. A record that is no conversation because nobody answers it is a prompt here,
-while `readers` refuses it.
+compares nothing. A record that is no conversation because nobody answers it is prompts here, while `readers` refuses
+it; to whoever has them answered (`read_requests`) it is one conversation that ends with a request.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 from safetyqc.errors import InputError
 from safetyqc.formats.opened import STDIN, name_of, read_text
 from safetyqc.formats.readers import iter_with_values
+from safetyqc.formats.readers.exchanges import SYSTEM_KEYS, requested
+from safetyqc.formats.readers.form import without
 from safetyqc.formats.sources import holds_rows
-from safetyqc.formats.turns import Reading
-from safetyqc.records import Conversation
+from safetyqc.formats.turns import LISTS, Reading, is_list_of_turns, read_turns
+from safetyqc.records import Conversation, Source
 from safetyqc.results.findings import BadLine
 from safetyqc.text import counted
 
@@ -43,6 +45,7 @@ PROMPT_KEYS = (
 _MORE = ("input", "context", "contextstring")
 """What goes on under another key: an Alpaca instruction's input, a HarmBench behavior's context."""
 _TURN_LISTS = ("messages", "conversations", "prompt", "turns")
+_OPEN_FIX = "turns go from user to assistant in turn, and end with the request that is to be answered"
 _END_OF_LINE = re.compile("\r\n|[\r\n]")  # and no other: a prompt may hold U+2028
 _TABLES = {".csv": ",", ".tsv": "\t"}
 
@@ -52,7 +55,7 @@ class Reference:
     """One record of a reference set: a prompt or a whole conversation, and where it stands (`line` is 1-based).
 
     `key` is the column or key that the prompt was read from, where it has one; `record` is the whole of a prompt's row,
-    and what a benchmark says of it.
+    and what a benchmark says of it. `later` is what the user goes on with once the prompt is answered.
     """
 
     content: str | Conversation
@@ -60,6 +63,7 @@ class Reference:
     line: int | None = None
     key: str | None = None
     record: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    later: tuple[str, ...] = ()
 
 
 def read_references(path: str | Path) -> list[Reference]:
@@ -68,6 +72,21 @@ def read_references(path: str | Path) -> list[Reference]:
     Raises:
         InputError: the file cannot be read, holds nothing, or a record that is neither a prompt nor a conversation.
     """
+    return _read(path, _from_json)
+
+
+def read_requests(path: str | Path) -> list[Reference]:
+    """Read what a model is to answer, from whatever `read_references` reads; a record of turns is one conversation.
+
+    It ends with a request where nobody answers; its system message and what was said before are part of it.
+
+    Raises:
+        InputError: also where the turns of a record do not alternate.
+    """
+    return [_in_its_setting(request) for request in _read(path, _requests_from_json)]
+
+
+def _read(path: str | Path, from_json: Callable[[str | Path], Iterator[Reference]]) -> list[Reference]:
     suffixes = PurePath(str(path)).suffixes
     table = next((suffix for suffix in suffixes if suffix.lower() in _TABLES), None)
     if table:
@@ -78,7 +97,7 @@ def read_references(path: str | Path) -> list[Reference]:
         or any(suffix in (".json", ".jsonl") for suffix in suffixes)
         or _looks_like_json(path)
     ):
-        found = list(_from_json(path))
+        found = list(from_json(path))
     else:
         found = list(_from_lines(path))
     if not found:
@@ -177,6 +196,56 @@ def _from_json(path: str | Path) -> Iterator[Reference]:
             raise _no_reference(record)
         for key, prompt in prompts:
             yield Reference(prompt, name_of(path), record.line, key, value if isinstance(value, Mapping) else {})
+
+
+def _requests_from_json(path: str | Path) -> Iterator[Reference]:
+    for record, value in iter_with_values(path, Reading(side="both")):
+        if isinstance(record, Conversation):
+            yield Reference(record, name_of(path), record.source.line if record.source else None)
+        elif (turns := _turns(value)) is not None:
+            yield Reference(_unanswered(*turns, record), name_of(path), record.line)
+        elif prompts := _prompts(value):
+            (key, prompt), row = prompts[0], value if isinstance(value, Mapping) else {}
+            yield Reference(prompt, name_of(path), record.line, key, row, _later(value))
+        else:
+            raise _no_reference(record)
+
+
+def _turns(value: Any) -> tuple[list[Any], dict[str, Any]] | None:
+    """The turns of a record with what stands beside them; None where it has none with roles."""
+    if is_list_of_turns(value):
+        return value, {}
+    if not isinstance(value, dict):
+        return None
+    key = next((key for key in (*LISTS, *_TURN_LISTS) if is_list_of_turns(value.get(key))), None)
+    return (value[key], without(value, key)) if key else None
+
+
+def _later(value: Any) -> tuple[str, ...]:
+    """What the user says after the first of several bare texts."""
+    told = [value] if isinstance(value, list) else [value.get(key) for key in _TURN_LISTS if isinstance(value, Mapping)]
+    texts = next((texts for texts in told if isinstance(texts, list)), [])
+    return tuple(text for text in texts[1:] if isinstance(text, str))
+
+
+def _in_its_setting(request: Reference) -> Reference:
+    """A prompt with the system message and the history that stand in its row."""
+    row, content = request.record, request.content
+    if not isinstance(content, str) or not any(row.get(key) for key in ("history", *SYSTEM_KEYS)):
+        return request
+    beside = without(row, request.key, "history", *SYSTEM_KEYS[1:])
+    bad = BadLine(path=request.path, line=request.line or 0, index=0, kind="ends_with_user", what="", fix="")
+    said = _unanswered(requested({**row, "prompt": content}, "prompt"), beside, bad)
+    return replace(request, content=said)
+
+
+def _unanswered(turns: list[Any], beside: dict[str, Any], bad: BadLine) -> Conversation:
+    """A conversation without its last answer, read as one that has it."""
+    source = Source(path=bad.path, line=bad.line, index=bad.index)
+    read = read_turns([*turns, {"role": "assistant", "content": "-"}], beside, source)
+    if isinstance(read, BadLine):
+        raise InputError(read.what, path=read.path, line=read.line, fix=_OPEN_FIX)
+    return read.model_copy(update={"messages": read.messages[:-1]})
 
 
 def _prompts(value: Any) -> list[tuple[str | None, str]]:

@@ -27,6 +27,8 @@ R = TypeVar("R", bound=BaseModel)
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Location = tuple[int | str, ...]
 _MOST_ENTRIES = 200_000
+_NO_SUCH_VALUE = (ValueError, OverflowError, AttributeError, LookupError, TypeError)
+"""What PyYAML raises for text that is not of the kind it is said to be: `!!int abc`, `!!timestamp x`, `!!bool so`."""
 
 
 class Misfit(ValueError):
@@ -70,7 +72,7 @@ def parse_yaml(text: str, model: type[R], *, where: str) -> R:
         raise _syntax_error(error, where) from error
     except RecursionError as error:
         raise ConfigError("is nested too deeply", where=where, fix="write it flatter") from error
-    except (ValueError, OverflowError) as error:  # a date that is none, `!!int abc`, more digits than a number has
+    except _NO_SUCH_VALUE as error:
         raise _impossible(error, node, where) from error
     finally:
         loader.dispose()
@@ -95,8 +97,13 @@ def _impossible(error: Exception, node: yaml.Node | None, where: str) -> ConfigE
     for scalar in _scalars(node):  # what failed before keeps a loader from trying again
         try:
             _LOADER("").construct_object(scalar)
-        except (ValueError, OverflowError) as found:
-            what = f"{_short(scalar.value)} cannot be read: {found}"
+        except _NO_SUCH_VALUE as found:
+            told = (
+                f": {found}"
+                if isinstance(found, (ValueError, OverflowError))
+                else f" as {scalar.tag.rpartition(':')[2]}"
+            )
+            what = f"{_short(scalar.value)} cannot be read{told}"
             return ConfigError(
                 what, where=f"{where}:{scalar.start_mark.line + 1}", fix="correct it, or put it in quotes"
             )

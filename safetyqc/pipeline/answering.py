@@ -32,18 +32,22 @@ _INTENTS: dict[str, Intent] = {"harmful": "harmful", "benign": "benign", "distre
 def read_prompts(paths: Iterable[str | Path]) -> list[Prompted]:
     """Read files of prompts alone, or of conversations, whose last answers are then left out; each prompt once.
 
+    What was said before a request, and its system message, go along.
+
     Raises:
-        InputError: a file cannot be read, or holds no prompt.
+        InputError: a file cannot be read, holds no prompt, or several requests in a row, which no model can answer.
     """
-    from safetyqc.formats.references import read_references
-    from safetyqc.probe.prompts import prompt_of
+    from safetyqc.formats.references import read_requests
+    from safetyqc.probe.prompts import fields_of, prompt_of
 
     found: dict[str, Prompted] = {}
     for path in paths:
-        told = prompt_of(read_references(path))
-        for index, (prompt, reference) in enumerate(told):
-            facts = (prompt.category, prompt.language, _INTENTS.get(prompt.kind)) if prompt else (None, None, None)
-            made = _prompted(reference, index, facts)
+        for index, (prompt, reference) in enumerate(prompt_of(read_requests(path))):
+            told = fields_of(reference)
+            category, language = (str(told[key]) if told.get(key) else None for key in ("category", "language"))
+            if prompt:
+                category, language = prompt.category, prompt.language
+            made = _prompted(reference, index, (category, language, _INTENTS.get(prompt.kind) if prompt else None))
             found.setdefault(made.id, made)
     if not found:
         raise InputError("holds no prompt", path=str(next(iter(paths), "")), fix="give a file with one prompt a record")
@@ -54,10 +58,15 @@ def _prompted(reference: Reference, index: int, facts: tuple[str | None, str | N
     source = Source(path=reference.path, line=reference.line, index=index)
     category, language, intent = facts
     content = reference.content
+    if reference.later:
+        what = f"holds {len(reference.later) + 1} requests of one conversation and no answer between them"
+        fix = "give the first alone, or messages with the answers before the last request"
+        raise InputError(what, path=reference.path, line=reference.line, fix=fix)
     if isinstance(content, Conversation):
         last = content.intent or intent
         told = (content.category or category, last, content.language or language)
-        return Prompted(content.messages[:-1], content.system, *told, source)
+        asked = content.messages if content.messages[-1].role == "user" else content.messages[:-1]
+        return Prompted(asked, content.system, *told, source)
     return Prompted((Message(role="user", content=content),), None, category, intent, language, source)
 
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pydantic import Field
 
 from safetyqc.errors import InputError, UserError
-from safetyqc.formats.references import Reference, read_references
+from safetyqc.formats.references import Reference, read_requests
 from safetyqc.formats.yaml_file import read_yaml
 from safetyqc.records import Conversation, Record, content_hash, stable_id
 from safetyqc.results.probe import KINDS, Kind, Prompt, PromptSet
@@ -34,6 +34,7 @@ _LABELS: dict[str, Kind] = {
     **{kind: kind for kind in KINDS},
 }
 _HARMFUL_KEYS = frozenset({"forbidden_prompt", "goal", "behavior"})
+_SORRY_BENCH = frozenset({"question_id", "turns", "prompt_style"})
 _CONTRAST = "contrast_"
 _XSTEST = frozenset(
     {
@@ -117,7 +118,7 @@ def read_prompts(names: Sequence[str]) -> list[Prompt]:
     found: dict[str, Prompt] = {}
     for name in names:
         told, _, path = name.partition("=") if name.partition("=")[0] in _ROLES else ("", "", name)
-        references = read_references(path)
+        references = read_requests(path)
         for prompt in _link_contrasts([_told(r, _LABELS.get(told)) for r in references], references):
             found.setdefault(prompt.id, prompt)
     return list(found.values())
@@ -143,7 +144,7 @@ def _told(reference: Reference, told: Kind | None) -> Prompt:
 
 def _read(reference: Reference, told: Kind | None) -> Prompt | None:
     fields, content = fields_of(reference), reference.content
-    turns = tuple(content.user_turns) if isinstance(content, Conversation) else (content,)
+    turns = tuple(content.user_turns) if isinstance(content, Conversation) else (content, *reference.later)
     kind = told or kind_of(fields, reference)
     if kind is None:
         return None
@@ -185,7 +186,7 @@ def kind_of(fields: Mapping[str, Any], reference: Reference) -> Kind | None:
         return "benign"
     if "or-bench" in name:
         return "harmful" if "toxic" in name else "benign"
-    if (reference.key or "").partition(" + ")[0].casefold() in _HARMFUL_KEYS or {"question_id", "turns"} <= set(fields):
+    if (reference.key or "").partition(" + ")[0].casefold() in _HARMFUL_KEYS or set(fields) >= _SORRY_BENCH:
         return "harmful"
     return None
 

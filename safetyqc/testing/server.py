@@ -98,7 +98,11 @@ class FaultServer:
         self._stopped = asyncio.Event()
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listen; port 0 takes a free one."""
+        """Listen; port 0 takes a free one.
+
+        Raises:
+            UserError: the port is taken.
+        """
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_get("/v1/models", self._models)
@@ -106,7 +110,11 @@ class FaultServer:
         self.desk.add_routes(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port, backlog=1024).start()
+        try:
+            await web.TCPSite(self._runner, host, port, backlog=1024).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise UserError(f"port {port} cannot be used: {error.strerror}", fix="--port 0 takes a free one") from error
         address = self._runner.addresses[0]
         self.base_url = f"http://{address[0]}:{address[1]}/v1"
 
@@ -227,10 +235,10 @@ def serve(
             batch_faults=batch_fault or (),
             batch_s=batch_s,
         )
+        asyncio.run(_serve(server, port))
     except UserError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(error.exit_code) from error
-    asyncio.run(_serve(server, port))
     typer.echo(json.dumps(server.witness.as_dict()), err=True)
 
 

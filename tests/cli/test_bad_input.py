@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -208,14 +209,31 @@ HOSTILE = "\x1b]0;PWNED\x07\x1b[2J\u202e\x9b"
         ("judge", "good.jsonl", "-m", f"guard:{HOSTILE}", "--run", "n"),
         ("check", "good.jsonl", "--config", "keys.yaml"),
         ("check", f"{HOSTILE}.jsonl"),
+        ("check", "keys.jsonl", "--skip-bad-lines"),
+        ("compare", "--run", "r", "--labels", "labels.jsonl"),
+        ("label", "import", "labels.jsonl", "--run", "r"),
+        ("label", "import", "cells.jsonl", "--run", "r"),
+        ("report", "--run", "r", "--judge", HOSTILE),
+        ("report", "--run", "r", "--by", HOSTILE),
+        ("report", "--run", HOSTILE),
+        ("export", "--run", "r", "out.jsonl", "--oversample", f"{HOSTILE}=2"),
+        ("augment", "--run", "r", "-m", "openai/x", "--more", f"{HOSTILE}=1"),
+        ("judge", "good.jsonl", "--rubric", HOSTILE),
+        ("generate", "-m", "openai/x", "--taxonomy", "keys.yaml"),
+        ("judge", "good.jsonl", "--columns", f"{HOSTILE}=x"),
     ],
     ids=lambda line: " ".join(line[:1]),
 )
 def test_nothing_from_data_or_names_drives_the_terminal(line: tuple[str, ...], cli: Cli, folder: Path) -> None:
     (folder / "keys.jsonl").write_text('{"\\u001b]0;PWNED\\u0007\\u001b[2J\\u202e\\u009b": 2}\n')
     (folder / "keys.yaml").write_text('"\\e]0;PWNED\\a\\e[2J\\u202e\\u009b": 2\n')
+    hostile = json.dumps(HOSTILE)
+    (folder / "labels.jsonl").write_text(f'{{"id": {hostile}, "labels": {{"strict_refusal": "pass"}}}}\n')
+    (folder / "cells.jsonl").write_text(
+        f'{{"id": "x", "annotator": {hostile}, "labels": {{"strict_refusal": {hostile}}}}}\n'
+    )
     ended = cli(*line)
-    assert ended.code != 0
+    assert ended.code in ({0} if "--skip-bad-lines" in line else {2})
     assert not set(HOSTILE) & {"\x1b", "\x07", "\u202e", "\x9b"} & set(ended.err + ended.out)
 
 
@@ -228,8 +246,11 @@ def test_json_shows_no_raw_control_character(cli: Cli, folder: Path) -> None:
     assert not {"\u202e", "\x9b"} & set(ended.out)
 
 
-def test_a_key_in_the_wrong_place_is_not_repeated(cli: Cli, folder: Path) -> None:
-    (folder / "safetyqc.yaml").write_text("judge: {models: [{key: sk-abcdefghijklmnop1234567890}]}\n")
+@pytest.mark.parametrize(
+    "place", ["judge: {models: [{key: KEY}]}", "KEY: 1", "models: {KEY: 1}", "models: {lane: KEY}"]
+)
+def test_a_key_in_the_wrong_place_is_not_repeated(place: str, cli: Cli, folder: Path) -> None:
+    (folder / "safetyqc.yaml").write_text(place.replace("KEY", "sk-abcdefghijklmnop1234567890") + "\n")
     ended = cli("check", "good.jsonl")
     assert ended.code == 2
     assert "abcdefghijklmnop" not in ended.err

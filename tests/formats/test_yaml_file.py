@@ -85,8 +85,11 @@ _ALIASES = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("a: 1\nb: " + "9" * 5000 + "\n", 2, "digits"),
         ("a: 1\nb: &x [*x]\n", 2, "holds itself"),
         (_ALIASES, 6, "aliases stand for more than"),
+        ("a: 1\nb: !!timestamp x\n", 2, "'x' cannot be read as timestamp"),
+        ("b: !!bool maybe\n", 1, "'maybe' cannot be read as bool"),
+        ("b: !!float ''\n", 1, "'' cannot be read as float"),
     ],
-    ids=["date", "int", "digits", "cycle", "bomb"],
+    ids=["date", "int", "digits", "cycle", "bomb", "timestamp", "bool", "no digits"],
 )
 def test_what_cannot_be_made_is_told_with_its_line(text: str, line: int, what: str) -> None:
     error = failure(text)

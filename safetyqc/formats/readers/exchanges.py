@@ -36,7 +36,8 @@ ANSWER_KEYS = (
 )
 _MORE = ("input", "context")
 """What goes on after an Alpaca instruction."""
-_SYSTEMS = ("system_prompt", "system_message")
+SYSTEM_KEYS = ("system", "system_prompt", "system_message")
+"""Where a row has its system message; the first is read beside any turns."""
 _ANSWER_OF = re.compile(r"(.+)_response")
 
 
@@ -63,7 +64,7 @@ def _columns(value: Mapping[str, Any]) -> Columns:
 
 
 def _system_key(value: Mapping[str, Any]) -> str | None:
-    return first_key(value, _SYSTEMS)
+    return first_key(value, SYSTEM_KEYS[1:])
 
 
 def _read(value: dict[str, Any], source: Source, how: Reading) -> Sequence[Found]:

@@ -118,12 +118,11 @@ def records_in(value: Any, is_record: Callable[[Any], bool]) -> list[Any] | None
     """The records of an object that is none itself but holds one list of them; None for any other value."""
     if not isinstance(value, dict) or is_turn(value) or is_record(value):
         return None
-    lists = [held for held in value.values() if isinstance(held, list) and held and isinstance(held[0], (dict, list))]
+    told = without(value, "history")  # of a prompt, and no records
+    lists = [held for held in told.values() if isinstance(held, list) and held and isinstance(held[0], (dict, list))]
     if len(lists) != 1 or is_list_of_turns(lists[0]):
         return None
-    records = [
-        item["row"] if isinstance(item, dict) and isinstance(item.get("row"), dict) else item for item in lists[0]
-    ]
+    records = [_row(item) for item in lists[0]]
     return records if is_record(records[0]) else None
 
 
