@@ -59,8 +59,8 @@ def printable(text: str) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether nothing invisible can be in a text; fillers and selectors count as printable in Python."""
-    return text.isascii() and text.isprintable()
+    """Whether nothing invisible is in a text; fillers and selectors count as printable in Python."""
+    return (text.isascii() and text.isprintable()) or INVISIBLE.search(text) is None
 
 
 _BROKEN = re.compile("[\x00\ud800-\udfff]")

@@ -147,8 +147,9 @@ class PatternSet:
 
     def find(self, filter_name: PatternFilter, role: Role, text: str) -> Hit | None:
         """Return the first hit of one filter's patterns in what this role says, or None."""
+        folded = fold(text)
         for finder in self._of.get((filter_name, role), ()):
-            if found := finder.find(fold(text)):
+            if found := finder.find(folded):
                 return Hit(finder.pattern.name, found, finder.pattern.why)
         return None
 

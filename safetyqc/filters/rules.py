@@ -20,6 +20,8 @@ _WORD = re.compile(r"[^\W_]+")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 # A replacement character, NUL and other controls, or UTF-8 that was read as Latin-1 or Windows-1252
 _GARBLED = re.compile("\ufffd|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|â€[™œ\x9d“”¦]|Ã[©¨¡¢¶¼\xad]|ï»¿|锟斤拷|烫烫烫")
+# One character of each, which is found at once where the whole takes a look at every place
+_SUSPECT = re.compile("[\ufffd\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9fâÃï锟烫]")
 # Where invisible characters are how a script or emoji are written: joiners between letters of Arabic and Indic scripts
 # and between emoji, marks beside letters that run from right to left, flags of regions, selectors behind Chinese
 # characters and in Mongolian, a byte-order mark at the start
@@ -79,8 +81,9 @@ def too_few_turns(conversation: Conversation, settings: FilterSettings) -> str |
 def short_answer(conversation: Conversation, settings: FilterSettings) -> str | None:
     """An answer of hardly any words."""
     for number, message in _answers(conversation):
-        words = count_words(message)
-        if words < settings.min_answer_words:
+        least = settings.min_answer_words
+        # A beginning has no more words than the whole
+        if count_words(message[: 20 * least]) < least and (words := count_words(message)) < least:
             return f"message {number} has {words} word(s): {_quote(message)}"
     return None
 
@@ -104,7 +107,7 @@ def not_ascii(conversation: Conversation, settings: FilterSettings) -> str | Non
 def garbled_text(conversation: Conversation, _: FilterSettings) -> str | None:
     """Text that was damaged on its way: wrong encoding, control characters."""
     for place, _role, text in _texts(conversation):
-        if match := _GARBLED.search(text):
+        if _SUSPECT.search(text) and (match := _GARBLED.search(text)):
             characters = " ".join(f"U+{ord(c):04X}" for c in match.group())
             around = text[max(match.start() - 15, 0) : match.end() + 15]
             return f"{place} is damaged ({characters}): {_quote(around)}"
@@ -114,6 +117,8 @@ def garbled_text(conversation: Conversation, _: FilterSettings) -> str | None:
 def hidden_text(conversation: Conversation, _: FilterSettings) -> str | None:
     """Text that a model reads and nobody sees: tags, reversed text, more invisible characters than writing needs."""
     for place, _role, text in _texts(conversation):
+        if text.isascii() or HIDDEN.search(text) is None:
+            continue
         found = [c for c in HIDDEN.findall(_SCRIPTS.sub("", text)) if c > "\x9f"]
         spoken = "".join(chr(ord(c) - 0xE0000) for c in found if "\U000e0020" <= c <= "\U000e007e")
         if len(found) <= _FEW and not spoken and not _REVERSED.intersection(found):
@@ -140,8 +145,12 @@ def repeated_turns(conversation: Conversation, _: FilterSettings) -> str | None:
     A few words of the user's ("Go on.") may come again.
     """
     seen: dict[str, int] = {}
+    texts = [normalise(message.content) for message in conversation.messages]
+    firsts = [word.group() if (word := _WORD.search(text)) else "" for text in texts]
     for number, message in enumerate(conversation.messages, 1):
-        key = " ".join(_WORD.findall(normalise(message.content)))
+        if firsts.count(firsts[number - 1]) == 1:  # nothing else begins like it, so nothing else says it
+            continue
+        key = " ".join(_WORD.findall(texts[number - 1]))
         is_short = message.role == "user" and _length(message.content) <= _SHORT
         if key and key in seen and not is_short:
             return f"message {number} repeats message {seen[key]}: {_quote(message.content)}"
