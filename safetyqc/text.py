@@ -11,6 +11,7 @@ import math
 import re
 import shlex
 import unicodedata
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ HIDDEN = re.compile(f"[{_UNSEEN}]|(?<![{_DRAWN}])[{_SELECTORS}]")
 """The same but for selectors behind an emoji, a digit or a sign: those say how it is drawn, which is seen."""
 CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af]")
 """One character of Chinese, Japanese or Korean script."""
+_SPACED_WORD = re.compile(rf"{CJK.pattern}|[^\s{CJK.pattern[1:-1]}]+")
 
 OPENING_WORDS = 6
 """Answers that share so many first words open alike."""
@@ -108,8 +110,8 @@ def shorten(text: str, width: int) -> str:
 
 def first_words(text: str, count: int) -> str:
     """The first `count` normalised words; a CJK character counts as a word."""
-    words = re.findall(rf"{CJK.pattern}|[^\s{CJK.pattern[1:-1]}]+", normalise(text))
-    return " ".join(words[:count])
+    words = _SPACED_WORD.finditer(normalise(text))
+    return " ".join(word.group() for word in islice(words, count))
 
 
 def guess_language(text: str) -> str:
@@ -178,7 +180,7 @@ def mask(text: str, words: int = 3) -> str:
 
     Length and punctuation stay; where words are not written apart, a character counts as one.
     """
-    spans = list(re.finditer(rf"{CJK.pattern}|[^\s{CJK.pattern[1:-1]}]+", text))
+    spans = list(_SPACED_WORD.finditer(text))
     start = spans[words - 1].end() if 0 < words <= len(spans) else len(text) if words else 0
     return text[:start] + _MASKABLE.sub("▒", text[start:])
 

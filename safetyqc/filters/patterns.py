@@ -112,7 +112,7 @@ class Finder:
     def find(self, text: Folded) -> str | None:
         """Return the first hit in a text, or None."""
         needs = self.pattern.needs
-        if text.digits < self.pattern.min_digits or (needs and not any(plain in text.lower for plain in needs)):
+        if text.digits < self.pattern.min_digits or (needs and not any(map(text.lower.__contains__, needs))):
             return None
         for expression in self.matches:
             for match in expression.finditer(text.plain):

@@ -12,9 +12,13 @@ import re
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from random import Random
+from typing import TYPE_CHECKING
 
 from safetyqc.results.findings import Template
 from safetyqc.text import CJK, normalise
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 MOST = 2_000
 """Texts that are looked at: in about a second."""
@@ -36,42 +40,53 @@ def find_templates(texts: Sequence[str], places: Sequence[int]) -> tuple[Templat
     """
     looked_at = places if len(places) <= MOST else sorted(Random(0).sample(places, MOST))
     words = [_WORD.findall(normalise(texts[place])) for place in looked_at]
-    often = _often(words)
-    rows = [sorted({often[run] for run in _runs(said) if run in often}) for said in words]
-    rows = [
-        row if len(_covered(said, often)) >= _COVERED * len(said) else [] for row, said in zip(rows, words, strict=True)
-    ]
     least = max(_FEWEST, _LEAST_SHARE * len(words))
-    frames = sorted((f for f in _frames(rows, len(often)) if len(f) >= least), key=lambda f: -len(f))
+    frames = sorted((f for f in _frames(_often(words)) if len(f) >= least), key=lambda f: -len(f))
     return tuple(_template([words[place] for place in frame], len(words), len(places)) for frame in frames)
 
 
-def _frames(rows: Sequence[Sequence[int]], columns: int) -> Iterator[list[int]]:
-    """Group texts, given by their frequent runs: the first that is still free takes all that are alike."""
+def _often(words: Sequence[Sequence[str]]) -> csr_array:
+    """Which texts hold which of the runs that stand in many: a row for each text, empty where they cover too little."""
     import numpy as np
     from scipy.sparse import csr_array
 
-    sizes = np.array([len(row) for row in rows], dtype=np.intp)
-    bounds = np.concatenate([[0], np.cumsum(sizes)])
-    table = csr_array((np.ones(bounds[-1]), [run for row in rows for run in row], bounds), shape=(len(rows), columns))
+    numbers: dict[str, int] = {}
+    said = np.array([numbers.setdefault(word, len(numbers)) for text in words for word in text], np.int64)
+    owners = np.repeat(np.arange(len(words)), [len(text) for text in words])
+    runs = said[: 1 - _RUN]
+    for step in range(1, _RUN):  # numbered anew at each step, so that no product grows beyond 64 bits
+        longer = runs * len(numbers) + said[step : len(said) + 1 - _RUN + step]
+        runs = np.unique(longer, return_inverse=True)[1].reshape(-1)
+    starts = np.flatnonzero(owners[: 1 - _RUN] == owners[_RUN - 1 :])
+    runs, holders = runs[starts], owners[starts]
+    table = csr_array((np.ones(len(runs)), (holders, runs)), shape=(len(words), int(runs.max(initial=-1)) + 1))
+    table.sum_duplicates()
+    table.data[:] = 1.0
+    frequent = table.sum(axis=0) >= _FEWEST
+    covered = np.zeros(len(said), bool)
+    for step in range(_RUN):
+        covered[starts[frequent[runs]] + step] = True
+    shares = np.bincount(owners[covered], minlength=len(words)) - _COVERED * np.bincount(owners, minlength=len(words))
+    return csr_array(table[:, np.flatnonzero(frequent)].multiply((shares >= 0)[:, np.newaxis]))
+
+
+def _frames(table: csr_array) -> Iterator[list[int]]:
+    """Group texts, given by their frequent runs: the first that is still free takes all that are alike."""
+    import numpy as np
+
+    sizes = np.asarray(table.sum(axis=1))
     free = sizes > 0
-    for place, row in enumerate(rows):
+    for place in range(len(sizes)):
         if place % _BLOCK == 0:
             shared = (table[place : place + _BLOCK] @ table.T).toarray()
         if free[place]:
-            alike = free & (2 * shared[place % _BLOCK] >= _ALIKE * (sizes + len(row)))
+            alike = free & (2 * shared[place % _BLOCK] >= _ALIKE * (sizes + sizes[place]))
             free &= ~alike
             yield np.flatnonzero(alike).tolist()
 
 
 def _runs(said: Sequence[str]) -> Iterable[_Run]:
     return zip(*(said[start:] for start in range(_RUN)), strict=False)
-
-
-def _often(words: Iterable[Sequence[str]]) -> dict[_Run, int]:
-    """The runs that stand in many texts, numbered."""
-    counts = Counter(run for said in words for run in set(_runs(said)))
-    return {run: number for number, run in enumerate(run for run, times in counts.items() if times >= _FEWEST)}
 
 
 def _covered(said: Sequence[str], often: Container[_Run]) -> set[int]:
