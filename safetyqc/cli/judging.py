@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,11 +24,13 @@ from safetyqc.cli.output import (
 from safetyqc.cli.reading import Reading
 from safetyqc.cli.reading import reading as reading_options
 from safetyqc.cli.session import called, next_after_batch
+from safetyqc.errors import OutputError
 from safetyqc.text import counted
 
 if TYPE_CHECKING:
     from safetyqc.config import Config
     from safetyqc.reports.views import Run
+    from safetyqc.reports.views import Verdicts as Judgments
 
 Judged = Annotated[
     str | None,
@@ -58,6 +61,10 @@ Verdicts = Annotated[
         help="Write a verdict per conversation, in input order; - for stdout. Of a folder: a file each, in a folder.",
         show_default=False,
     ),
+]
+Columns = Annotated[
+    Path | None,
+    typer.Option("--parquet", metavar="OUT", help="The same verdicts as Parquet.", show_default=False),
 ]
 Canaries = Annotated[
     bool | None,
@@ -124,6 +131,7 @@ def judge(
     decide: Decide = False,
     rubric: o.Rubric = None,
     jsonl: Verdicts = None,
+    parquet: Columns = None,
     votes: Votes = None,
     per_criterion: PerCriterion = None,
     fallback: Fallback = None,
@@ -144,7 +152,6 @@ def judge(
     See also: safetyqc judge attack
     """
     from safetyqc import api
-    from safetyqc.pipeline.shards import is_sharded, refuse_nested
 
     flags: dict[str, Any] = {
         "judge.models": tuple(models) if models else None,
@@ -161,16 +168,17 @@ def judge(
         **reading,
     }
     config = asked.config(flags)
-    refuse_overwriting({"--jsonl": jsonl}, file, asked.config_file, config=config)
-    in_folder = jsonl is not None and is_sharded(file, jsonl)
-    if file is not None and jsonl is not None and in_folder:
-        refuse_nested(file, jsonl)
+    outputs = {"--jsonl": jsonl, "--parquet": parquet}
+    refuse_overwriting(outputs, file, asked.config_file, config=config)
+    shards = _shards_of(file, outputs)
     with called(config):
         verdicts = api.judge(
             file,
             run=config.run,
             decide=decide,
             skip_bad=skip_bad_lines,
+            shards=shards,
+            shard_format="jsonl" if jsonl else "parquet",
             batch=batch_dir or batch,
             quiet=asked.quiet,
             config=config,
@@ -178,26 +186,45 @@ def judge(
     if verdicts.waiting:
         next_after_batch(config)
         return
-    if jsonl:
-        _write_verdicts(jsonl, verdicts, in_folder=in_folder)
+    _write_verdicts(verdicts, jsonl, parquet, shards)
     if file is None and not (verdicts.call.done or verdicts.call.missing):
         note(_nothing_to_do(verdicts, config))
-    elif str(jsonl) != "-" and not in_folder:  # a report holds all of the run
+    elif str(jsonl) != "-" and shards is None:  # a report holds all of the run
         show(verdicts.render())
         _show_canaries(verdicts, config)
     next_step(f"safetyqc report{in_run(config)}", *([f"safetyqc compare{in_run(config)}"] * (verdicts.judges > 1)))
 
 
-def _write_verdicts(out: Path, verdicts: Run, *, in_folder: bool) -> None:
-    from safetyqc.pipeline.shards import write_shards
+def _shards_of(file: str | None, outputs: Mapping[str, Path | None]) -> Path | None:
+    """The folder that the verdicts of each file of a folder go into; None where they go into one file, or nowhere."""
+    from safetyqc.pipeline.shards import is_sharded, refuse_nested
 
-    read = verdicts.call.read
-    if in_folder and read is not None:
-        made = write_shards(out, read, verdicts.lines())
-        files = counted(len(made["shards"]), "file")
-        note(f"wrote {counted(made['conversations'], 'verdict')} in {files} and their manifest to {out}")
+    given = {flag: out for flag, out in outputs.items() if out is not None}
+    if str(given.get("--parquet")) == "-":
+        raise OutputError("cannot be written to stdout", where="--parquet -", fix="give a file, or take --jsonl -")
+    sharded = [out for out in given.values() if is_sharded(file, out)]
+    if file is None or not sharded:
+        return None
+    if len(given) > 1:
+        fix = "give one of the two; the same command with the other one then judges nothing anew"
+        raise OutputError("a folder is judged into one folder", where=" and ".join(given), fix=fix)
+    refuse_nested(file, sharded[0])
+    return sharded[0]
+
+
+def _write_verdicts(verdicts: Judgments, jsonl: Path | None, parquet: Path | None, shards: Path | None) -> None:
+    from safetyqc.formats.opened import name_of
+    from safetyqc.formats.verdict_table import write_table
+
+    if shards and verdicts.manifest:
+        files = counted(len(verdicts.manifest["shards"]), "file")
+        many = counted(verdicts.manifest["conversations"], "verdict")
+        note(f"{many} in {files} and their manifest stand in {name_of(shards)}")
         return
-    write_jsonl(out, (json.dumps(line, ensure_ascii=False) for line in verdicts.lines()), "verdict")
+    if parquet:
+        note(f"wrote {counted(write_table(parquet, verdicts.lines()), 'verdict')} to {name_of(parquet)}")
+    if jsonl:
+        write_jsonl(jsonl, (json.dumps(line, ensure_ascii=False) for line in verdicts.lines()), "verdict")
 
 
 def _nothing_to_do(verdicts: Run, config: Config) -> str:

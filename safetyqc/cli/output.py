@@ -168,10 +168,11 @@ def write_jsonl(path: Path, lines: Iterable[str], noun: str) -> None:
         for line in lines:
             typer.echo(escaped(line))
         return
+    from safetyqc.formats.opened import name_of
     from safetyqc.formats.writing import write_lines
     from safetyqc.text import counted
 
-    note(f"wrote {counted(write_lines(path, lines), noun)} to {path}")
+    note(f"wrote {counted(write_lines(path, lines), noun)} to {name_of(path)}")
 
 
 _PAGES = ("--html", "--md", "--csv")
@@ -214,7 +215,9 @@ def refuse_overwriting(
 
 
 def _real(path: str | Path) -> Path:
-    return Path(os.path.realpath(path))
+    from safetyqc.formats.opened import name_of
+
+    return Path(os.path.realpath(name_of(path) if str(path).startswith("file:") else path))
 
 
 def _files_of(config: Config | None) -> Iterator[str]:

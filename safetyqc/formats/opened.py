@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from safetyqc.errors import InputError
+from safetyqc.formats.remote import Remote, place_of
 
 STDIN = "-"
 _FOREIGN = {
@@ -32,7 +33,10 @@ _FOREIGN = {
 
 def name_of(path: str | Path) -> str:
     """The path as messages show it."""
-    return "stdin" if str(path) == STDIN else str(path)
+    if str(path) == STDIN:
+        return "stdin"
+    place = place_of(path)
+    return place.url if isinstance(place, Remote) else str(place) if str(path).startswith("file:") else str(path)
 
 
 def read_text(path: str | Path) -> str:
@@ -69,12 +73,12 @@ def opened(path: str | Path) -> Iterator[io.BufferedReader]:
     if str(path) == STDIN:
         yield _unzipped(sys.stdin.buffer)
         return
+    place = place_of(path)
     try:
-        file = Path(path).open("rb")  # noqa: SIM115 (closed below)
+        file = place.open() if isinstance(place, Remote) else place.open("rb")
     except OSError as error:
-        raise InputError(
-            f"cannot be read: {error.strerror}", path=name_of(path), fix=_nearest(Path(path), error)
-        ) from error
+        what, fix = f"cannot be read: {error.strerror or error}", _nearest(place, error)
+        raise InputError(what, path=name_of(path), fix=fix) from error
     with file:
         yield _unzipped(file)
 
@@ -132,9 +136,11 @@ def read_errors(path: str | Path) -> Iterator[None]:
         raise InputError(what, path=name_of(path), fix="is the file damaged? copy or make it again") from error
 
 
-def _nearest(path: Path, error: OSError) -> str:
+def _nearest(path: Path | Remote, error: OSError) -> str:
     if isinstance(error, PermissionError):
         return "may you read it? see its permissions"
+    if isinstance(path, Remote):
+        return "check the URL, and that this machine has what opens it"
     folder = path.parent
     names = [p.name for p in folder.iterdir() if p.name != path.name] if folder.is_dir() else []
     near = get_close_matches(path.name, names, n=1)

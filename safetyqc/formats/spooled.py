@@ -73,6 +73,21 @@ class Records(Sequence[T]):
             self._file.close()
 
 
+class Part(Sequence[T]):
+    """Some of the records that stand beside each other, which are looked at where they are."""
+
+    def __init__(self, records: Sequence[T], places: range) -> None:
+        self._records, self._places = records, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return Part(self._records, self._places[place])
+        return self._records[self._places[place]]
+
+
 class Texts(Sequence[str]):
     """Takes texts until `limit_bytes` are full, and then goes on in a file."""
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from safetyqc.errors import OutputError
+from safetyqc.formats.remote import Remote, place_of
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _FAILED_WRITE = (*_NO_SPACE, errno.EFBIG, errno.EIO)
@@ -33,9 +34,17 @@ def replacing(path: str | Path, *, force: bool = True) -> Iterator[BinaryIO]:
         OutputError: `path` is there and `force` is False; the folder cannot be written; the disk is full. In each of
             these cases, and when the block raises, `path` is what it was before.
     """
-    path = Path(path)
+    place = place_of(path)
+    if isinstance(place, Remote):
+        with _explained(place.url):
+            if not force and place.exists():
+                raise OutputError("is there already", where=place.url, fix=_FORCE)
+            with place.replacing() as file:
+                yield file
+        return
+    path = place
     if not force and os.path.lexists(path):
-        raise OutputError("is there already", where=str(path), fix="give another path, or --force to replace it")
+        raise OutputError("is there already", where=str(path), fix=_FORCE)
     with _explained(path):
         target = _followed(path)
         special = target.exists() and not target.is_file()
@@ -60,6 +69,9 @@ def replacing(path: str | Path, *, force: bool = True) -> Iterator[BinaryIO]:
         raise
 
 
+_FORCE = "give another path, or --force to replace it"
+
+
 def _followed(path: Path) -> Path:
     try:
         path.stat()
@@ -78,7 +90,7 @@ def _open_beside(target: Path) -> tuple[BinaryIO, Path]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -128,7 +140,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _explain(error: OSError, path: Path) -> OutputError:
+def _explain(error: OSError, path: Path | str) -> OutputError:
     if error.errno in _NO_SPACE:
         return OutputError(
             "the disk is full; nothing was changed", where=str(path), fix="free some space, or give another path"

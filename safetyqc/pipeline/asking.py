@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from safetyqc.errors import UserError
 from safetyqc.pipeline.intake import Data
@@ -39,6 +39,8 @@ async def ajudge(
     *,
     decide: bool = False,
     skip_bad: bool = False,
+    shards: str | os.PathLike[str] | None = None,
+    shard_format: Literal["jsonl", "parquet"] = "jsonl",
     batch: Batching = False,
     client: Client | None = None,
     quiet: bool = False,
@@ -56,6 +58,7 @@ async def ajudge(
         run: a folder that keeps everything; None for a temporary one, which goes with the result.
         decide: the first judge decides what the run keeps from now on; else its first judge goes on to.
         skip_bad: leave out rows that are no conversation, and list them in `.skipped`.
+        shards: of data that is a folder: where the verdicts of each file go; what is finished there is not read again.
         batch: submit the requests as a batch, at half the price; the same call again uses the answers. A folder: write
             them there as files for `vllm run-batch` or any other runner.
         client: asked in place of every model; for tests. It is not closed.
@@ -69,16 +72,21 @@ async def ajudge(
         FatalModelError, BudgetReached, Interrupted: the call ended early; all that was answered is saved.
     """
     from safetyqc.pipeline.choices import check_settings
+    from safetyqc.pipeline.folders import judge_folder
     from safetyqc.pipeline.order import family_warnings, judge_all, named_judge
+    from safetyqc.pipeline.shards import Shards
 
     named = {"judge.models": names_of(model), "judge.rubric": None if rubric is None else str(rubric)}
     site = site_of(data, run, configure(config, ("judge", "models"), named, settings), client=client, quiet=quiet)
     site = site.recalling("decider")
     refuse_fresh_batch(site.config, batch=batch)
     check_settings(site.config, judges=True)
-    read = site.read(skip_bad=skip_bad)
     for warning in family_warnings(site.config):
         site.listener.note(f"warning: {warning}")
+    if shards is not None:
+        files = Shards(str(data), str(shards), shard_format)
+        return await judge_folder(site, files, decide=decide, skip_bad=skip_bad, batch=batch)
+    read = site.read(skip_bad=skip_bad)
 
     async def work(session: Session) -> tuple[list[str] | None, list[Tally], str | None]:
         ids = site.bring_in(session, read)

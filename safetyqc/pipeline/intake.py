@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.errors import InputError
@@ -21,13 +21,20 @@ Data = str | os.PathLike[str] | Iterable[Any]
 """A path (`-` is standard input); or rows: a list, a DataFrame, a Dataset."""
 
 
-def read_data(data: Data, listener: Listener, *, skip_bad: bool = False, how: Reading = AS_IT_IS) -> ReadResult:
+def read_data(
+    data: Data,
+    listener: Listener,
+    *,
+    skip_bad: bool = False,
+    how: Reading = AS_IT_IS,
+    only_files: Collection[str] | None = None,
+) -> ReadResult:
     """Read a file or rows, and tell what was left out, chosen or kept aside.
 
     Raises:
         InputError: a record that is no conversation and is not to be skipped, or nothing is left.
     """
-    read = read_any(data, skip_bad=skip_bad, how=how)
+    read = read_any(data, skip_bad=skip_bad, how=how, only_files=only_files)
     if read.skipped:
         listener.skipped(read)
     for told, count in read.notes.items():
@@ -39,11 +46,20 @@ def read_data(data: Data, listener: Listener, *, skip_bad: bool = False, how: Re
     return read
 
 
-def read_any(data: Data, *, skip_bad: bool = False, strict: bool = True, how: Reading = AS_IT_IS) -> ReadResult:
+def read_any(
+    data: Data,
+    *,
+    skip_bad: bool = False,
+    strict: bool = True,
+    how: Reading = AS_IT_IS,
+    only_files: Collection[str] | None = None,
+) -> ReadResult:
     """Read a file or rows; arguments and errors are those of `read_conversations`."""
     if isinstance(data, (str, os.PathLike)):
         with shown().phase(f"read {name_of(os.fspath(data))}") as line:
-            read = read_conversations(os.fspath(data), skip_bad_lines=skip_bad, strict=strict, how=how)
+            read = read_conversations(
+                os.fspath(data), skip_bad_lines=skip_bad, strict=strict, how=how, only_files=only_files
+            )
             line.advance(count=len(read.conversations) + len(read.skipped))
         return read
     return read_rows(data, skip_bad=skip_bad, strict=strict, how=how)

@@ -32,6 +32,8 @@ class Mapper:
     progress: Progress
     deferred: int = 0
     """How many items of the last map wait for a batch."""
+    part: str = ""
+    """Stands behind the stage's name where people see it, for a stage that goes over a part of the data."""
 
     async def map(
         self,
@@ -97,7 +99,7 @@ class Mapper:
         if not items:
             return
         total = len(items) + already if total is None else max(total, already + len(items))
-        with self.timed(stage, len(items)), self.progress.stage(stage, total, done=already) as line:
+        with self.timed(stage, len(items)), self.progress.stage(f"{stage}{self.part}", total, done=already) as line:
             for part in (items[:first], items[first:]):
                 async for item, outcome in self.engine.map(part, task, self.context):
                     if isinstance(outcome, Deferred):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -70,13 +70,13 @@ class Site:
         config = recall(self.config, main, writes=writes, rewrites=rewrites)
         return replace(self, config=config, opening=replace(self.opening, config=config))
 
-    def read(self, *, skip_bad: bool) -> ReadResult | None:
-        """The data; None for the run's own conversations."""
+    def read(self, *, skip_bad: bool, only_files: Collection[str] | None = None) -> ReadResult | None:
+        """The data, or of a folder only these files; None for the run's own conversations."""
         if self.data is None:
             return None
-        return with_labels(
-            read_data(self.data, self.listener, skip_bad=skip_bad, how=self.config.reading.how), self.config
-        )
+        how = self.config.reading.how
+        read = read_data(self.data, self.listener, skip_bad=skip_bad, how=how, only_files=only_files)
+        return with_labels(read, self.config)
 
     def bring_in(self, session: Session, read: ReadResult | None) -> list[str] | None:
         """The ids of what the call is about, in input order: what was read, or what a view shows; None for all."""

@@ -242,6 +242,11 @@ def _left(
     return Unread(store, left), already, older
 
 
+def is_asked_again(kind: str) -> bool:
+    """Whether a later call asks again about what was left unscored for this reason."""
+    return kind in _ASKED_AGAIN
+
+
 def _is_useless(judgment: Judgment) -> bool:
     """Whether the model was asked and nothing of what it said can be used."""
     asked = [score for score in judgment.scores if score.outcome != "na"]

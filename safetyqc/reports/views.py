@@ -245,6 +245,8 @@ class Verdicts(Run):
 
     sections = ("headline", "rates", "reasons")
     stage = "judge"
+    manifest: dict[str, Any] | None = None
+    """Of the files that verdicts were written into, where a folder was judged file by file."""
 
 
 class Written(Run):

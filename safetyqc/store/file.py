@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetyqc.errors import RunError
+from safetyqc.formats.opened import name_of
+from safetyqc.formats.remote import is_url
 from safetyqc.store.schema import FORMAT, SCHEMA
 
 if TYPE_CHECKING:
@@ -48,6 +50,9 @@ def make_folder(folder: Path) -> None:
     Raises:
         RunError: it cannot be made.
     """
+    if is_url(folder):
+        fix = "give a folder of this machine with --run; data and verdicts may stand elsewhere"
+        raise RunError("a run lies on this machine, where it can be locked", where=name_of(folder), fix=fix)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)

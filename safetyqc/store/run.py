@@ -217,6 +217,14 @@ class Store(CalledRun, JudgedRun, LabelledRun, ProbedRun, ReviewedRun):
         )
         return dict(self._rows(sql))
 
+    def named_elsewhere(self, folder: str | None) -> set[str]:
+        """Ids of imported conversations that were not made of their texts, but for those from the files of a folder."""
+        sql = "SELECT id FROM conversations WHERE origin = 'imported' AND substr(id, 1, 2) <> 'c_'"
+        if folder is None:
+            return {name for (name,) in self._rows(sql)}
+        below = "AND coalesce(substr(json_extract(body, '$.source.path'), 1, length(?1)), '') <> ?1"
+        return {name for (name,) in self._rows(f"{sql} {below}", (folder,))}
+
     def conversation_ids(self) -> set[str]:
         """Ids of all conversations: found without reading one."""
         return {name for (name,) in self._rows("SELECT id FROM conversations")}

@@ -8,7 +8,7 @@ It judges nothing and repairs nothing that it was not asked to: what is broken b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class Account:
     forms: Counter[str] = field(default_factory=Counter)
     columns: dict[str, str] = field(default_factory=dict)
     notes: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
+    """Conversations by file."""
 
     def add(self, form: str | None, value: Any) -> None:
         """Note which form a record has, and which of its keys are read as what."""
@@ -98,7 +100,12 @@ class ReadResult:
 
 
 def read_conversations(
-    path: str | Path, *, skip_bad_lines: bool = False, strict: bool = True, how: Reading = AS_IT_IS
+    path: str | Path,
+    *,
+    skip_bad_lines: bool = False,
+    strict: bool = True,
+    how: Reading = AS_IT_IS,
+    only_files: Collection[str] | None = None,
 ) -> ReadResult:
     """Read a whole file, or a folder of them; `-` is standard input.
 
@@ -107,12 +114,14 @@ def read_conversations(
         strict: stop at conversations of bad structure too. With False they are always collected, which is what
             `check` wants; unreadable lines still stop it unless they are skipped.
         how: what is chosen where a file leaves a choice.
+        only_files: of a folder, by the names that `sources.files_of` gives. Ids are then unique in each file, and not
+            in all: what one file is given must not depend on which others are read.
 
     Raises:
         InputError: the file cannot be read or holds no record, or a record is broken and not to be skipped.
     """
     account = Account()
-    records = (record for record, _ in _read(path, how, account))
+    records = (record for record, _ in _read(path, how, account, only_files))
     return collect(records, name_of(path), skip_bad=skip_bad_lines, strict=strict, account=account)
 
 
@@ -125,10 +134,11 @@ def collect(
     account: Account | None = None,
 ) -> ReadResult:
     """Gather records that were read from `name`; arguments and errors are those of `read_conversations`."""
-    conversations, skipped = Records[Conversation](_HELD), list[BadLine]()
+    conversations, skipped, account = Records[Conversation](_HELD), list[BadLine](), account or Account()
     for record in records:
         if isinstance(record, Conversation):
             conversations.add(record)
+            account.counts[record.source.path if record.source else name] += 1
         elif skip_bad or (record.is_structure and not strict):
             skipped.append(record)
             if len(skipped) > _MOST_SKIPPED and len(skipped) > len(conversations):
@@ -138,7 +148,7 @@ def collect(
             raise record.error()
     if not conversations and not skipped:
         raise InputError("holds no conversation", path=name, fix="give a file with one conversation a line")
-    return ReadResult(name, conversations.held, tuple(skipped), account=account or Account())
+    return ReadResult(name, conversations.held, tuple(skipped), account=account)
 
 
 def iter_conversations(path: str | Path, how: Reading = AS_IT_IS) -> Iterator[Conversation | BadLine]:
@@ -167,10 +177,13 @@ def from_values(
         yield from _records(value, Source(path=name, index=index), how, ids, account)
 
 
-def _read(path: str | Path, how: Reading, account: Account) -> Iterator[tuple[Conversation | BadLine, Any]]:
+def _read(
+    path: str | Path, how: Reading, account: Account, only_files: Collection[str] | None = None
+) -> Iterator[tuple[Conversation | BadLine, Any]]:
     ids = _Ids()
-    for name, values in read_sources(path, is_turn):
+    for name, values in read_sources(path, is_turn, only_files):
         account.files.append(name)
+        ids = ids if only_files is None else _Ids()
         index = 0
         for found in values:
             if isinstance(found, Unreadable):
