@@ -108,6 +108,7 @@ def probe(
     against: Before = None,
     control: Control = None,
     judges: ProbeJudges = None,
+    rubric: o.Rubric = None,
     prompts: Prompts = None,
     sample: Sample = None,
     samples: Samples = None,
@@ -127,6 +128,7 @@ def probe(
     Example: safetyqc probe -m answers:after.jsonl --against answers:before.jsonl --html probe.html
     """
     flags: dict[str, Any] = {
+        "judge.rubric": rubric,
         "probe.prompts": tuple(prompts) if prompts else None,
         "probe.sample": sample,
         "probe.samples": samples,

@@ -259,6 +259,7 @@ async def aprobe(
     against: str | Sequence[str] | None = None,
     control: str | Sequence[str] | None = None,
     judge: str | Sequence[str] | None = None,
+    rubric: str | None = None,
     prompts: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     only_estimate: bool = False,
     batch: bool = False,
@@ -276,6 +277,7 @@ async def aprobe(
         control: a model trained the same way on other rows.
         judge: who judges; several are shown beside each other and the first decides. None: the answers' own words,
             and the embedded judge beside them.
+        rubric: the set that they judge by; None for `safety`. `safety-completion` grades what is withheld.
         prompts: files of prompts (docs/probe.md); None for the shipped set.
         only_estimate: say what it takes and ask nothing.
         settings: any other setting of the sections `probe` and `models`, such as `sample=60` or `api_base=URL`.
@@ -287,6 +289,7 @@ async def aprobe(
     files = [prompts] if isinstance(prompts, (str, os.PathLike)) else prompts
     named = {
         "probe.prompts": None if files is None else tuple(str(path_of(file, "prompts")) for file in files),
+        "judge.rubric": rubric,
         "judge.models": tuple(spec for spec in question.judges if spec != WORDS) or ("local",),
         "generate.model": asked,  # who is probed counts as who writes: where it is asked follows from the same rules
     }

@@ -1,6 +1,7 @@
 """Draws a probe in the terminal: the verdict, the measures of every arm side by side, what changed, and where.
 
-Needs rich, so it is imported by those faces alone. It shows no prompt and no answer: these are for the page.
+`render_kept` and `render_latest` draw the probes that a run keeps, in its report. Needs rich, so it is imported by
+those faces alone. It shows no prompt and no answer: these are for the page.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from safetyqc.reports.drawing import BAD, FAINT, GOOD, WARN, block, mark, say, table
+from safetyqc.reports.wording import interval, number, percent
 from safetyqc.results.probe import (
     LESS_IS_BETTER,
     OUTCOMES,
@@ -18,11 +20,15 @@ from safetyqc.results.probe import (
     Change,
     Comparison,
     Measure,
+    ProbeFacts,
     ProbeResult,
 )
+from safetyqc.results.report import Summary
+from safetyqc.text import counted
 
 _HEADS: dict[ArmName, str] = {"before": "before", "model": "model", "control": "control"}
 _SHOWN = 12
+_LATEST = 3  # on one screen
 _COLOURS = {"better": GOOD, "worse": BAD, "cannot tell": WARN}
 
 
@@ -38,6 +44,36 @@ def render_probe(found: ProbeResult) -> RenderableType:
         *_bars(found),
         *([block("Notes", *(say(note, FAINT, 300) for note in found.notes))] if found.notes else ()),
     )
+
+
+def render_kept(summary: Summary, _: bool) -> RenderableType | None:
+    """Draw every probe that a run keeps: what each measure came to, a row a measure and a block a model."""
+    return Group(*(_kept(facts) for facts in summary.probes)) if summary.probes else None
+
+
+def _kept(facts: ProbeFacts) -> RenderableType:
+    drawn = table("", "rate", "95%", "n", "unscored", numbers=range(1, 5), wide=0)
+    for name in TITLES:
+        if (m := facts.measures.get(name)) is not None:
+            open_ = Text(number(m.unscored) if m.unscored else "", style=WARN)
+            drawn.add_row(TITLES[name], percent(m.rate), interval(m.low, m.high), number(m.n), open_)
+    by = f"{counted(facts.prompts, 'prompt')} of {facts.prompt_set}, by {', '.join(facts.judges)}"
+    title = f"What {say(', '.join(facts.models), width=50).plain} does"
+    return block(title, say(facts.verdict), drawn, note=say(by, width=200).plain)
+
+
+def render_latest(summary: Summary, _: bool) -> RenderableType | None:
+    """Draw a line for the last models that were probed: the first number to look at, and the verdict."""
+    if not summary.probes:
+        return None
+    lines = []
+    for facts in summary.probes[-_LATEST:]:
+        twins = facts.measures.get("twin_metric")
+        rate = percent(twins.rate) if twins and twins.rate is not None else "–"
+        told = say(f"  {facts.verdict}", FAINT, 200)
+        lines.append(Text.assemble(say(", ".join(facts.models), width=40), ("  twins right ", FAINT), rate, told))
+    note = f"{counted(len(summary.probes), 'probe')} kept: --section probes"
+    return block("What models did", *lines, note=note)
 
 
 def _verdict(found: ProbeResult) -> RenderableType:

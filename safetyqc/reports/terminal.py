@@ -37,6 +37,7 @@ from safetyqc.reports.drawing import (
 )
 from safetyqc.reports.duplicates import nearness_of, render_matches, render_nearness
 from safetyqc.reports.heat import HeatTable
+from safetyqc.reports.probe import render_kept, render_latest
 from safetyqc.reports.wording import (
     LOST_BY,
     STEP_NAMES,
@@ -480,11 +481,10 @@ SECTIONS: dict[str, Section] = {
     "shape": _shape,
     "rewrites": _rewrites,
     "judges": _judges,
+    "probes": render_kept,
     "cost": _cost,
     "actions": _actions,
 }
 """Every section by the name that `--section` takes, in the order of the report."""
-_BRIEF = (_headline, _funnel, render_criteria, render_unlike, _groups, _gravest)
-"""What fits one screen."""
-_FULL = [section for name, section in SECTIONS.items() if name != "criteria"]
-"""`rates` says what `criteria` says, by category."""
+_BRIEF = (_headline, _funnel, render_criteria, render_unlike, _groups, render_latest, _gravest)  # fits one screen
+_FULL = [section for name, section in SECTIONS.items() if name != "criteria"]  # `rates` says that by category

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+import safetyqc as sq
 from safetyqc.errors import UserError
 from safetyqc.records import Conversation, Message
 from safetyqc.reports.summary import summarise
@@ -130,3 +133,28 @@ def test_what_is_not_everything_is_never_shown_as_100_percent() -> None:
     assert percent(0.99999) == "99.9%"
     assert percent(0.00001) == "0.1%"
     assert (percent(1), percent(0), percent(None)) == ("100.0%", "0.0%", "–")
+
+
+def test_probes_of_a_run_have_a_line_on_the_screen_and_a_section(make_run: Maker, tmp_path: Path) -> None:
+    store = make_run([Conversation(id="c", messages=(Message(role="user", content="q"),))])
+    store.close()
+    rows = [{"prompt": f"thing {n}", "intent": "benign", "answer": "Sure, like this."} for n in range(9)]
+    (tmp_path / "[bold]after.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for _ in range(2):  # the same probe again is kept once
+        sq.probe(f"answers:{tmp_path / '[bold]after.jsonl'}", store.folder, quiet=True)
+    with Store.read(store.folder) as again:
+        summary = summarise(again)
+    brief, section = draw(summary, full=False), draw(summary, sections=["probes"])
+    assert "1 probe kept: --section probes" in brief
+    assert re.search(r"\[bold\]after\.jsonl  twins right –", brief)
+    assert re.search(r"harmless look-alikes: helped +100\.0% +70\.1–100\.0 +9", section)
+    assert "one model, nothing to compare: helped 1.00" in section
+    assert str(tmp_path) not in section
+    for width in (80, 100):
+        assert max(map(len, draw(summary, width, sections=["probes"]).splitlines())) <= width
+
+
+def test_a_report_without_probes_has_no_word_of_them(make_run: Maker) -> None:
+    summary = summarise(make_run([Conversation(id="c", messages=(Message(role="user", content="q"),))]))
+    assert "What models did" not in draw(summary, full=False)
+    assert "nothing to show here yet" in draw(summary, sections=["probes"])
