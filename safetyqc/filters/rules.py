@@ -147,8 +147,9 @@ def repeated_turns(conversation: Conversation, _: FilterSettings) -> str | None:
     seen: dict[str, int] = {}
     texts = [normalise(message.content) for message in conversation.messages]
     firsts = [word.group() if (word := _WORD.search(text)) else "" for text in texts]
+    alike = Counter(firsts)
     for number, message in enumerate(conversation.messages, 1):
-        if firsts.count(firsts[number - 1]) == 1:  # nothing else begins like it, so nothing else says it
+        if alike[firsts[number - 1]] == 1:  # nothing else begins like it, so nothing else says it
             continue
         key = " ".join(_WORD.findall(texts[number - 1]))
         is_short = message.role == "user" and _length(message.content) <= _SHORT
