@@ -35,7 +35,7 @@ BACKENDS: dict[str, str] = {"reference": "safetyqc.dedup.reference", "compiled":
 BackendName = Literal["auto", "reference", "compiled"]
 _REFERENCE_CHARACTERS, _REFERENCE_TEXTS = 2_000_000, 10_000
 """Up to these the reference ends before the compiled loops have started."""
-FOUND_FROM = 0.6
+FOUND_FROM = 0.65
 MOST_FROM_BELOW = 50_000
 """Of more texts only the pairs asked for are found: of 100,000 those from 0.6 on take twice the time of 0.75."""
 _FORMAT = 3

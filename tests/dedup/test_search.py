@@ -35,7 +35,7 @@ def test_a_stored_search_is_the_same_to_the_last_bit(weights):
     found = search(IDS, TEXTS, 0.75, weights=weights)
     again = stored(found)
     assert again.ids == tuple(IDS)
-    assert (again.pairs.weights, again.pairs.min_similarity) == (weights, 0.6)
+    assert (again.pairs.weights, again.pairs.min_similarity) == (weights, 0.65)
     assert_same(again.pairs, found.pairs)
 
 
@@ -48,7 +48,7 @@ def test_pairs_are_found_from_below_the_threshold_so_that_others_can_be_tried():
 def test_of_many_texts_only_the_pairs_asked_for_are_found(monkeypatch):
     monkeypatch.setattr("safetyqc.dedup.search.MOST_FROM_BELOW", len(TEXTS) - 1)
     assert search(IDS, TEXTS, 0.8).pairs.min_similarity == 0.8
-    assert search(IDS[1:], TEXTS[1:], 0.8).pairs.min_similarity == 0.6
+    assert search(IDS[1:], TEXTS[1:], 0.8).pairs.min_similarity == 0.65
 
 
 def test_too_many_pairs_from_below_leave_those_asked_for(monkeypatch):
