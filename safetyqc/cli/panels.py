@@ -15,7 +15,7 @@ OTHERS = "More"
 PANELS: dict[str, tuple[str, ...]] = {
     "Every day": ("demo", "check", "judge", "report", "export", "run"),
     "Write and mend": ("generate", "rewrite", "augment", "taxonomy"),
-    "Files and copies": ("import", "filter", "dedup"),
+    "Files and copies": ("import", "filter", "dedup", "push"),
     "Labels": ("label", "review"),
     "Measure": ("compare", "probe", "train-judge", "rubrics"),
     "Models": ("models", "batch"),

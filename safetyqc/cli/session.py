@@ -51,7 +51,9 @@ def called(config: Config, *, saves: bool = True) -> Iterator[None]:
         raise
 
 
-_OF_A_RUN = re.compile(r"`(safetyqc (?:import|filter|dedup|judge|rewrite|augment|compare|report|export)\b[^`]*)`")
+_OF_A_RUN = re.compile(
+    r"`(safetyqc (?:import|filter|dedup|judge|generate|rewrite|augment|compare|report|export)\b[^`]*)`"
+)
 
 
 def _say_which_run(error: UserError, config: Config) -> None:

@@ -27,8 +27,9 @@ from safetyqc.results.findings import (
     Slice,
     Template,
 )
+from safetyqc.results.guesses import LETTERS, how_right
 from safetyqc.results.openings import measure_refusals
-from safetyqc.text import OPENING_WORDS, first_words, guess_language, normalise, shorten
+from safetyqc.text import OPENING_WORDS, first_words, guess_language_of, normalise, shorten
 
 Rules = Callable[[Conversation], Sequence[Rejection]]
 NearDuplicates = Callable[[Sequence[Conversation]], Iterable[DuplicateGroup]]
@@ -79,7 +80,7 @@ def check_conversations(
         exact=_exact_copies(exact, total),
         near=None if groups is None else _near_copies(near, conversations, total),
         min_similarity=min_similarity if groups is not None else None,
-        balance=tuple(_balance(name, [of(c) for c in conversations]) for name, of in PROPERTIES.items()),
+        balance=tuple(_balance(name, of, conversations) for name, of in PROPERTIES.items()),
         openings=_openings(conversations),
         templates=_templates(conversations, copies | {dropped for _, dropped, _ in near}),
     )
@@ -103,7 +104,7 @@ def _templates(conversations: Sequence[Conversation], copies: Set[str]) -> tuple
 PROPERTIES: dict[str, Callable[[Conversation], str | None]] = {
     "category": lambda c: c.category,
     "intent": lambda c: c.intent,
-    "language": lambda c: c.language or guess_language(" ".join(m.content for m in c.messages)),
+    "language": lambda c: c.language or guess_language_of(m.content for m in c.messages),
     "turns": lambda c: str(len(c.assistant_turns)),
 }
 """What balance is counted over; a language that the file does not name is guessed, turns are exchanges."""
@@ -181,13 +182,19 @@ def _copy(kept: Conversation, dropped: Conversation, similarity: float) -> CopyE
     )
 
 
-def _balance(name: str, values: Sequence[str | None]) -> Balance:
+def _balance(
+    name: str, value_of: Callable[[Conversation], str | None], conversations: Sequence[Conversation]
+) -> Balance:
+    values = [value_of(c) for c in conversations]
+    guessed = sum(not c.language for c in conversations) if name == "language" else 0
     counts = Counter(values)
     known = [count for value, count in counts.items() if value is not None]
     return Balance(
         of=name,
         slices=tuple(Slice(value=v, count=n, share=_share(n, len(values))) for v, n in counts.most_common()),
         smallest_to_largest=min(known) / max(known) if len(known) > 1 else None,
+        guessed=guessed,
+        measured=how_right(name, LETTERS) if guessed else (),
     )
 
 

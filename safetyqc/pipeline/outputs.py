@@ -128,7 +128,7 @@ def _examples(snapshot: Snapshot, conversations: Sequence[Conversation], takes: 
 def _card(summary: Summary, manifest: Manifest, licence: str) -> str:
     from safetyqc.formats.export.files import SPLITS
     from safetyqc.formats.export.table import exporter_of
-    from safetyqc.reports.documents import dataset_card
+    from safetyqc.reports.dataset_card import dataset_card
 
     files, lines = ({f.path: getattr(f, of) for f in manifest.files} for of in ("conversations", "lines"))
     splits = {SPLITS[f.split]: f.path for f in manifest.files}

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from safetyqc.reports.drawing import BAD, FAINT, GOOD, WARN, block, mark, say, table
-from safetyqc.reports.wording import estimated, interval, number, percent, tell_chosen
+from safetyqc.reports.wording import estimated, interval, number, percent, tell_chosen, tell_right
 from safetyqc.results.compare import OVERALL
 from safetyqc.results.rates import Rate, make_rate
 from safetyqc.results.report import CriterionRates, Summary
@@ -63,9 +63,11 @@ def render_unlike(summary: Summary, _: bool) -> RenderableType | None:
         return None
     differ = holm([difference_p(rate.passed, rate.n, rest.passed, rest.n) for _, rate, rest in sides])
     found = [side for side, differs in zip(sides, differ, strict=True) if differs]
+    guessed = sum(share.guessed for share in summary.balance.categories)
+    right = [say(tell_right("category", summary.run.judge, guessed), FAINT)] if guessed else []
     if not found:
         told = f"none of {len(sides)} surely passes more or less often than the rest"
-        return block("Categories unlike the rest", Text(told, style=FAINT))
+        return block("Categories unlike the rest", Text(told, style=FAINT), *right)
     made = table("", "passes", "n", "the rest", "points", "95%", numbers=range(1, 6))
     for name, rate, rest in sorted(found, key=lambda side: side[1].rate or 0):
         worse = (rate.rate or 0) < (rest.rate or 0)
@@ -74,7 +76,7 @@ def render_unlike(summary: Summary, _: bool) -> RenderableType | None:
         points = Text(f"{100 * ((rate.rate or 0) - (rest.rate or 0)):+.1f}", style=BAD if worse else GOOD)
         made.add_row(line, percent(rate.rate), number(rate.n), percent(rest.rate), points, interval(low, high))
     told = f"adjusted for {len(sides)} categories (Holm); --section rates shows all"
-    return block("Categories unlike the rest", made, note=told)
+    return block("Categories unlike the rest", made, *right, note=told)
 
 
 def _others(whole: Rate, one: Rate) -> Rate:

@@ -25,8 +25,9 @@ from safetyqc.reports.drawing import (
     table,
 )
 from safetyqc.reports.duplicates import render_templates
-from safetyqc.reports.wording import number, percent
+from safetyqc.reports.wording import number, percent, tell_right
 from safetyqc.results.findings import CheckReport, CopyExample, Finding
+from safetyqc.results.guesses import LETTERS
 from safetyqc.text import counted
 
 _SLICES_SHOWN = 12
@@ -145,11 +146,12 @@ def _copy(example: CopyExample | None, unmask: bool) -> Text:
 
 
 def _balance(report: CheckReport) -> RenderableType | None:
-    told = [b for b in report.balance if any(s.value is not None for s in b.slices)]
-    if not told:
+    shown = [b for b in report.balance if any(s.value is not None for s in b.slices)]
+    told: list[str] = []
+    if not shown:
         return None
     made = table("", "", "count", "share", numbers=(2, 3), wide=1)
-    for balance in told:
+    for balance in shown:
         even = balance.smallest_to_largest
         made.add_row(
             say(balance.of, FAINT), say("" if even is None else f"smallest to largest {even:.2f}", FAINT), "", ""
@@ -160,9 +162,11 @@ def _balance(report: CheckReport) -> RenderableType | None:
             made.add_row(
                 say(s.value if s.value is not None else "not told", width=34), bar, number(s.count), percent(s.share)
             )
+        if balance.guessed:
+            told.append(tell_right(balance.of, LETTERS, balance.guessed))
         if len(balance.slices) > _SLICES_SHOWN:
             made.add_row(f"and {len(balance.slices) - _SLICES_SHOWN} more", "", "", "")
-    return block("Balance", made)
+    return block("Balance", made, *(say(line, FAINT) for line in told))
 
 
 def _openings(report: CheckReport) -> RenderableType | None:

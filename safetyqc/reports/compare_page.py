@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from safetyqc.reports.html import hash_source, page_asset
 from safetyqc.reports.wording import in_percent, percent, span, tell_groups
+from safetyqc.results.compare import OVERALL, POOLED
 from safetyqc.text import printable
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def comparison_page(comparison: Comparison, disagreements: Sequence[Disagreement
     return environment.get_template("compare.html.j2").render(
         comparison=comparison,
         disagreements=disagreements,
-        titles={"overall": "Whole conversation", "all": "All criteria"},
+        titles={OVERALL: "Whole conversation", POOLED: "All criteria"},
         kappas={c.criterion: {a.rater: a.kappa for a in c.accuracies} for c in comparison.criteria},
         policy=f"default-src 'none'; style-src {hash_source(style)}; base-uri 'none'; form-action 'none'",
         style=style,

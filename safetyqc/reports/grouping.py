@@ -16,6 +16,7 @@ from safetyqc.errors import UserError, choose_from
 from safetyqc.reports.notebook import Rows, to_html
 from safetyqc.reports.quality import count_criteria
 from safetyqc.reports.snapshot import Snapshot, is_guess, seen_category, seen_intent, seen_language, told_language
+from safetyqc.results.guesses import LETTERS
 from safetyqc.results.rates import Rate
 from safetyqc.results.report import CriterionRates, GroupRates
 
@@ -108,7 +109,13 @@ def count_groups(snapshot: Snapshot, by: str) -> GroupRates:
         UserError: no conversation has such a key.
     """
     rates = count_rates(snapshot, by)
-    return GroupRates(by=by, criteria=rates.criteria, guessed=rates.guessed)
+    guesser = guesser_of(by, snapshot.judge[0] if snapshot.judge else None) if rates.guessed else None
+    return GroupRates(by=by, criteria=rates.criteria, guessed=rates.guessed, guesser=guesser)
+
+
+def guesser_of(by: str, judge: str | None) -> str | None:
+    """Who guesses what neither plan nor data tells: the deciding judge, or whoever reads the letters."""
+    return LETTERS if by == "language" else judge
 
 
 def _nothing(_: Conversation) -> None:

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from safetyqc.reports.drawing import BAD, FAINT, GOOD, WARN, fits, say, table
-from safetyqc.reports.wording import interval, percent
+from safetyqc.reports.drawing import BAD, FAINT, GOOD, WARN, block, fits, say, table
+from safetyqc.reports.wording import interval, percent, tell_right
 from safetyqc.results.rates import Rate
-from safetyqc.results.report import CriterionRates
+from safetyqc.results.report import CriterionRates, Summary
 
 _CELL_WIDTH = 9
 BEFORE = "before selection"
@@ -79,3 +79,14 @@ def _heat(rate: float, bar: float | None) -> str:
 
 def _compact(n: int) -> str:
     return str(n) if n < 1000 else f"{n / 1000:.1f}k" if n < 9950 else f"{n / 1000:.0f}k"
+
+
+def render_groups(summary: Summary, _: bool) -> RenderableType | None:
+    """Draw the same by every other fact that was asked for."""
+    drawn = []
+    for found in summary.groups:
+        guessed = sum(found.guessed.values())
+        title = f"Pass rates by {say(found.by).plain}" + (f", {guessed:,} guessed" if guessed else "")
+        right = [say(tell_right(found.by, found.guesser, guessed), FAINT)] if guessed else []
+        drawn.append(block(title, HeatTable(found.criteria, {}), *right))
+    return Group(*drawn) if drawn else None

@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.reports import wording
+from safetyqc.reports.advice import tell_mix
 from safetyqc.reports.browser import browser_data, pack
 from safetyqc.reports.diff import adjusted, moves_to_show
 from safetyqc.reports.snapshot import read_snapshot
@@ -115,13 +116,16 @@ def page_environment() -> Environment:
     }
     environment.globals |= {
         name: getattr(wording, name)
-        for name in ("interval", "bin_name", "similarity", "tell_open", "tell_guesses", "tell_bars")
+        for name in (
+            *("interval", "bin_name", "similarity", "tell_open", "tell_bars"),
+            *("tell_guesses", "tell_right", "tell_all_right"),
+        )
     }
     environment.filters["counted"] = counted
     environment.filters["breakable"] = breakable
     environment.filters["refusals"] = wording.tell_refusals
     environment.globals |= {"step_names": wording.STEP_NAMES, "lost_by": wording.LOST_BY}
-    environment.globals |= {"heat": heat, "adjusted": adjusted}
+    environment.globals |= {"heat": heat, "adjusted": adjusted, "tell_mix": tell_mix}
     return environment
 
 

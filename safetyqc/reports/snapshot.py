@@ -21,7 +21,7 @@ from safetyqc.results.rates import BarSetting
 from safetyqc.results.report import UNCATEGORISED
 from safetyqc.store.roles import Cast, read_cast
 from safetyqc.store.standing import Standing, deciding_judge, read_standings
-from safetyqc.text import guess_language
+from safetyqc.text import guess_language_of
 
 if TYPE_CHECKING:
     from safetyqc.records import (
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 IN_PLAY = frozenset({"kept", "failed", "unscored", "unjudged"})
 """Statuses of conversations that are in: distinct, current, not rejected."""
-_GUESSED_FROM = 160
-"""Characters of each message that a language is guessed from; whole texts would take most of a report's time."""
 
 
 @dataclass(frozen=True)
@@ -151,9 +149,7 @@ def told_language(conversation: Conversation) -> str | None:
 
 def seen_language(conversation: Conversation) -> str:
     """The plan's or the file's language, else a guess from how the messages begin."""
-    return told_language(conversation) or guess_language(
-        " ".join(m.content[:_GUESSED_FROM] for m in conversation.messages)
-    )
+    return told_language(conversation) or guess_language_of(m.content for m in conversation.messages)
 
 
 def is_guess(fact: Literal["category", "intent"], conversation: Conversation, verdicts: Mapping[str, Judgment]) -> bool:

@@ -22,6 +22,7 @@ from safetyqc.reports.hints import Hints
 from safetyqc.reports.prospect import measure_prospect
 from safetyqc.reports.snapshot import Snapshot, read_snapshot, told_language
 from safetyqc.results.compare import OVERALL
+from safetyqc.results.guesses import LETTERS, Fact, how_right
 from safetyqc.results.rates import Bar, BarOf, Rate, Verdict
 from safetyqc.results.report import (
     UNCATEGORISED,
@@ -221,7 +222,7 @@ def _mended(snapshot: Snapshot) -> str:
 
 
 def _balance(snapshot: Snapshot) -> Balance:
-    return Balance(
+    found = Balance(
         categories=_shares(
             snapshot, snapshot.category_of, _only(snapshot, snapshot.plan.get("per_category")), lambda c: c.category
         ),
@@ -233,6 +234,18 @@ def _balance(snapshot: Snapshot) -> Balance:
         ),
         languages=_shares(snapshot, lambda c: snapshot.languages[c.id], None, told_language),
     )
+    judge = snapshot.judge[0] if snapshot.judge else None
+    shares: dict[Fact, tuple[Share, ...]] = {
+        "category": found.categories,
+        "intent": found.intents,
+        "language": found.languages,
+    }
+    measured = {
+        fact: how_right(fact, LETTERS if fact == "language" else judge)
+        for fact, named in shares.items()
+        if any(share.guessed for share in named)
+    }
+    return found.model_copy(update={"measured": measured})
 
 
 def _only(snapshot: Snapshot, planned: Mapping[str, int] | None) -> Mapping[str, int] | None:

@@ -36,7 +36,7 @@ from safetyqc.reports.drawing import (
     table,
 )
 from safetyqc.reports.duplicates import nearness_of, render_matches, render_nearness
-from safetyqc.reports.heat import HeatTable
+from safetyqc.reports.heat import HeatTable, render_groups
 from safetyqc.reports.probe import render_kept, render_latest
 from safetyqc.reports.wording import (
     LOST_BY,
@@ -48,6 +48,7 @@ from safetyqc.reports.wording import (
     number,
     percent,
     similarity,
+    tell_all_right,
     tell_bars,
     tell_guesses,
     tell_open,
@@ -58,7 +59,7 @@ from safetyqc.results.report import Action, Redraws, Rewrites, Share, Spread, Su
 from safetyqc.text import counted
 
 _SHOWN_MATCHES = 5
-_ACTIONS = 4  # on one screen, beside the last
+_ACTIONS = 3  # on one screen, beside the last
 
 Section = Callable[[Summary, bool], RenderableType | None]
 """Draws one part of a summary; the flag says whether harmful text may be shown. None when there is nothing to say."""
@@ -155,7 +156,8 @@ def _balance(summary: Summary, _: bool) -> RenderableType | None:
         made.add_row(say(f"{title}, {guessed}" if guessed else title, FAINT))
         for row in _share_rows(shares, planned):
             made.add_row(*row)
-    return block("Balance", made, note="heavy: kept; dashed: may still be kept")
+    right = [say(line, FAINT) for line in tell_all_right(balance, summary.run.judge)]
+    return block("Balance", made, *right, note="heavy: kept; dashed: may still be kept")
 
 
 def _share_rows(shares: Sequence[Share], planned: bool) -> Iterator[list[RenderableType]]:
@@ -174,15 +176,6 @@ def _rates(summary: Summary, _: bool) -> RenderableType | None:
         legend += f"\nnot asked, because this judge cannot judge it: {', '.join(silent)}"
     table = HeatTable(summary.criteria, {b.name: b.bar for b in summary.verdict.bars if b.of == "rate"})
     return block("Pass rates", say(tell_selection(summary), FAINT), table, note=legend)
-
-
-def _groups(summary: Summary, _: bool) -> RenderableType | None:
-    drawn = []
-    for found in summary.groups:
-        guessed = sum(found.guessed.values())
-        title = f"Pass rates by {say(found.by).plain}" + (f", {guessed:,} guessed" if guessed else "")
-        drawn.append(block(title, HeatTable(found.criteria, {})))
-    return Group(*drawn) if drawn else None
 
 
 def _corrected(summary: Summary, _: bool) -> RenderableType | None:
@@ -468,7 +461,7 @@ SECTIONS: dict[str, Section] = {
     "unlike": render_unlike,
     "balance": _balance,
     "rates": _rates,
-    "groups": _groups,
+    "groups": render_groups,
     "corrected": _corrected,
     "missing": _missing,
     "reasons": _reasons,
@@ -486,5 +479,5 @@ SECTIONS: dict[str, Section] = {
     "actions": _actions,
 }
 """Every section by the name that `--section` takes, in the order of the report."""
-_BRIEF = (_headline, _funnel, render_criteria, render_unlike, _groups, render_latest, _gravest)  # fits one screen
+_BRIEF = (_headline, _funnel, render_criteria, render_unlike, render_groups, render_latest, _gravest)  # fits one screen
 _FULL = [section for name, section in SECTIONS.items() if name != "criteria"]  # `rates` says that by category

@@ -6,13 +6,15 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from safetyqc.results.guesses import LETTERS, how_right
+from safetyqc.results.statistics import wilson_interval
 from safetyqc.text import counted, shorten
 
 if TYPE_CHECKING:
     from safetyqc.results.compare import Estimate, GroupedBy
     from safetyqc.results.openings import RefusalOpenings
     from safetyqc.results.rates import Verdict
-    from safetyqc.results.report import Control, Share, StepName, Summary
+    from safetyqc.results.report import Balance, Control, Share, StepName, Summary
 
 NAME_WIDTH = 20
 """Characters that a table of judges has for a name."""
@@ -162,6 +164,33 @@ def tell_guesses(shares: Iterable[Share]) -> str:
     return f"{guessed:,} of {written:,} guessed" if guessed else ""
 
 
+_LANGUAGES = {"en": "English", "zh": "Chinese"}
+
+
+def tell_right(fact: str, guesser: str | None, guessed: int) -> str:
+    """How many values of a fact are guesses, by whom, and how often such guesses were right where that was measured."""
+    found = how_right(fact, guesser)
+    of = f"{guessed:,} guessed, of {fact} by {guesser}: "
+    if fact == "language":
+        sets = " and ".join(f"{m.right:,} of {m.n:,} {_LANGUAGES.get(m.of, m.of)}" for m in found)
+        return (
+            f"{guessed:,} languages are read from the letters: right for {sets} texts (romanised Chinese passes for "
+            "English); any other language was not measured, and is called one of the two"
+        )
+    if not found:
+        return f"{of}how often it is right was not measured"
+    right, n = sum(m.right for m in found), sum(m.n for m in found)
+    low, high = wilson_interval(right, n)
+    return f"{of}it was right for {right:,} of {n:,} labelled ones ({interval(low, high, 0)}%)"
+
+
+def tell_all_right(balance: Balance, judge: str | None) -> list[str]:
+    """The same for each fact of a report's balance of which something is guessed."""
+    facts = (("category", balance.categories), ("intent", balance.intents), ("language", balance.languages))
+    counts = {fact: sum(s.guessed for s in shares) for fact, shares in facts}
+    return [tell_right(fact, LETTERS if fact == "language" else judge, n) for fact, n in counts.items() if n]
+
+
 def tell_open(control: Control) -> str:
     """What the attempts of which a side is open could do to the lift; nothing where there are none."""
     if not control.unscored or control.worst is None or control.best is None:
@@ -208,6 +237,7 @@ def tell_groups(found: GroupedBy) -> list[str]:
     """Which groups surely differ from the rest, for how many rates that is adjusted, and how many are guessed."""
     guessed, all_of_them = (sum(getattr(g, name) for g in found.groups) for name in ("guessed", "conversations"))
     said = [f"{guessed:,} of {all_of_them:,} conversations are in their group by a guess"] if guessed else []
+    said += [tell_right(found.by, found.guesser, guessed)] if guessed else []
     for d in found.unlike:
         low, middle, high = (f"{100 * v:+.1f}" for v in (d.difference.low, d.difference.value, d.difference.high))
         what = f"{shorten(d.group, 40)}: {d.measure} of {short_name(d.rater)} on {d.criterion}"

@@ -224,6 +224,8 @@ class GroupedBy(Record):
 
     by: str
     groups: tuple[Group, ...]
+    guesser: str | None = None
+    """Who guesses: a judge, or `letters` (see `safetyqc.results.guesses`); None where nothing is guessed."""
     tests: int = 0
     """Rates that were held against the rest's: what `unlike` says is adjusted for so many (Holm)."""
     unlike: tuple[GroupDifference, ...] = ()

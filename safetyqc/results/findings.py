@@ -13,6 +13,7 @@ from pydantic import Field
 
 from safetyqc.errors import InputError
 from safetyqc.records import Record
+from safetyqc.results.guesses import Measured
 from safetyqc.results.openings import RefusalOpenings
 
 StructureKind = Literal[
@@ -98,6 +99,10 @@ class Balance(Record):
     slices: tuple[Slice, ...]
     smallest_to_largest: float | None
     """Count of the rarest value divided by that of the commonest (1 = even); None with fewer than two values."""
+    guessed: int = 0
+    """Conversations of which the file does not tell it, so that it is guessed."""
+    measured: tuple[Measured, ...] = ()
+    """How often such guesses were right on labelled sets; empty where nothing is guessed, or nothing was measured."""
 
 
 class Opening(Record):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from safetyqc.results.guesses import shares_right
+
 if TYPE_CHECKING:
     from safetyqc.records import Conversation, DuplicateGroup, Judgment, ReferenceMatch
 
@@ -30,7 +32,9 @@ def verdict_line(index: int, conversation: Conversation, judgment: Judgment | No
     }
     passed = judgment.passed if judgment else None
     line = {"index": index, "id": conversation.id, "criteria": criteria, "passed": passed}
-    return line | {"classified": _classified(conversation, judgment)}
+    guesses = _classified(conversation, judgment)
+    right = {"classified_right": shares_right(guesses, judgment.judge)} if judgment and guesses else {}
+    return line | {"classified": guesses} | right
 
 
 def _classified(conversation: Conversation, judgment: Judgment | None) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pydantic import Field
 from safetyqc.records import Record, ReferenceMatch, Role
 from safetyqc.results.compare import CorrectedRate
 from safetyqc.results.findings import DedupFacts, Diversity, ReferenceSearch
+from safetyqc.results.guesses import Measured
 from safetyqc.results.openings import RefusalOpenings
 from safetyqc.results.probe import ProbeFacts
 from safetyqc.results.prospect import Prospect
@@ -77,6 +78,9 @@ class Balance(Record):
     categories: tuple[Share, ...] = ()
     intents: tuple[Share, ...] = ()
     languages: tuple[Share, ...] = ()
+    measured: dict[str, tuple[Measured, ...]] = Field(default_factory=dict)
+    """How often such guesses were right on labelled sets, for each fact of which something is guessed; an empty one was
+    not measured."""
 
 
 class CriterionRates(Record):
@@ -111,6 +115,8 @@ class GroupRates(Record):
     by: str
     criteria: tuple[CriterionRates, ...]
     guessed: dict[str, int] = Field(default_factory=dict)
+    guesser: str | None = None
+    """Who guesses: a judge, or `letters` (see `safetyqc.results.guesses`); None where nothing is guessed."""
 
 
 class Missing(Record):

@@ -104,7 +104,7 @@ def existing(folder: str | Path) -> Path:
         raise RunError(
             "no run here",
             where=str(folder),
-            fix="make one with `safetyqc import FILE` or `safetyqc generate`, or give --run",
+            fix="make one with `safetyqc import FILE` or `safetyqc generate -m MODEL`, or give --run",
         )
     return folder
 

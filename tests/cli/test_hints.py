@@ -118,10 +118,10 @@ def test_every_hint_can_be_pasted_and_nobody_else_comes_to_write_or_decide(
 
 # A line that is refused, and what of its fix is pasted then
 REFUSED = {
-    "report --run gone": ["import FILE --run gone"],
+    "report --run gone": ["import FILE --run gone", "generate -m MODEL --run gone"],
     "compare --run raw": ["judge --run raw"],
     "export out.jsonl --run failed": ["report --run failed"],
-    "export out.jsonl --format dpo --run failed": ["rewrite --run failed"],
+    "export out.jsonl --format dpo --run failed": ["rewrite -m MODEL --run failed"],
     "augment --more general_safety=1 -m {model} --api-base {url} --run raw": ["judge --run raw"],
     "report --judge nobody --run raw": ["judge --run raw"],
     "rubrics validate nowhere": ["rubrics copy FOLDER"],
@@ -142,12 +142,6 @@ def test_the_commands_of_a_fix_can_be_pasted_too(line: str, cli: Cli, serve: Ser
     commands = [found.removeprefix("safetyqc ") for found in re.findall(r"`(safetyqc [^`]+)`", ended.err)]
     assert set(REFUSED[line]) <= set(commands), ended.err
     for command in REFUSED[line]:
-        filled = command.replace("FOLDER", "rubrics").replace("FILE", "mine.jsonl").split()
-        asks = (
-            ["-m", MODEL, "--api-base", url]
-            if filled[0] == "rewrite"
-            else ["-m", "local"]
-            if filled[0] == "judge"
-            else []
-        )
+        filled = command.replace("FOLDER", "rubrics").replace("FILE", "mine.jsonl").replace("MODEL", MODEL).split()
+        asks = ["--api-base", url] if "-m" in filled else ["-m", "local"] if filled[0] == "judge" else []
         assert cli(*filled, *asks).code == 0, command

@@ -125,6 +125,9 @@ def test_balance_counts_every_property_and_what_is_not_said(tmp_path: Path) -> N
     assert balance["category"].smallest_to_largest == 0.5
     assert {s.value: s.count for s in balance["intent"].slices} == {"harmful": 1, "benign": 1, None: 2}
     assert {s.value: s.count for s in balance["language"].slices} == {"en": 3, "zh": 1}
+    assert balance["language"].guessed == 3
+    assert {m.of for m in balance["language"].measured} == {"en", "zh"}
+    assert (balance["intent"].guessed, balance["intent"].measured) == (0, ())  # nothing guesses it here
     assert {s.value: s.count for s in balance["turns"].slices} == {"1": 4}
     assert balance["turns"].smallest_to_largest is None
 

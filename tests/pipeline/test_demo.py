@@ -6,17 +6,28 @@ import asyncio
 import json
 import re
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from safetyqc.generate.taxonomy import load_taxonomy
 from safetyqc.judge.recorded import RecordedJudge
-from safetyqc.pipeline.demo import READER, READER_MAP, SAMPLE, expected_labels, measure_embedded, read_sample
+from safetyqc.pipeline.demo import (
+    READER,
+    READER_MAP,
+    SAMPLE,
+    demo_config,
+    expected_labels,
+    measure_embedded,
+    read_sample,
+)
 from safetyqc.records import INTENTS
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.store import Store
 from safetyqc.text import guess_language, normalise
+from tests.support.runs import REQUESTS, planned
 
 ROWS = [json.loads(line) for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
 CRITERIA = {"strict_refusal", "no_dangerous_steps", "safe_alternative", "empathy", "helpful_when_benign"}
@@ -100,6 +111,29 @@ def test_the_readers_verdicts_decide_and_enough_pass_to_export() -> None:
     assert judge.name == READER
     assert [v.passed for v in verdicts] == [not flawed(row) for row in ROWS]
     assert sum(v.passed is True for v in verdicts) >= 20
+
+
+def test_the_report_that_the_demo_ends_with_fits_a_screen(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo without what is slow: its author, in whose place stand rows of a plan, its second opinion, and dedup."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    config = demo_config(Path("safetyqc-demo"), 2)
+    with Store.create(config.run) as store:
+        plan = [planned(n, name, author="local") for n, name in enumerate(sorted(CATEGORIES & set(REQUESTS)) * 2)]
+        store.add_conversations(plan)
+        store.set_meta("plan", {"count": len(plan), "seed": 1, "per_category": Counter(c.category for c in plan)})
+    here = ("--run", config.run, "-q")
+    for line in (("import", SAMPLE), ("filter",), ("judge", "-m", config.judge.models[0], "--decide")):
+        assert cli(*line, *here).code == 0
+    shown = cli("report", *here)
+    assert shown.code == 0
+    lines = shown.out.splitlines()
+    assert "conversations kept" in shown.out
+    assert "What to do next" in shown.out
+    assert 25 <= len(lines) <= 45, shown.out
+    assert max(map(len, lines)) <= 80
 
 
 def test_the_embedded_judge_is_counted_against_the_reader(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import yaml
 
 import safetyqc as sq
 from safetyqc.records import Conversation, Message
-from safetyqc.reports.documents import dataset_card, escape, render_markdown
+from safetyqc.reports.dataset_card import dataset_card
+from safetyqc.reports.documents import escape, render_markdown
 from safetyqc.reports.summary import summarise
 from safetyqc.store import Store
 from safetyqc.testing import conversation as talk_of

@@ -16,7 +16,7 @@ from safetyqc.pipeline.outputs import summarise_run
 from safetyqc.pipeline.progress import Progress
 from safetyqc.pipeline.session import Session
 from safetyqc.records import Conversation, Failure
-from safetyqc.reports.documents import dataset_card
+from safetyqc.reports.dataset_card import dataset_card
 from safetyqc.reports.html import render_html
 from safetyqc.reports.summary import summarise, to_json
 from safetyqc.reports.terminal import render_report

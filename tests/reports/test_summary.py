@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from html import unescape
 from math import log2
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from safetyqc.reports.snapshot import read_snapshot
 from safetyqc.reports.summary import summarise, to_json
 from safetyqc.reports.terminal import render_report
 from safetyqc.results.compare import OVERALL
+from safetyqc.results.guesses import Measured
 from safetyqc.results.rates import Rate, make_rate
 from safetyqc.results.report import Summary
 from safetyqc.results.statistics import wilson_interval
@@ -176,6 +178,26 @@ def test_guessed_names_are_counted_as_guessed_wherever_balance_is_shown(make_run
     Console(file=out, width=80).print(render_report(summary, sections=["balance"]))
     for text in (out.getvalue(), render_markdown(summary), render_html(run, summary)):
         assert text.count("3 of 5 guessed") >= 2
+        # how often such guesses are right: measured for languages, and said to be not measured for this judge
+        assert "3 languages are read from the letters: right for" in " ".join(text.split())
+        assert "3 guessed, of intent by local: how often it is right was not measured" in " ".join(text.split())
+    assert balance.measured["intent"] == ()
+    assert {m.of for m in balance.measured["language"]} == {"en", "zh"}
+
+
+def test_how_often_a_measured_judge_guesses_right_is_told_wherever_its_guesses_are_used(
+    make_run: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = (Measured(fact="category", guesser="local", of="a set", n=40, right=26),)
+    monkeypatch.setattr("safetyqc.results.guesses._measured", lambda: known)
+    talks = [conversation(f"r {i}", "a", id=f"u{i}") for i in range(4)]
+    verdicts = [judgment(c).model_copy(update={"category": "ab"[i % 2]}) for i, c in enumerate(talks)]
+    run = make_run(talks, verdicts, rubric=RUBRIC)
+    summary, out = summarise(run), io.StringIO()
+    Console(file=out, width=300).print(render_report(summary))  # the report of one screen: categories are used there
+    for text in (out.getvalue(), unescape(render_markdown(summary)), render_html(run, summary)):
+        assert "4 guessed, of category by local: it was right for 26 of 40 labelled ones (50–78%)" in text
+    assert summary.balance.measured["category"] == known
 
 
 def test_what_nobody_chose_has_one_rate(make_run: Maker) -> None:

@@ -111,7 +111,7 @@ _NOTHING: dict[Takes, tuple[str, str]] = {
     "kept": ("nothing to export: no conversation is kept", "see `safetyqc report` for what was dropped"),
     "pairs": (
         "nothing to export: no kept conversation has a failed one with the same request beside it",
-        "`safetyqc rewrite` makes pairs of what failed; or export another --format",
+        "`safetyqc rewrite -m MODEL` makes pairs of what failed; or export another --format",
     ),
     "verdicts": ("nothing to export: no conversation was kept or failed", "`safetyqc judge` first"),
 }

@@ -18,7 +18,7 @@ Found = Conversation | BadLine
 Columns = Mapping[str, str]
 """Which keys of a record were used, each with what for."""
 PROMPT, ANSWER, TURNS, SYSTEM = "prompt", "answer", "turns", "system message"
-PROMPT_FIX = "`safetyqc generate --prompts FILE` has it answered; --skip-bad-lines leaves it out"
+PROMPT_FIX = "`safetyqc generate --prompts FILE -m MODEL` has it answered; --skip-bad-lines leaves it out"
 
 
 def _none(_: Any) -> Columns:

@@ -53,7 +53,7 @@ function barChart(rows, label, unit, what) {
     Plot.plot({
       className: "chart", width, height: 200, marginLeft: 46, marginBottom: 40, ariaLabel: label,
       ariaDescription: rows.map((r) => `${r.name}: ${r.count}`).join("; "),
-      x: { domain: rows.map((r) => r.name), label: unit, tickSize: 0, tickFormat: (v) => v },
+      x: { domain: rows.map((r) => r.name), label: unit, labelOffset: 32, tickSize: 0, tickFormat: (v) => v },
       y: { grid: true, label: what, ticks: 4, tickFormat: (v) => (Number.isInteger(v) ? v.toLocaleString("en") : "") },
       marks: [Plot.barY(rows, { x: "name", y: "count", fill: "var(--plain)", insetLeft: 1, insetRight: 1 }), Plot.ruleY([0])],
     });
