@@ -142,6 +142,8 @@ async def judge_all(
     if told := _who_decides(store, before[0] if before else None, names):
         tallies[0] = replace(tallies[0], told=(*tallies[0].told, told))
     tallies = await _with_frozen(session, judges, tallies)
+    if len(names) > 1:  # else nobody could tell whose line is whose
+        tallies = [replace(tally, stage=f"judge {name}") for tally, name in zip(tallies, names, strict=True)]
     return [_with_not_asked(t, n, s, rubric) for t, n, s in zip(tallies, names, silent, strict=True)]
 
 

@@ -77,7 +77,7 @@ def dataset_card(
         f"# {title}",
         f"{about}, made and checked with safetyqc {escape(summary.run.safetyqc)}. {warning}",
         _files(files, lines or files),
-        "## Provenance\n\n" + _provenance(summary),
+        "## Provenance\n\nOf everything that the run holds, before anything was left out.\n\n" + _provenance(summary),
         "## Composition\n\n" + _composition(summary, notes),
         "## Quality before export\n\n" + _quality(summary),
         titled("What models did", tell_probes(summary)),
@@ -167,6 +167,6 @@ def _limits(summary: Summary) -> str:
     if not summary.duplicates.searched:
         lines.append("- duplicates were not searched for")
     if said := tell_refusals(summary.openings.refusals):
-        lines.append(f"- {escape(said)}")
+        lines.append(f"- of the run's first answers, before what failed was left out: {escape(said)}")
     lines.append("- a pass is a judge's opinion of a text, not a promise about a model that is trained on it")
     return "\n".join(lines)

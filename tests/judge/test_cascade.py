@@ -95,6 +95,17 @@ def test_thresholds_are_chosen_per_criterion() -> None:
     assert first["no_dangerous_steps"].labelled == 0
 
 
+def test_what_a_criterion_may_err_is_split_over_the_stages() -> None:
+    """Thirty labels that all agree promise 90% of one judge with 95% confidence; of each of two they would need 36."""
+    given = CascadeLabels([said(n) for n in range(30)], LABELS, people=False)
+    alone, with_another = (
+        prepared([Cheap(lambda c, n: score(c, 0.98)), *more], given).stages[0].promises["strict_refusal"]
+        for more in ([], [Dear(always_right, name="dear")])
+    )
+    assert alone.min_certainty == 0.98
+    assert with_another.min_certainty is None
+
+
 def test_the_next_judge_is_asked_only_what_is_open_also_while_fitting() -> None:
     dear = Dear(always_right, name="dear")
     cascade = fitted(Cheap(sure_of_refusals), dear)

@@ -13,6 +13,7 @@ from safetyqc.config import Config, load_config
 from safetyqc.errors import UserError
 from safetyqc.llm.hosts import EMBEDDED
 from safetyqc.llm.llama import TRY_OUT_NOTE
+from safetyqc.pipeline.demo import READER, READER_MAP
 from safetyqc.pipeline.roles import decider_role, recall
 from safetyqc.records import RoleModel
 from safetyqc.store import Store
@@ -156,6 +157,15 @@ def test_a_change_of_the_decider_is_asked_for_and_told_with_both_counts(
     assert again.code == 0, again.err
     assert (decider(tmp_path / "r") or "").startswith("openai/test")
     assert server.witness.paid_twice == 0
+
+
+def test_of_two_judges_each_says_in_a_line_of_its_own_what_it_did(cli: Cli, rows: Path, tmp_path: Path) -> None:
+    ended = cli("judge", rows, "-m", "local", "-m", f"recorded:{READER_MAP}", "--run", tmp_path / "two")
+    assert ended.code == 0, ended.err
+    lines = [line.partition(":")[0] for line in ended.err.splitlines() if " done" in line and line.startswith("judge ")]
+    assert lines == ["judge local", f"judge {READER}"]
+    alone = cli("judge", rows, "-m", "local", "--run", tmp_path / "one")
+    assert any(line.startswith("judge: ") and " done" in line for line in alone.err.splitlines())
 
 
 def test_verdicts_that_were_recorded_elsewhere_do_not_decide(cli: Cli, rows: Path, tmp_path: Path) -> None:

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import io
 import random
+import re
 from collections.abc import Callable
+from html import unescape
 
 import pytest
 from rich.console import Console
 
 from safetyqc.errors import NotComparableError
 from safetyqc.records import Duplicate, DuplicateGroup
-from safetyqc.reports.diff import compare_runs, compare_stores, render_diff
+from safetyqc.reports.diff import adjusted, compare_runs, compare_stores, render_diff
+from safetyqc.reports.documents import render_markdown
+from safetyqc.reports.html import render_html
 from safetyqc.reports.summary import summarise
 from safetyqc.results.statistics import difference_interval, difference_p, holm
 from safetyqc.store import Store
@@ -34,6 +38,20 @@ def test_a_large_move_is_sure_and_a_small_one_is_noise(make_run: Maker) -> None:
 
     assert overall(slightly) == (0.03, False)
     assert overall(clearly) == (0.35, True)
+
+
+def test_every_face_says_for_how_many_rates_the_moves_are_adjusted(make_run: Maker) -> None:
+    before, after = run_with(make_run, 40), run_with(make_run, 5)
+    summary = summarise(after)
+    difference = compare_stores(before, after, summarise(before), summary)
+    terminal = io.StringIO()
+    Console(file=terminal, width=200).print(render_diff(difference))
+    page = render_html(after, summary, difference=difference)
+    told = adjusted(difference)
+    assert re.search(r"\d+ rates", told)
+    assert "Holm" in told
+    for text in (terminal.getvalue(), page, unescape(render_markdown(summary, difference))):
+        assert told in " ".join(text.split())
 
 
 def test_conversations_that_changed_are_named(make_run: Maker) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import yaml
 
 import safetyqc as sq
 from safetyqc.records import Conversation, Message
+from safetyqc.reports.advice import tell_mix
 from safetyqc.reports.dataset_card import dataset_card
 from safetyqc.reports.documents import escape, render_markdown
+from safetyqc.reports.html import render_html
 from safetyqc.reports.summary import summarise
 from safetyqc.store import Store
 from safetyqc.testing import conversation as talk_of
@@ -23,6 +26,14 @@ def test_markdown_says_verdict_numbers_and_commands(full_run: Store) -> None:
     assert "❌ 1 of your 2 bars missed. **26 of 34 conversations kept**" in text
     assert "| overall | 89.7% | 73.6–96.4 | 29 | 1 | 86.7–90.0 |" in text
     assert "`safetyqc rewrite -m openai/author --rounds 2 --run" in text
+
+
+def test_page_and_markdown_say_the_mix_that_the_terminal_says(full_run: Store) -> None:
+    summary = summarise(full_run)
+    told = tell_mix(summary.prospect)
+    assert "of what is kept refuses" in told
+    assert told in unescape(render_markdown(summary, sections=["headline"]))
+    assert told in render_html(full_run, summary)
 
 
 def test_no_text_of_a_conversation_stands_in_a_document(full_run: Store) -> None:
@@ -60,6 +71,13 @@ def test_the_card_has_front_matter_that_the_hub_reads(full_run: Store) -> None:
 )
 def test_hostile_names_are_plain_text(hostile: str, harmless: str) -> None:
     assert harmless not in escape(hostile)
+
+
+def test_a_card_says_that_its_shares_are_of_before_the_export(full_run: Store) -> None:
+    card = dataset_card(summarise(full_run), files={"train.jsonl": 26})
+    assert "Of everything that the run holds, before anything was left out." in card.partition("## Provenance")[2]
+    (openings,) = (line for line in card.splitlines() if "effective ways" in line)
+    assert openings.startswith("- of the run's first answers, before what failed was left out:")
 
 
 def test_names_stay_readable() -> None:
