@@ -1,7 +1,8 @@
 """Measures what a set costs as it grows, and what Ray adds; and works out ten million, a hundred million, a billion.
 
     python benchmarks/scale.py stages --size 20000       every command on a folder of shards, of N and of 3 N
-    python benchmarks/scale.py ray --size 2000           start, calls a second, the same lines with actors killed
+    python benchmarks/scale.py ray --size 2000           start, calls a second
+    python benchmarks/scale.py same --size 200000 --asked 20000    every stage by one process and by Ray, actors killed
     python benchmarks/scale.py limit --size 500000       import, check, judge and dedup with --memory 2GB; opt-in, hours
     python benchmarks/scale.py model                     the table of docs/scale.md, from the constants below
 
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
+import itertools
 import json
 import os
 import random
@@ -45,6 +48,8 @@ class Cost:
     cpu_s: float
     peak_mb: float
     disk_mb: float
+    held_mb: tuple[float, ...] = ()
+    """At each tenth of the way."""
 
 
 # --- data and processes ----------------------------------------------------------------------------------------------
@@ -53,13 +58,13 @@ class Cost:
 def write_shards(folder: Path, size: int, shards: int = 10) -> None:
     """Synthetic conversations of some 700 characters, a tenth of them near-copies of earlier ones."""
     rng, words = random.Random(1), [f"w{rank}" for rank in range(20_000)]
-    weights = [1 / (rank + 5) for rank in range(20_000)]
+    weights = list(itertools.accumulate(1 / (rank + 5) for rank in range(20_000)))
     folder.mkdir(parents=True)
     recent: list[list[str]] = []
     for shard in range(shards):
         with (folder / f"part-{shard:05}.jsonl").open("w") as file:
             for _ in range(size // shards):
-                text = rng.choices(words, weights, k=120)
+                text = rng.choices(words, cum_weights=weights, k=120)
                 if recent and rng.random() < 0.1:
                     text = [*rng.choice(recent)]
                     text[rng.randrange(120)] = "other"
@@ -75,15 +80,30 @@ def run(words: tuple[str, ...], run_folder: Path, before: str = "pass") -> Cost:
     last = f"pathlib.Path({str(peak)!r}).write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))"
     program = f"import atexit, pathlib, resource, sys; atexit.register(lambda: {last}); {before}; {MAIN}"
     started, then = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        [sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=run_folder.parent
-    )
-    if done.returncode:
-        sys.exit(f"{' '.join(words)}: {done.stderr[-2000:]}")
+    held: list[float] = []
+    with tempfile.TemporaryFile("w+") as told:
+        child = subprocess.Popen(
+            [sys.executable, "-c", program, *words], stdout=told, stderr=told, cwd=run_folder.parent
+        )
+        while child.poll() is None:
+            held.append(held_by(child.pid))
+            time.sleep(0.1 if len(held) < 100 else 1)
+        if child.returncode:
+            told.seek(0)
+            sys.exit(f"{' '.join(words)}: {told.read()[-2000:]}")
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = now.ru_utime + now.ru_stime - then.ru_utime - then.ru_stime
     disk_mb = sum(file.stat().st_size for file in run_folder.rglob("*") if file.is_file()) / 1e6
-    return Cost(time.monotonic() - started, cpu_s, int(peak.read_text()) / 1e3, disk_mb)
+    tenths = tuple(held[len(held) * tenth // 10] for tenth in range(1, 10))
+    return Cost(time.monotonic() - started, cpu_s, int(peak.read_text()) / 1e3, disk_mb, tenths)
+
+
+def held_by(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1e3 for line in lines if line.startswith("VmRSS")), 0.0)
 
 
 def stages(size: int) -> None:
@@ -120,7 +140,9 @@ def limit(size: int) -> None:
             ("dedup", "--run", str(folder), "--memory", "2GB"),
         ):
             cost = run(words, folder)
-            print(f"{words[0]:8} {cost.wall_s:8,.0f} s {cost.cpu_s:8,.0f} CPU s {cost.peak_mb:8,.0f} MB", flush=True)
+            took = f"{words[0]:8} {cost.wall_s:8,.0f} s {cost.cpu_s:8,.0f} CPU s {cost.peak_mb:8,.0f} MB"
+            tenths = " ".join(f"{mb:,.0f}" for mb in cost.held_mb)
+            print(f"{size:9,} {took}, {cost.disk_mb:,.0f} MB of disk; MB at each tenth: {tenths}", flush=True)
 
 
 # --- Ray -------------------------------------------------------------------------------------------------------------
@@ -154,22 +176,69 @@ async def calls(count: int, size: int) -> None:
             await engine.close()
 
 
-def killed(size: int) -> None:
-    """The same lines as one process gives, with actors killed at ten moments."""
+SAME = {
+    "judge -m local": ("judge", "DATA", "-m", "local", "--run", "RUN", "--jsonl", "OUT/local", "-q"),
+    "filter": ("filter", "--run", "RUN", "-q"),
+    "dedup": ("dedup", "--run", "RUN", "--jsonl", "OUT/groups.jsonl", "-q"),
+    "judge -m MODEL": (
+        *("judge", "FEW", "-m", "openai/m", "--api-base", "URL", "--lane", "direct", "--concurrency", "64"),
+        *("--run", "RUN-m", "--jsonl", "OUT/model", "-q"),
+    ),
+}
+
+
+async def same(size: int, asked: int) -> None:
+    """Every map and dedup by this process and by Ray, its actors killed at ten moments of each: the same bytes."""
+    from safetyqc.testing.server import FaultServer
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_shards(folder / "data", size)
-        for engine in ("local", "ray"):
-            before = KILLING % max(size // 12, 1) if engine == "ray" else "pass"
-            words = ("judge", str(folder / "data"), "-m", "local", "--run", str(folder / engine), "--engine", engine)
-            cost = run((*words, "--jsonl", str(folder / f"{engine}.jsonl"), "-q"), folder / engine, before)
-            took = f"{cost.wall_s:.1f} s, {cost.cpu_s:.1f} CPU s (Ray's actors not counted)"
-            print(f"{engine:6} judge -m local on {size:,}: {took}", flush=True)
-        same = (folder / "local.jsonl").read_bytes() == (folder / "ray.jsonl").read_bytes()
-        deaths = (folder / "ray.deaths").read_text() if (folder / "ray.deaths").exists() else "0"
-        print(f"{deaths} actors killed; the lines are {'the same' if same else 'DIFFERENT'}")
-        if not same:
+        write_shards(folder / "few", asked)
+        async with FaultServer(latency_s=0.2) as server:
+            for stage, words in SAME.items():
+                took, answers = {}, {}
+                items = asked if "MODEL" in stage else size
+                for engine in ("local", "ray"):
+                    (folder / f"{engine}-out").mkdir(exist_ok=True)
+                    places = {"DATA": "data", "FEW": "few", "RUN": engine, "RUN-m": f"{engine}-m"}
+                    places["URL"] = server.base_url
+                    filled = [places.get(w, w.replace("OUT/", f"{engine}-out/")) for w in words]
+                    before = KILLING % max(items // 12, 1) if engine == "ray" else "pass"
+                    (folder / "ray.deaths").write_text("0")
+                    calls = server.witness.received.total()
+                    took[engine] = await asyncio.to_thread(
+                        run, (*filled, "--engine", engine), folder / engine, f"{KEY}; {before}"
+                    )
+                    answers[engine] = server.witness.received.total() - calls
+                deaths = (folder / "ray.deaths").read_text()
+                again = f", {answers['ray'] - answers['local']:,} calls more" if answers["local"] else ""
+                costs = "; ".join(
+                    f"{e} {c.wall_s:,.0f} s {c.cpu_s:,.0f} CPU s {c.peak_mb:,.0f} MB" for e, c in took.items()
+                )
+                print(f"{stage} on {items:,}: {costs}; {deaths} actors killed{again}", flush=True)
+        written = {engine: outcome(folder, engine) for engine in ("local", "ray")}
+        differ = [name for name, body in written["local"].items() if written["ray"].get(name) != body]
+        count = len(written["local"])
+        print(f"{count} files and tables: {'DIFFERENT ' + str(differ) if differ else 'the same to the byte'}")
+        if differ or len(written["ray"]) != count:
             sys.exit(1)
+
+
+KEY = "import os; os.environ['OPENAI_API_KEY'] = 'none'"
+
+
+def outcome(folder: Path, engine: str) -> dict[str, str]:
+    """Hashes of everything that one engine wrote: the files, and the hits of the rules."""
+    from safetyqc.store import Store
+
+    files = {f: f.read_bytes() for f in (folder / f"{engine}-out").rglob("*") if f.is_file()}
+    found = {str(f.relative_to(folder / f"{engine}-out")): hashlib.sha256(b).hexdigest() for f, b in files.items()}
+    hits = hashlib.sha256()
+    with Store.read(folder / engine) as store:
+        for hit in store.rejections():
+            hits.update(hit.model_dump_json().encode())
+    return found | {"the rules' hits": hits.hexdigest()}
 
 
 KILLING = """exec('''
@@ -234,8 +303,9 @@ def hours(seconds: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("stages", "ray", "limit", "model"))
+    parser.add_argument("what", choices=("stages", "ray", "same", "limit", "model"))
     parser.add_argument("--size", type=int, default=2_000)
+    parser.add_argument("--asked", type=int, default=200, help="conversations that `same` asks a model about")
     parser.add_argument("--actors", type=int, default=1)
     parser.add_argument("--usd", type=float, nargs=2, default=(0.15, 0.60), metavar=("IN", "OUT"))
     parser.add_argument("--cores", type=int, default=256)
@@ -247,9 +317,10 @@ def main() -> None:
         limit(options.size)
     elif options.what == "model":
         model(*options.usd, options.cores)
+    elif options.what == "same":
+        asyncio.run(same(options.size, options.asked))
     else:
         asyncio.run(calls(options.size, options.actors))
-        killed(options.size)
 
 
 if __name__ == "__main__":

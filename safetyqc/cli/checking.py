@@ -12,7 +12,7 @@ from safetyqc.cli import options as o
 from safetyqc.cli.output import in_run, next_step, refuse_overwriting, say, show, show_json, typed, write_jsonl
 from safetyqc.cli.reading import Reading
 from safetyqc.cli.reading import reading as reading_options
-from safetyqc.cli.session import called, hints_of, in_session, read_files
+from safetyqc.cli.session import called, hints_of, in_session, is_unjudged, read_files
 from safetyqc.config import load_config
 from safetyqc.errors import UserError
 
@@ -123,7 +123,7 @@ def import_file(
     """
     config = load_config(config_file, {"run": run, **reading})
     with called(config, saves=False):
-        results = read_files(files, config, skip_bad_lines=skip_bad_lines)
+        results = read_files(files, config, skip_bad_lines=skip_bad_lines, apart=True)
 
     async def work(session: Session) -> None:
         from safetyqc.pipeline.importing import import_conversations
@@ -202,7 +202,7 @@ def filter_conversations(
     with called(config):
         api.filter(run=config.run, config=config)
     hints = hints_of(config)
-    unjudged = (hints.judge(),) if hints.unjudged else ()
+    unjudged = (hints.judge(),) if is_unjudged(config) else ()
     next_step(*unjudged, f"safetyqc report{in_run(config)} --section filters")
 
 

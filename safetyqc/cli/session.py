@@ -82,14 +82,26 @@ def in_session(
         return run_here(lambda: in_opened(opening, work), note)
 
 
-def read_files(names: Sequence[str], config: Config, *, skip_bad_lines: bool) -> list[tuple[str, ReadResult]]:
-    """Read conversation files, before anything is done with one of them; says what was left out."""
+def read_files(
+    names: Sequence[str], config: Config, *, skip_bad_lines: bool, apart: bool = False
+) -> list[tuple[str, ReadResult]]:
+    """Read conversation files, before anything is done with one of them; says what was left out.
+
+    Args:
+        apart: read folders file by file (see `readers.read_conversations`), so that memory does not grow with them.
+    """
+    from safetyqc.formats.sources import files_of, is_folder
     from safetyqc.pipeline.intake import read_data
     from safetyqc.pipeline.labelling import with_labels
     from safetyqc.pipeline.loop import Listener
 
     listener, how = Listener(say, note, tell_skipped), config.reading.how
-    return [(name, with_labels(read_data(name, listener, skip_bad=skip_bad_lines, how=how), config)) for name in names]
+    found = []
+    for name in names:
+        files = files_of(name) if apart and is_folder(name) else None
+        read = read_data(name, listener, skip_bad=skip_bad_lines, how=how, only_files=files)
+        found.append((name, with_labels(read, config)))
+    return found
 
 
 def hints_of(config: Config) -> Hints:
@@ -97,11 +109,18 @@ def hints_of(config: Config) -> Hints:
     from safetyqc.reports.hints import Hints
     from safetyqc.store import Store
     from safetyqc.store.roles import read_cast
-    from safetyqc.store.standing import read_standings
 
     with Store.read(config.run) as store:
-        unjudged = sum(standing.status == "unjudged" for standing in read_standings(store).values())
-        return Hints(read_cast(store), config.run, in_run(config), unjudged)
+        return Hints(read_cast(store), config.run, in_run(config))
+
+
+def is_unjudged(config: Config) -> bool:
+    """Whether the judge that decides has not seen something that nothing else speaks against."""
+    from safetyqc.pipeline.stages import has_unjudged
+    from safetyqc.store import Store
+
+    with Store.read(config.run) as store:
+        return has_unjudged(store)
 
 
 def next_after_batch(config: Config) -> None:

@@ -6,14 +6,12 @@ in a temporary file (`formats.spooled`). What is in memory is as large as those 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from safetyqc import __version__
 from safetyqc.formats.readers import ReadResult
-from safetyqc.formats.spooled import Part
 from safetyqc.pipeline import stages
 from safetyqc.pipeline.choices import judge_models
 from safetyqc.pipeline.importing import There, already_holds, import_file
@@ -21,7 +19,7 @@ from safetyqc.pipeline.labelling import with_labels
 from safetyqc.pipeline.order import judge_all, make_judges, named_judge, settle_rubric
 from safetyqc.pipeline.shards import Entry, Finished, Shards
 from safetyqc.pipeline.site import Batching, Site, in_run, staged
-from safetyqc.pipeline.stages import Tally
+from safetyqc.pipeline.stages import Tally, together
 from safetyqc.reports.views import Call, Verdicts
 from safetyqc.store import FILE_NAME, Store
 
@@ -106,12 +104,12 @@ class _Work:
                 if not any(tally.waiting for tally in judged[-1]):
                     self._write(session, judges[0], part, brought, is_final=_is_final(judged[-1]))
             session.mapper.part = ""
-            told = _sum(imported)
+            told = together(imported)
             self._site.listener.tell(told if told.done else replace(told, told=told.told[len(imported[0].told) :]))
         last = await staged(
             session, "judge", lambda: judge_all(session, [], decide=self._decide), self._site, batch=self._batch
         )
-        return [_sum(own) for own in zip(*judged, last, strict=True)], await named_judge(session)
+        return [together(own) for own in zip(*judged, last, strict=True)], await named_judge(session)
 
     async def _judges(self, session: Session) -> list[Judging]:
         base = session.config.base_of_role("decider")
@@ -152,14 +150,13 @@ class _Work:
 def _together(read: ReadResult, most: float) -> Iterator[list[ReadResult]]:
     """What was read, file by file: those beside each other that hold some thousands in all; a larger one is alone."""
     some: list[ReadResult] = []
-    start = count = 0
-    for path in read.account.files:
-        size = read.account.counts[path]
-        if some and count + size > most:
+    count = 0
+    for file in read.by_file():
+        if some and count + len(file.conversations) > most:
             yield some
             some, count = [], 0
-        some.append(ReadResult(path, Part(read.conversations, range(start, start + size))))
-        start, count = start + size, count + size
+        some.append(file)
+        count += len(file.conversations)
     if some:
         yield some
 
@@ -167,14 +164,3 @@ def _together(read: ReadResult, most: float) -> Iterator[list[ReadResult]]:
 def _is_final(tallies: Sequence[Tally]) -> bool:
     """Whether nothing was left unscored that a later command asks about again."""
     return not any(stages.is_asked_again(kind) for tally in tallies for kind in tally.failed)
-
-
-def _sum(tallies: Sequence[Tally]) -> Tally:
-    failed: Counter[str] = Counter()
-    for tally in tallies:
-        failed.update(tally.failed)
-    already, done, waiting, changed = (
-        sum(getattr(tally, name) for tally in tallies) for name in ("already", "done", "waiting", "changed")
-    )
-    told = tuple(dict.fromkeys(line for tally in tallies for line in tally.told))
-    return Tally(tallies[0].stage, already, done, failed, told, waiting, changed)

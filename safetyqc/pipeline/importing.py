@@ -17,9 +17,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.formats.labels import LabelFile
-from safetyqc.pipeline.labelling import store_labels
+from safetyqc.pipeline.labelling import store_labels, with_labels
 from safetyqc.pipeline.progress import shown
-from safetyqc.pipeline.stages import Tally
+from safetyqc.pipeline.stages import Tally, together
 from safetyqc.records import Conversation, Source, conversation_id
 
 if TYPE_CHECKING:
@@ -36,10 +36,15 @@ def import_conversations(session: Session, name: str, read: ReadResult) -> tuple
 
     Returns:
         What was new or changed, and the ids under which the run knows the conversations, in input order: one that the
-        run already uses for another text is made unique.
+        run already uses for another text is made unique. Of a folder that was read file by file there are none.
     """
     held = already_holds(session.store, name)
-    tally, ids = import_file(session, name, read, There(session.store))
+    if read.is_apart:
+        labelled, there = bool(read.labels), There(session.store, read.path)
+        parts = (with_labels(file, session.config) if labelled else file for file in read.by_file())
+        tally, ids = together([import_file(session, name, part, there)[0] for part in parts]), list[str]()
+    else:
+        tally, ids = import_file(session, name, read, There(session.store))
     return replace(tally, told=(*(held if tally.done else ()), *tally.told)), ids
 
 

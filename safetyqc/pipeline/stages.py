@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, get_args
 from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.pipeline.engine import describe
 from safetyqc.records import PASSES_LATER, Conversation, Failure, FailureKind, Judgment, Rejection, Scenario, Score
+from safetyqc.store.standing import deciding_judge
 from safetyqc.store.unread import Unread
 
 if TYPE_CHECKING:
@@ -68,6 +69,18 @@ class Tally:
     def missing(self) -> int:
         """How many gave no result in this call."""
         return sum(self.failed.values())
+
+
+def together(tallies: Sequence[Tally]) -> Tally:
+    """What several calls of one stage did in all."""
+    failed: Counter[str] = Counter()
+    for tally in tallies:
+        failed.update(tally.failed)
+    already, done, waiting, changed = (
+        sum(getattr(tally, name) for tally in tallies) for name in ("already", "done", "waiting", "changed")
+    )
+    told = tuple(dict.fromkeys(line for tally in tallies for line in tally.told))
+    return Tally(tallies[0].stage, already, done, failed, told, waiting, changed)
 
 
 def unwritten(store: Store, task: Writing, scenarios: Iterable[Scenario]) -> list[Scenario]:
@@ -318,6 +331,16 @@ def _of_other_versions(judge: Judge, count: int) -> tuple[str, ...]:
 def eligible(store: Store) -> set[str]:
     """Ids that are worth a judge's time: not rejected by a filter, not a rewrite that was already turned down."""
     return store.conversation_ids() - _set_aside(store)
+
+
+def has_unjudged(store: Store) -> bool:
+    """Whether the judge that decides has not seen something that is neither set aside nor a copy nor near a reference;
+    found without holding what is known of all."""
+    judge = deciding_judge(store) or ("", "")
+    gone = _set_aside(store) | {drop.id for drop in store.drops()}
+    gone |= {match.conversation_id for match in store.matches() if match.removed}
+    gone |= {place.id for place in store.placed() if place.origin == "canary"}
+    return any(judged is None and name not in gone for _, name, judged in store.looked(*judge))
 
 
 def _set_aside(store: Store) -> frozenset[str | None]:

@@ -25,14 +25,12 @@ class Hints:
     """The next commands of a run.
 
     Args:
-        unjudged: how many conversations the judge that decides has not seen.
         flags: `--run` and `--config`, with a space before each, as `Config.flags` gives them.
     """
 
     cast: Cast
     folder: Path
     flags: str = ""
-    unjudged: int = 0
 
     def command(self, *words: str) -> str:
         """A command of this run."""

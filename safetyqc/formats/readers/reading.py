@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from safetyqc.formats.opened import name_of
 from safetyqc.formats.readers.lists import records_in
 from safetyqc.formats.readers.table import READERS, form_of, read_record
 from safetyqc.formats.sources import read_sources
-from safetyqc.formats.spooled import Records
+from safetyqc.formats.spooled import Part, Records
 from safetyqc.formats.turns import AS_IT_IS, Reading, bad_line, is_turn
 from safetyqc.records import INTENTS, Conversation, Label, Message, Source, conversation_id
 from safetyqc.results.findings import BadLine, HowRead
@@ -62,6 +62,17 @@ class ReadResult:
     labels: tuple[Label, ...] = ()
     """What people say of them, where it stands beside the messages and was asked for."""
     account: Account = field(default_factory=Account)
+    is_apart: bool = False
+    """Whether ids are unique in each file of a folder, and not in all of them."""
+
+    def by_file(self) -> list[ReadResult]:
+        """What was read of each file, without labels: looked at where it lies."""
+        found, start = list[ReadResult](), 0
+        for path in self.account.files:
+            end = start + self.account.counts[path]
+            found.append(ReadResult(path, Part(self.conversations, range(start, end))))
+            start = end
+        return found
 
     @property
     def notes(self) -> dict[str, int]:
@@ -122,7 +133,8 @@ def read_conversations(
     """
     account = Account()
     records = (record for record, _ in _read(path, how, account, only_files))
-    return collect(records, name_of(path), skip_bad=skip_bad_lines, strict=strict, account=account)
+    read = collect(records, name_of(path), skip_bad=skip_bad_lines, strict=strict, account=account)
+    return read if only_files is None else replace(read, is_apart=True)
 
 
 def collect(
