@@ -18,6 +18,9 @@ _FEWEST_DISTINCT = 0.4
 """Share of different runs of four words below which a text goes round in circles; prose has 0.95 and more."""
 _LOOPED_SENTENCE = 4
 _LONG_RUN = re.compile(r"(.)\1{29}|(\S{1,20}\s*)\2{14}", re.DOTALL)
+_LOOP = re.compile(r"([^\W\d].{1,39}?|\d{1,9}[^\W\d].{0,39}?)\1{3,}", re.DOTALL)
+_LEAST_LOOPED = 20
+"""Characters; a laugh or a cheer is shorter."""
 _SENTENCE = re.compile(r"[^.!?。！？\n]{8,}")
 _LATIN = re.compile(r"[A-Za-z]+")
 
@@ -37,6 +40,9 @@ def incoherence(answer: str, language: str | None) -> str | None:
 
 def _repeats(answer: str) -> bool:
     if _LONG_RUN.search(answer):
+        return True
+    looped = sum(found.end() - found.start() for found in _LOOP.finditer(answer[:2_000]))
+    if looped >= max(_LEAST_LOOPED, len(answer[:2_000]) / 2):  # also where a short limit cut it off
         return True
     sentences = Counter(normalise(found) for found in _SENTENCE.findall(answer))
     if sentences:

@@ -29,6 +29,8 @@ _DECLINES = [
     rf"\b(?:i|we)\s?(?:(?:simply|really|just|absolutely|also|therefore|respectfully) )?{_NOT_ABLE}"
     rf"(?:\W+\w+){{0,3}}?\W+{_DEED}\b",
     rf"\b(?:i|we)\s?{_NOT_ABLE}\s?(?:$|[.!;])",
+    r"\bi (?:do not|don't) have the (?:ability|capability|capacity) to\b",
+    r"\bi(?: am|'m) not equipped to\b",
     r"\bi (?:refuse|decline|must decline|have to decline)\b",
     r"\bi(?: am|'m) (?:\w+ )?(?:sorry|afraid),? but (?!i (?:do not|don't|am not|'m not sure|cannot) "
     r"(?:understand|quite|have))",
@@ -55,7 +57,12 @@ _ANY = re.compile("|".join(f"(?:{cue})" for cue in _DECLINES))
 _ANY_ZH = re.compile("|".join(f"(?:{cue})" for cue in _DECLINES_ZH))
 
 
+_QUOTED = re.compile(r'"[^"]*(?:"|\Z)|“[^”]*(?:”|\Z)|「[^」]*(?:」|\Z)')
+"""What others say: an example of a polite refusal is none. An answer that is cut off may leave a quotation open."""
+
+
 def declines(answer: str) -> bool:
     """Whether an answer declines, as far as the words of its beginning tell."""
-    begins = normalise(answer[: 2 * _WITHIN])[:_WITHIN]
+    begins = normalise(answer[: 2 * _WITHIN])
+    begins = (begins if _QUOTED.match(begins) else _QUOTED.sub('""', begins))[:_WITHIN]
     return bool(_ANY.search(begins) or _ANY_ZH.search(begins[:_WITHIN_ZH]))
