@@ -25,9 +25,16 @@ Counts = npt.NDArray[np.int64]
 METHOD = "stratified ratio"
 MIN_LABELS = 30
 """Labels in the set below which no rate is corrected."""
-PSEUDO = 0.75
-"""Weight of one imagined label of each kind in a stratum's variance, so that a sample without errors of the judge is
-not taken for a judge without errors. Chosen by coverage in `benchmarks/corrected_rates.py`."""
+IMAGINED = 0.3
+"""Labels against each end of an interval that are imagined, in the whole set, so that a sample without errors of the
+judge is not taken for a judge without errors. Chosen by coverage in `benchmarks/corrected_rates.py`."""
+_HARDLY = 1e-9
+"""Stands for no label at all, where logarithms are taken."""
+_TILTS = (-5.0, 25.0)
+"""Logarithms of tilts between which any interval's ends lie."""
+_HALVINGS = 20
+_SHRUNK = 0.2
+"""Labels of a stratum that are taken from all the others, to say how often the criterion applies there."""
 MIN_OF_CELL = 3
 """Labels of a judge's word within a stratum of a draw below which it is no cell of its own."""
 _CODES = 8
@@ -56,81 +63,77 @@ def stratified_rates(
     """Estimate the pass rates of many sets at once, each from labels within strata that cover the set.
 
     The estimate is the post-stratified ratio (Cochran, Sampling Techniques, 1977, 6.10). Its interval holds every rate
-    R at which a score test does not reject `E[pass] = R E[applicable]`, as Fieller's does for a ratio; as in Wilson's
-    the variance is that under R, with the difference spread over the strata by their share of it (Yan and
-    Su, 2010, for one outcome). Departs from them by `PSEUDO`. A stratum without labels is guessed from the others and
-    adds its full doubt.
+    that a likelihood ratio test of the strata's pass shares does not reject (Wilks, 1938): it asks how likely all of
+    them together are, so that strata in which no error was seen do not each add a doubt of their own. The variance
+    that the strata's sizes and "not applicable" leave is added to the one that the likelihood shows. Departs from the
+    textbook by `IMAGINED`. A stratum without labels may have any rate.
 
     Args:
         labelled: of shape (..., strata, 3): labels pass, fail, not applicable; need not be whole.
         sizes: of shape (..., strata): conversations in each stratum, labelled or not, of the whole set.
 
     Returns:
-        Value, low and high, each of shape (...); value is nan where no applicable conversation is labelled.
+        Value, low and high, each of shape (...); all nan where no applicable conversation is labelled.
     """
-    test = _ScoreTest(np.asarray(labelled, np.float64), np.asarray(sizes, np.float64), normal_quantile(confidence))
-    passing, failing, _ = np.moveaxis((test.weights[..., None] * test.shares).sum(axis=-2), -1, 0)
+    labelled, sizes = np.asarray(labelled, np.float64), np.asarray(sizes, np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
+        shares = np.nan_to_num(labelled / labelled.sum(axis=-1, keepdims=True))
+        passing, failing, _ = np.moveaxis((sizes[..., None] * shares).sum(axis=-2), -1, 0)
         value: Floats = passing / (passing + failing)
-    return value, _furthest(test, value, 0.0), _furthest(test, value, 1.0)
+        low, high = _Profile(labelled, sizes).ends(normal_quantile(confidence) ** 2)
+        return value, np.minimum(low, value), np.maximum(high, value)
 
 
-class _ScoreTest:
-    """Whether rates are too far from what the labels say; strata without labels weigh nothing but by `unseen`."""
+class _Profile:
+    """The likeliest pass shares of all strata for every rate there might be, from the estimate to both ends at once.
 
-    def __init__(self, labelled: Floats, sizes: Floats, quantile: float) -> None:
-        total = labelled.sum(axis=-1)
-        known = total > 0
-        self.labels, self.quantile = np.where(known, total, 1.0), quantile
-        self.n = sizes.sum(axis=-1)
-        weights = sizes / self.n[..., None]
-        self.weights = np.where(known, weights, 0.0)
-        self.unseen = np.where(known, 0.0, weights).sum(axis=-1)
-        self.shares = labelled / self.labels[..., None]
-        # "not applicable" is imagined only where somebody said it at all
-        na = np.where(labelled[..., 2].sum(axis=-1) > 0, PSEUDO, 0.0)
-        imagined = np.stack([np.full_like(na, PSEUDO), np.full_like(na, PSEUDO), na], axis=-1)[..., None, :]
-        self.smooth = (labelled + imagined) / (self.labels + imagined.sum(axis=-1))[..., None]
+    Where the rate is held, the likeliest share p of a stratum solves `passed / p - failed / (1 - p) = tilt * weight`:
+    one number, the tilt, goes with each rate. Below the estimate failures are imagined, above it passes.
+    """
 
-    def rejects(self, rate: Floats, unseen: Floats) -> npt.NDArray[np.bool_]:
-        """Test one rate of each set; `unseen` is how much of the difference strata without labels could make up for."""
-        worth = np.stack([1 - rate, -rate, np.zeros_like(rate)], axis=-1)[..., None, :]
-        means = (self.shares * worth).sum(axis=-1)
-        difference = (self.weights * means).sum(axis=-1)
-        spread = self.weights**2 * _variance(self._under(worth, difference), worth) / self.labels
-        # the strata's sizes are themselves a sample's
-        mix = (self.weights * (means - difference[..., None]) ** 2).sum(axis=-1) / self.n
-        far: npt.NDArray[np.bool_] = abs(difference) - unseen > self.quantile * np.sqrt(spread.sum(axis=-1) + mix)
-        return far
+    def __init__(self, labelled: Floats, sizes: Floats) -> None:
+        n = sizes.sum(axis=-1, keepdims=True)
+        share = sizes / n
+        asked, applicable = labelled.sum(axis=-1), labelled[..., :2].sum(axis=-1)
+        overall = (applicable.sum(axis=-1) / asked.sum(axis=-1))[..., None]
+        applies = (applicable + _SHRUNK * overall) / (asked + _SHRUNK)
+        together = (share * applies).sum(axis=-1, keepdims=True)
+        self.weights = share * applies / together
+        of_applies = share**2 * applies * (1 - applies) / np.maximum(asked, _SHRUNK)
+        self.of_weights = (self.weights * applies / n + of_applies / together) / together
+        self.side = np.array([1.0, -1.0]).reshape(2, *(1,) * n[..., 0].ndim)
+        failures, passes = (
+            np.maximum(IMAGINED * share * (side[..., None] > 0), _HARDLY) for side in (self.side, -self.side)
+        )
+        self.passed, self.failed = labelled[..., 0] + passes, labelled[..., 1] + failures
+        self.labels = self.passed + self.failed
+        self.middle = (self.weights * self.passed / self.labels).sum(axis=-1)
 
-    def _under(self, worth: Floats, difference: Floats) -> Floats:
-        """The strata's shares as they would be if the rate were right: moved between pass and fail."""
-        doubt = self.weights * _variance(self.smooth, worth) / self.labels
-        with np.errstate(invalid="ignore", divide="ignore"):
-            share = np.nan_to_num(doubt / (self.weights * doubt).sum(axis=-1, keepdims=True))
-        moved = np.clip(-difference[..., None] * share, -self.smooth[..., 0], self.smooth[..., 1])
-        under: Floats = self.smooth + moved[..., None] * np.array([1.0, -1.0, 0.0])
-        return under
+    def ends(self, far: float) -> Floats:
+        """The rates below and above at which twice the loss of log-likelihood comes to `far`, by bisection."""
+        near, beyond = (np.full_like(self.middle, tilt) for tilt in _TILTS)
+        for _ in range(_HALVINGS):
+            middle = (near + beyond) / 2
+            rejected = self._at(self.side * np.exp(middle))[1] > far
+            near, beyond = np.where(rejected, near, middle), np.where(rejected, middle, beyond)
+        return self._at(self.side * np.exp(near))[0]
 
+    def _at(self, tilt: Floats) -> tuple[Floats, Floats]:
+        """The rate that goes with a tilt, and twice the loss of log-likelihood, less what else is uncertain."""
+        shares = self._shares(tilt[..., None] * self.weights)
+        rate = (self.weights * shares).sum(axis=-1)
+        loss = self.passed * np.log(self.passed / self.labels / shares)
+        loss += self.failed * np.log(self.failed / self.labels / (1 - shares))
+        further = (self.of_weights * (shares - rate[..., None]) ** 2).sum(axis=-1)
+        # a loss stands for a variance, moved**2 / loss, to which the further one is added
+        return rate, 1 / (0.5 / np.maximum(loss.sum(axis=-1), 0) + further / (rate - self.middle) ** 2)
 
-def _variance(shares: Floats, worth: Floats) -> Floats:
-    variance: Floats = (shares * worth**2).sum(axis=-1) - (shares * worth).sum(axis=-1) ** 2
-    return variance
-
-
-def _furthest(test: _ScoreTest, value: Floats, end: float) -> Floats:
-    """The rate between each estimate and `end` at which its test begins to reject, by bisection."""
-
-    def rejected(rate: Floats) -> npt.NDArray[np.bool_]:
-        return test.rejects(rate, test.unseen * (1 - rate if end else rate))
-
-    inside, outside = value, np.full_like(value, end)
-    at_end = ~rejected(outside)
-    for _ in range(24):
-        middle = (inside + outside) / 2
-        too_far = rejected(middle)
-        inside, outside = np.where(too_far, inside, middle), np.where(too_far, middle, outside)
-    return np.where(at_end, end, inside)
+    def _shares(self, pull: Floats) -> Floats:
+        lost = np.where(pull > 0, self.failed, self.passed)
+        root = np.sqrt((self.labels - abs(pull)) ** 2 + 4 * abs(pull) * lost)
+        # each form of the root is exact on its own side only
+        kept = 2 * np.where(pull > 0, self.passed, self.failed) / (self.labels + abs(pull) + root)
+        return np.asarray(np.where(pull > 0, kept, 1 - kept), np.float64)
 
 
 @dataclass(frozen=True)

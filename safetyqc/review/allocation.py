@@ -20,12 +20,12 @@ from safetyqc.judge.corrected import stratified_rates
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 _ROUNDS = 60
-_POWERS = (1.0, 0.5, 0.0)
-"""Of Neyman's shares; 0 is an even draw."""
+_POWER = 0.5
+"""Of Neyman's shares: what is not known yet costs least half way between them and an even draw."""
 _LEAST_SHARE = 0.25
 """Of what an even draw would take of a stratum, at least this is taken: how often judges are wrong is not known yet."""
-_LEAST_LABELS = 2
-"""Of each stratum, so that none has to be guessed from the others."""
+_LEAST_LABELS = 3
+"""Of each stratum: two that say the same by chance would make too much of it."""
 
 
 @dataclass(frozen=True)
@@ -142,12 +142,11 @@ def in_classes(drawn: Floats, most: int) -> Integers:
 def best_allocation(
     problem: Problem, drawn: Floats, least: Integers, *, half_width: float | None, labels: int
 ) -> tuple[Floats, Integers]:
-    """How often each cell is drawn beside the others, and how many of each stratum: evenly, by `drawn`, or between.
+    """How often each cell is drawn beside the others, and how many of each stratum: evenly where that is better.
 
-    By formula `drawn` is best; for few labels, or strata of few, the interval may say otherwise. Arguments are those of
-    `allocate` and `of_total`.
+    Arguments are those of `allocate` and `of_total`.
     """
-    ways = [drawn**power for power in _POWERS]
+    ways = [drawn**_POWER, np.ones_like(drawn)]
     if half_width is not None:
         counts = [allocate(problem, way, half_width, least) for way in ways]
         best = min(range(len(ways)), key=lambda n: int(counts[n].sum()))
@@ -175,7 +174,8 @@ def allocate(problem: Problem, drawn: Floats, half_width: float, least: Integers
 def of_total(problem: Problem, drawn: Floats, total: float, least: Integers) -> Integers:
     """So many labels, shared out over the strata; never fewer of one than are drawn already."""
     scale = _smallest(lambda scale: bool(_counts(problem, drawn, scale, least).sum() >= total), problem, drawn)
-    return np.round(_counts(problem, drawn, scale, least)).astype(np.int64)
+    upto = np.round(np.cumsum(_counts(problem, drawn, scale, least)))  # so that whole numbers add up to the total
+    return np.diff(upto, prepend=0).astype(np.int64)
 
 
 def even_total(problem: Problem, half_width: float) -> int | None:

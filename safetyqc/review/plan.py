@@ -54,7 +54,7 @@ def plan_labels(store: Store, wanted: Wanted) -> LabelPlan:
         UserError: an unknown criterion or grouping, an impossible half-width, or a run without conversations.
     """
     _check(wanted)
-    population = _Population.read(store, wanted)
+    population = Population.read(store, wanted)
     draw = next((d for d in reversed(read_draws(store)) if (d.criteria, d.by) == (wanted.criteria, wanted.by)), None)
     if draw is None:
         number = 1 + sum(name.startswith(PLAN) for name in store.draws())
@@ -114,7 +114,7 @@ class _Cells:
 
 
 @dataclass(frozen=True)
-class _Population:
+class Population:
     """The conversations that rates are about, with what is known of each."""
 
     words: Words
@@ -127,7 +127,8 @@ class _Population:
     known: int
 
     @classmethod
-    def read(cls, store: Store, wanted: Wanted) -> _Population:
+    def read(cls, store: Store, wanted: Wanted) -> Population:
+        """Those of a run that are still in play, as its deciding judge and its labels know them."""
         judge = deciding_judge(store)
         standings = read_standings(store)
         verdicts = store.verdicts(*judge) if judge else {}
