@@ -92,16 +92,16 @@ def alone(sets: list[tuple[Ints, Ints, float]], labels: int) -> float:
     return float(np.mean([high - low for low, high in intervals]))
 
 
-def needed(sets: list[tuple[Ints, Ints, float]], width: float, most: int, *, plan: bool) -> int:
-    """The fewest labels that give such a width, to a fiftieth of `most`."""
-    low, high = most // 10, 2 * most
-    while high - low > max(1, most // 50):
-        middle = (low + high) // 2
-        if measure(sets, middle, plan=plan)[1] <= width:
-            high = middle
-        else:
-            low = middle
-    return high
+def needed(sets: list[tuple[Ints, Ints, float]], width: float, labels: int, *, plan: bool) -> float:
+    """Labels that give such a width: by the power law through the widths of two numbers of labels near it."""
+    first = int(0.7 * labels)
+    of_first = measure(sets, first, plan=plan)[1]
+    second = min(max(round(first * (of_first / width) ** 2), labels // 10), N)
+    if second == first:
+        return float(first)
+    of_second = measure(sets, second, plan=plan)[1]
+    power = np.log(of_second / of_first) / np.log(second / first)
+    return float(second * (width / of_second) ** (1 / power))
 
 
 def best_possible(rate: float, judge: tuple[float, float], unsure: str, labels: int) -> float:
