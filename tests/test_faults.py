@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import re
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,13 @@ import pytest
 from safetyqc.errors import FatalModelError, Interrupted, ModelError, UserError
 from safetyqc.llm import Request, ask_json
 from safetyqc.llm import door as door_module
+from safetyqc.llm import limits as limits_module
 from safetyqc.llm.door import Door, DoorSettings, open_door
 from safetyqc.pipeline.engine import Stop, in_one_loop
 from safetyqc.store import Store
 from safetyqc.testing.faults import FAULTS
 from safetyqc.testing.server import FaultServer
+from tests.support.forked import Forked
 
 SCHEMA = {
     "type": "object",
@@ -154,8 +155,9 @@ async def test_a_server_that_was_never_there_ends_the_run_soon(lane: Any) -> Non
     await door.close()
 
 
-async def test_a_request_to_stop_ends_a_map_whose_server_is_down() -> None:
+async def test_a_request_to_stop_ends_a_map_whose_server_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many wait for the one request that tries whether the server is back; all of them have to hear of the stop."""
+    monkeypatch.setattr(limits_module, "_LONGEST_PROBE_S", 0.05)
     async with FaultServer(script=["error_500"] * 999, latency_s=0.05) as server:
         door, stop = door_to(server), Stop()
         stop.on_press(door.stop)
@@ -261,20 +263,17 @@ async def test_a_fifth_of_mixed_faults_loses_nothing_and_pays_nothing_twice(tmp_
         assert server.witness.good.total() - before <= 2 * (count - outcomes.count("answer")) + empty
 
 
-KILLED = """
-import asyncio, sys
-from dataclasses import replace
-sys.path.insert(0, sys.argv[3])
-from test_faults import REQUEST, in_one_loop, Store, DoorSettings, open_door
-async def main():
-    with Store.create(sys.argv[1]) as store:
-        door = open_door(store, settings=DoorSettings(api_base=sys.argv[2]))
-        requests = [replace(REQUEST, seed=i) for i in range(400)]
-        async for _ in in_one_loop(requests, door.complete):
-            pass
-        await door.close()
-asyncio.run(main())
-"""
+def ask_400(folder: Path, api_base: str) -> None:
+    """Ask four hundred requests into a run; what a process does that is killed."""
+
+    async def ask() -> None:
+        with Store.create(folder) as store:
+            door = open_door(store, settings=DoorSettings(api_base=api_base))
+            async for _ in in_one_loop([replace(REQUEST, seed=i) for i in range(400)], door.complete):
+                pass
+            await door.close()
+
+    asyncio.run(ask())
 
 
 def recorded(folder: Path) -> set[int]:
@@ -285,32 +284,22 @@ def recorded(folder: Path) -> set[int]:
         return {json.loads(row[0])["seed"] for row in connection.execute("SELECT request FROM calls WHERE good")}
 
 
-@pytest.fixture
-async def counting_server() -> AsyncIterator[FaultServer]:
-    async with FaultServer(latency_s=0.01) as server:
-        server.keep_bodies = True
-        yield server
-
-
-async def test_kill_9_at_any_moment_loses_no_answer(tmp_path: Path, counting_server: FaultServer) -> None:
-    rng, server = random.Random(5), counting_server
-    arguments = [str(tmp_path), server.base_url, str(Path(__file__).parent)]
+def test_kill_9_at_any_moment_loses_no_answer(tmp_path: Path, serve: Callable[..., FaultServer]) -> None:
+    rng, server, folder = random.Random(5), serve(latency_s=0.01), tmp_path / "r"
+    server.keep_bodies = True
     for round_number in range(6):
-        known = recorded(tmp_path)
+        known = recorded(folder)
         server.bodies.clear()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", KILLED, *arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
+        process = Forked(tmp_path, ask_400, folder, server.base_url)
         if round_number < 5:
             wanted = rng.randrange(5, 70)
-            while len(server.bodies) < wanted and process.returncode is None:
-                await asyncio.sleep(0.005)
-            os.kill(process.pid, signal.SIGKILL)
-        _, errors = await process.communicate()
+            assert process.reaches(lambda wanted=wanted: len(server.bodies) >= wanted)
+            process.send(signal.SIGKILL)
+        code = process.wait()
         assert not {body["seed"] for body in server.bodies} & known, "an answered request was sent again"
-        assert recorded(tmp_path) >= known
-    assert process.returncode == 0, errors.decode()
-    assert recorded(tmp_path) == set(range(400))
+        assert recorded(folder) >= known
+    assert code == 0, process.err
+    assert recorded(folder) == set(range(400))
 
 
 async def test_a_second_process_on_the_run_is_told(tmp_path: Path) -> None:
