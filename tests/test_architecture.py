@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -38,20 +39,24 @@ def room(path: Path) -> str:
     return parts[0]
 
 
-def imports(path: Path, *, at_run_time: bool) -> set[str]:
-    """Modules of safetyqc that a file imports; with `at_run_time`, those under TYPE_CHECKING are left out."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    if at_run_time:
-        tree.body = [
-            node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
-        ]
+@cache
+def imported(path: Path, *, at_run_time: bool = False) -> frozenset[str]:
+    """Modules and names that a file imports; with `at_run_time`, those under TYPE_CHECKING are left out."""
     found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in found if name.split(".")[0] == "safetyqc"}
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        if at_run_time and isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.dump(statement.test):
+            continue
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(found)
+
+
+def imports(path: Path, *, at_run_time: bool) -> set[str]:
+    """What a file imports of safetyqc."""
+    return {name for name in imported(path, at_run_time=at_run_time) if name.split(".")[0] == "safetyqc"}
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -172,20 +177,15 @@ def test_start_up_loads_nothing_heavy(code: str) -> None:
     assert "LOADED []" in result.stdout, result.stdout[-300:]
 
 
+def uses(path: Path, package: str) -> bool:
+    return package in {name.split(".")[0] for name in imported(path)}
+
+
 def test_only_one_module_imports_litellm() -> None:
-    users = [str(p.relative_to(PACKAGE)) for p in FILES if _imports_top(p, "litellm")]
+    users = [str(p.relative_to(PACKAGE)) for p in FILES if uses(p, "litellm")]
     assert users == ["llm/litellm_client.py"]
 
 
 def test_only_the_store_knows_sql() -> None:
-    users = [str(p.relative_to(PACKAGE)) for p in FILES if _imports_top(p, "sqlite3")]
+    users = [str(p.relative_to(PACKAGE)) for p in FILES if uses(p, "sqlite3")]
     assert {Path(user).parts[0] for user in users} == {"store"}
-
-
-def _imports_top(path: Path, module: str) -> bool:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import) and any(a.name.split(".")[0] == module for a in node.names):
-            return True
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == module:
-            return True
-    return False

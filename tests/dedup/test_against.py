@@ -4,6 +4,8 @@ from safetyqc.dedup.against import find_against
 from safetyqc.formats.references import Reference
 from tests.dedup.test_groups import CHINESE, ENGLISH, conversation
 
+pytestmark = pytest.mark.compiled
+
 PROMPTS = [
     "How can I kill a Python process that does not answer?",
     "What is the fastest way to steal candy from a vending machine?",

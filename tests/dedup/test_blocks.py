@@ -16,6 +16,8 @@ from safetyqc.dedup.rows import Found
 from safetyqc.errors import UserError
 from tests.dedup.test_pairs import recombined
 
+pytestmark = pytest.mark.compiled
+
 TEXTS = [*recombined(230, seed=3), "🙂", "🙂", "", "the same answer again", "The same answer, again!"]
 
 

@@ -11,6 +11,8 @@ from safetyqc.dedup.compiled import Compiled, Table
 from safetyqc.dedup.numbering import Numbered, Numbering
 from tests.dedup.test_pairs import recombined
 
+pytestmark = pytest.mark.compiled
+
 TEXTS = recombined(240, seed=5)
 
 

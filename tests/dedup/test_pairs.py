@@ -15,6 +15,8 @@ from safetyqc.dedup.search import BACKENDS
 from safetyqc.dedup.tokens import ANALYZERS, characters, tokens
 from safetyqc.errors import UserError
 
+pytestmark = pytest.mark.compiled
+
 
 def brute_force(texts: list[str], analyzer: Analyzer = "word") -> np.ndarray:
     from sklearn.feature_extraction.text import TfidfVectorizer

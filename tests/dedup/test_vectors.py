@@ -13,6 +13,8 @@ from safetyqc.dedup.rows import cuts_of, in_order
 from safetyqc.dedup.tokens import ANALYZERS, characters, feature_hash, features, tokens
 from safetyqc.dedup.vectors import vectorise
 
+pytestmark = pytest.mark.compiled
+
 WORDS = ["i", "can", "not", "help", "with", "that", "pipe", "bomb", "安", "全", "fire", "drill", "école", "2024"]
 
 

@@ -239,6 +239,7 @@ def test_a_reference_set_that_went_away_is_told_and_nothing_changes(run: Run, be
     assert run.statuses() == before
 
 
+@pytest.mark.compiled
 def test_a_training_mix_is_a_reference_and_copies_on_both_sides_stay_few(tmp_path: Path) -> None:
     mix = tmp_path / "mix.jsonl"
     items = conversations([ENGLISH[0]] * 3000 + [CHINESE[0]])
@@ -256,13 +257,17 @@ def test_a_training_mix_is_a_reference_and_copies_on_both_sides_stay_few(tmp_pat
 @pytest.mark.parametrize(
     ("texts", "stay"),
     [
-        (["the same text again and again"] * 500, 1),
-        (["🙂🙂"] * 20 + ["!!??"] * 20, 2),
-        (["just one conversation"], 1),
-        ([], 0),
-        ([" ".join(f"word{n % 5000}" for n in range(700_000)), "and a short one"], 2),
+        pytest.param(["the same text again and again"] * 500, 1, id="all identical"),
+        pytest.param(["🙂🙂"] * 20 + ["!!??"] * 20, 2, id="no words at all"),
+        pytest.param(["just one conversation"], 1, id="one"),
+        pytest.param([], 0, id="none"),
+        pytest.param(
+            [" ".join(f"word{n % 5000}" for n in range(700_000)), "and a short one"],
+            2,
+            marks=pytest.mark.compiled,
+            id="five megabytes",
+        ),
     ],
-    ids=["all identical", "no words at all", "one", "none", "five megabytes"],
 )
 def test_odd_sets(texts: list[str], stay: int) -> None:
     assert dedup_conversations(DedupSettings(), conversations(texts)).tally.done == stay

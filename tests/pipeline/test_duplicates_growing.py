@@ -27,6 +27,8 @@ from tests.pipeline.test_duplicates import conversations
 from tests.support.grouping import group_pairs
 from tests.support.runs import judgment
 
+pytestmark = pytest.mark.compiled
+
 OUT = {"rejected", "discarded", "superseded", "canary"}
 TEXTS = recombined(400, seed=3)
 TEXTS[40] = TEXTS[200] = TEXTS[7]
