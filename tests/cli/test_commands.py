@@ -25,6 +25,7 @@ from safetyqc.pipeline.stages import Tally
 from safetyqc.store import Store
 from safetyqc.testing import conversation
 from safetyqc.testing.server import FaultServer
+from tests.support.forked import Forked, command_line, lead
 from tests.support.runs import fill_with_everything, judgment
 
 Cli = Callable[..., Any]
@@ -311,30 +312,51 @@ def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def into_a_pipe_without_reader(*words: str) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    lead("stdout", theirs)
+    command_line(*words)
+
+
 @pytest.mark.parametrize("line", ["report --run r", "check mine.jsonl --json", "dedup mine.jsonl --jsonl -"])
 def test_a_reader_that_went_away_before_all_was_written_is_told_by_141(line: str, folder: Path) -> None:
-    ended = piped(f"safetyqc {line} | true", folder)
-    assert ended.returncode == 141, ended.stderr
-    assert "Error" not in ended.stderr
-    assert "Traceback" not in ended.stderr
+    process = Forked(folder, into_a_pipe_without_reader, *line.split())
+    assert process.wait() == 141, process.err
+    assert "Error" not in process.err
+    assert "Traceback" not in process.err
+
+
+def into_a_full_disk(*words: str) -> None:
+    lead("stdout", os.open("/dev/full", os.O_WRONLY))
+    command_line(*words)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.parametrize("line", ["report --run r", "report --run r --json", "dedup mine.jsonl --jsonl -", "--help"])
 def test_a_full_stdout_is_told_and_is_no_bug(line: str, folder: Path) -> None:
-    ended = piped(f"safetyqc {line} > /dev/full", folder)
-    assert ended.returncode == 2, ended.stderr
-    assert "standard output: cannot be written: No space left on device\n  fix: free some space" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    process = Forked(folder, into_a_full_disk, *line.split())
+    assert process.wait() == 2, process.err
+    assert "standard output: cannot be written: No space left on device\n  fix: free some space" in process.err
+    assert "Traceback" not in process.err
 
 
-@pytest.mark.parametrize("closed", [">&-", "<&-", "<&- >&-", "<&- >&- 2>&-"])
-def test_a_closed_stream_disturbs_nothing(closed: str, folder: Path) -> None:
-    ended = piped(f"safetyqc import mine.jsonl --run new {closed}", folder)
-    assert ended.returncode == 0, ended.stderr
-    assert "Traceback" not in ended.stderr
-    checked = piped(f"safetyqc report --run new {closed}", folder)
-    assert checked.returncode == 0, checked.stderr
+def with_closed(streams: tuple[str, ...], *words: str) -> None:
+    """As Python finds them where the shell closed them (`>&-`)."""
+    for name in streams:
+        os.close(("stdin", "stdout", "stderr").index(name))
+        setattr(sys, name, None)
+    command_line(*words)
+
+
+@pytest.mark.parametrize(
+    "closed", [("stdout",), ("stdin",), ("stdin", "stdout"), ("stdin", "stdout", "stderr")], ids=str
+)
+def test_a_closed_stream_disturbs_nothing(closed: tuple[str, ...], folder: Path) -> None:
+    for line in ("import mine.jsonl --run new", "report --run new"):
+        process = Forked(folder, with_closed, closed, *line.split())
+        assert process.wait() == 0, process.err
+        assert "Traceback" not in process.err
 
 
 def test_ctrl_c_ends_quietly_also_while_modules_are_loaded(tmp_path: Path) -> None:
@@ -343,33 +365,27 @@ def test_ctrl_c_ends_quietly_also_while_modules_are_loaded(tmp_path: Path) -> No
     assert (ended.returncode, ended.stderr) == (130, "safetyqc: stopped before anything was done\n")
 
 
+def in_terminal(name: str, *words: str) -> None:
+    lead("stdout", os.open(name, os.O_RDWR))
+    command_line(*words)
+
+
 @pytest.mark.parametrize(
     ("environment", "colour"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)], ids=str
 )
 def test_a_terminal_gets_colour_unless_it_does_not_want_any(
-    environment: dict[str, str], colour: bool, folder: Path
+    environment: dict[str, str], colour: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm-256color", **environment}.items():
+        monkeypatch.setenv(name, value)
     ours, theirs = pty.openpty()
-    env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "safetyqc", "report", "--run", "r", "--section", "headline"],
-        cwd=folder,
-        env={**env, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment},
-        stdout=theirs,
-        stderr=subprocess.PIPE,
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(ours, 65536)
-        except OSError:  # the other end is closed: that is how a terminal says that it is over
-            break
-        if not chunk:
-            break
-        shown += chunk
+    process = Forked(folder, in_terminal, os.ttyname(theirs), *["report", "--run", "r", "--section", "headline"])
+    assert process.wait() == 0, process.err
+    shown = os.read(ours, 65536)
     os.close(ours)
-    process.communicate()
+    os.close(theirs)
     assert b"kept" in shown
     assert bool(re.search(rb"\x1b\[(?:\d+;)*(?:3[0-7]|38;|9[0-7])", shown)) is colour
 

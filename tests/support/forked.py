@@ -37,12 +37,12 @@ class Forked:
     @property
     def out(self) -> str:
         """What it wrote to stdout so far."""
-        return self._said("out")
+        return self._said("stdout")
 
     @property
     def err(self) -> str:
         """What it wrote to stderr so far."""
-        return self._said("err")
+        return self._said("stderr")
 
     def _said(self, name: str) -> str:
         path = self._streams / name
@@ -72,7 +72,7 @@ class Forked:
 
 def typed(folder: Path, *words: object) -> Forked:
     """Start a command line in a folder: `typed(tmp_path, "check", "a.jsonl")`."""
-    return Forked(folder, _command_line, *map(str, words))
+    return Forked(folder, command_line, *map(str, words))
 
 
 def _begin(
@@ -81,12 +81,20 @@ def _begin(
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    for stream, name in ((sys.stdout, "out"), (sys.stderr, "err")):
-        os.dup2(os.open(streams / name, os.O_WRONLY | os.O_CREAT), stream.fileno())
+    for name in ("stdout", "stderr"):
+        lead(name, os.open(streams / name, os.O_WRONLY | os.O_CREAT))
     work(*arguments)
 
 
-def _command_line(*words: str) -> None:
+def lead(name: str, where: int) -> None:
+    """Have stdout or stderr of this process go to an open file, as an interpreter that starts there finds it."""
+    number = ("stdin", "stdout", "stderr").index(name)
+    os.dup2(where, number)
+    setattr(sys, name, open(number, "w", buffering=1 if name == "stderr" else -1, closefd=False))  # noqa: SIM115
+
+
+def command_line(*words: str) -> None:
+    """Run a command line in this process, which ends with it."""
     from safetyqc.__main__ import main
 
     sys.argv = ["safetyqc", *words]
