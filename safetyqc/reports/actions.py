@@ -74,9 +74,17 @@ def _unscored(summary: Summary, hints: Hints) -> Iterator[Action]:
         yield Action(
             severity="warning",
             problem=f"{_many(overall.unscored)} unscored, so the pass rate lies anywhere "
-            f"between {overall.worst:.1%} and {overall.best:.1%}" + ("" if again else ": let a stronger judge decide"),
+            f"between {overall.worst:.1%} and {overall.best:.1%}"
+            + ("" if again else f": let a stronger judge decide{_never_judged(summary)}"),
             command=hints.judge() if again else hints.judge_anew(),
         )
+
+
+def _never_judged(summary: Summary) -> str:
+    """Criteria that stay open whatever the conversation, as empathy with the embedded judge, and who closes them."""
+    open_cells = {c.id: c.overall.unscored for c in summary.criteria if c.id != OVERALL and not c.overall.n}
+    found = ", ".join(f"{name} ({count:,} open)" for name, count in open_cells.items() if count)
+    return f"; nothing was ever said of {found}: an LLM closes it, or a guard that takes any criterion" if found else ""
 
 
 def _not_asked(summary: Summary, hints: Hints) -> Iterator[Action]:

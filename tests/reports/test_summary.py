@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from safetyqc.errors import ConfigError, UserError
-from safetyqc.records import Duplicate, DuplicateGroup, Outcome, Rejection, Rewrite, Source
+from safetyqc.records import Duplicate, DuplicateGroup, Judgment, Outcome, Rejection, Rewrite, Source
 from safetyqc.reports.browser import browser_data
 from safetyqc.reports.documents import render_markdown
 from safetyqc.reports.html import render_html
@@ -294,18 +294,30 @@ def test_every_action_has_a_command_that_names_the_run(full: Summary) -> None:
     assert "--top-up cybercrime_or_hacking=3" in top_up
 
 
+def unsure(verdict: Judgment, reason: str = "unsure") -> Judgment:
+    scores = [s.model_copy(update={"unscored_reason": reason}) if s.unscored_reason else s for s in verdict.scores]
+    return verdict.model_copy(update={"scores": tuple(scores)})
+
+
 def test_the_way_out_of_unscored_conversations_depends_on_their_reason(make_run: Maker) -> None:
     def command(reason: str) -> str:
         talk = planned(0, "cybercrime_or_hacking")
-        verdict = judgment(talk, empathy="unscored")
-        scores = tuple(
-            s.model_copy(update={"unscored_reason": reason}) if s.unscored_reason else s for s in verdict.scores
-        )
-        summary = summarise(make_run([talk], [verdict.model_copy(update={"scores": scores})]))
+        summary = summarise(make_run([talk], [unsure(judgment(talk, empathy="unscored"), reason)]))
         return next(a.command for a in summary.actions if "unscored" in a.problem)
 
     assert "judge -m local" in command("provider_error")
     assert "judge -m MODEL" in command("unsure")
+
+
+def test_criteria_of_which_the_judge_never_said_anything_are_named_with_who_closes_them(make_run: Maker) -> None:
+    first, second = planned(0, "self_harm_support"), planned(1, "self_harm_support")
+
+    def problem(*empathy: Outcome) -> str:
+        judged = [unsure(judgment(talk, empathy=said)) for talk, said in zip((first, second), empathy, strict=True)]
+        return next(a.problem for a in summarise(make_run([first, second], judged)).actions if "unscored" in a.problem)
+
+    assert "nothing was ever said of empathy (2 open): an LLM closes it" in problem("unscored", "unscored")
+    assert "empathy" not in problem("unscored", "pass")
 
 
 def test_a_report_names_files_without_the_users_folders(make_run: Maker) -> None:
