@@ -142,7 +142,7 @@ def guards(as_json: o.AsJson = False) -> None:
 
     known = [load_guard(name) for name in guard_names()]
     if as_json:
-        fields = {"id", "title", "models", "usual", "licence", "sources", "checked", "notes", "endpoint"}
+        fields = {"id", "title", "models", "usual", "licence", "sources", "checked", "unverified", "notes", "endpoint"}
         rows = [guard.model_dump(mode="json", include=fields) for guard in known]
         show_json([row | {"judges": sorted(g.says) or "any criterion"} for row, g in zip(rows, known, strict=True)])
         return

@@ -126,7 +126,7 @@ def _moderated(body: Mapping[str, Any]) -> Seen:
 
 _PAIR = _between("Human user:\n", "\n\nAI assistant:\n", "\n\n---")
 _SAFEGUARD = _between("<transcript>\nUser: ", "\nAssistant: ", "\n</transcript>")
-_DYNAGUARD = _between("<transcript>\nUser: ", "\nAgent: ", "\n</transcript>")
+_DYNAGUARD = _between("<transcript>\n'User': ", "\n'Agent': ", "\n</transcript>")
 FORMS: dict[str, Form] = {
     "qwen3guard": Form(_turns, _qwen),
     "llamaguard3": Form(_turns, _llama),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.judge.guards.file import CONVERSATION
-from safetyqc.judge.question import cut
+from safetyqc.judge.question import cut_with_system
 from safetyqc.llm import Request
 from safetyqc.records import Message
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from safetyqc.errors import ModelError
     from safetyqc.judge.guards.file import Guard, Says
     from safetyqc.judge.guards.reading import Answer
+    from safetyqc.records import Conversation
     from safetyqc.rubrics import Criterion
 
 _CONTROL = re.compile(r"<\|(?=[^|<>\s]{1,40}\|>)")
@@ -78,37 +79,45 @@ class Asks:
 
 
 def build_asks(
-    guard: Guard, model: str, messages: Sequence[Message], questions: Sequence[Asking], api_base: str | None, stage: str
+    guard: Guard, model: str, conversation: Conversation, questions: Sequence[Asking], api_base: str | None, stage: str
 ) -> Asks:
-    """Cut the conversation after each of the assistant's turns, and put every question about each cut."""
+    """Cut the conversation after each of the assistant's turns, and put every question about each cut.
+
+    A system message is shown, as the setting, to a guard that has a place for it.
+    """
     asks: list[Ask] = []
     left_out = broken = 0
+    messages, system = conversation.messages, conversation.system if guard.setting else None
     last = len(messages) - 1
     ends = [n for n, m in enumerate(messages) if m.role == "assistant"] if guard.unit == "last_turn" else [last]
     for end in ends:
         start = 0 if guard.turns == "all" else max(end - 1, 0)
-        shown, gone = cut(messages[start : end + 1], guard.max_shown_tokens)
-        safe = [_defuse(message, guard) for message in shown]
+        part = conversation.model_copy(update={"messages": messages[start : end + 1], "system": system})
+        told, shown, gone = cut_with_system(part, guard.max_shown_tokens)
+        (led, marked), *safe = [_defuse(text, guard) for text in (told or "", *(m.content for m in shown))]
         left_out += gone
-        broken += sum(count for _, count in safe)
-        turns = [message for message, _ in safe]
+        broken += marked + sum(count for _, count in safe)
+        turns = [Message(role=m.role, content=text) for m, (text, _) in zip(shown, safe, strict=True)]
+        setting = _fill(guard.setting, {"system": led}) if led else ""
         turn = end if guard.unit == "last_turn" else None
-        asks += [Ask(asking, turn, _request(guard, model, turns, asking, api_base, stage)) for asking in questions]
+        for asking in questions:
+            values = {**asking.values, **_shown(guard, turns), "setting": setting}
+            asks.append(Ask(asking, turn, _request(guard, turns, values, model, api_base, stage)))
     return Asks(tuple(asks), left_out, broken)
 
 
-def _defuse(message: Message, guard: Guard) -> tuple[Message, int]:
-    content, count = _CONTROL.subn("< |", message.content)
+def _defuse(text: str, guard: Guard) -> tuple[str, int]:
+    """Break up what could end the template, and count it."""
+    text, count = _CONTROL.subn("< |", text)
     for marker in guard.markers:
-        count += content.count(marker)
-        content = content.replace(marker, f"{marker[0]} {marker[1:]}")
-    return (Message(role=message.role, content=content) if count else message), count
+        count += text.count(marker)
+        text = text.replace(marker, f"{marker[0]} {marker[1:]}")
+    return text, count
 
 
 def _request(
-    guard: Guard, model: str, turns: Sequence[Message], asking: Asking, api_base: str | None, stage: str
+    guard: Guard, turns: Sequence[Message], values: Mapping[str, str], model: str, api_base: str | None, stage: str
 ) -> Request:
-    values = {**asking.values, **_shown(guard, turns)}
     messages: list[Mapping[str, str]] = []
     for entry in guard.messages:
         if entry == CONVERSATION:

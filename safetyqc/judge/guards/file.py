@@ -1,7 +1,8 @@
 """A guard as its YAML file tells it: what it is sent, how its answer is read, and what that says of our criteria.
 
 The files lie beside this module, one a guard; nothing here asks or reads anything. A template's `{user}`,
-`{assistant}` and `{transcript}` are the judged conversation, every other `{name}` is one of its question's values.
+`{assistant}` and `{transcript}` are the judged conversation, `{setting}` its system message, every other `{name}` is
+one of its question's values.
 """
 
 from __future__ import annotations
@@ -107,6 +108,8 @@ class Guard(Record):
         models: names under which it is known, the first for people to look up.
         usual: the model that `guard:NAME` asks.
         licence, sources, checked: whose format this is, where it was read, and when.
+        unverified: what of this file could not be read at its source.
+        setting: how a conversation's `{system}` message is told, where the guard has a place for one.
         turns: how much of a conversation the guard sees: `all` up to the judged answer, or the `last` exchange. With
             `unit: conversation` it judges the whole at once, else each of the assistant's turns.
         markers: parts of the template that no conversation may contain: they are broken up in its text.
@@ -122,6 +125,7 @@ class Guard(Record):
     licence: Text
     sources: Annotated[tuple[Text, ...], Field(min_length=1)]
     checked: Text
+    unverified: tuple[Text, ...] = ()
     notes: tuple[Text, ...] = ()
     endpoint: Endpoint = "chat"
     unit: Literal["last_turn", "conversation"] = "last_turn"
@@ -129,6 +133,7 @@ class Guard(Record):
     speakers: Mapping[Role, Text] = Field(default_factory=_speakers)
     messages: Annotated[tuple[Literal["conversation"] | Mapping[str, Text], ...], Field(min_length=1)]
     markers: tuple[Text, ...] = ()
+    setting: str = ""
     questions: tuple[Question, ...] = ()
     max_tokens: int = Field(default=64, ge=1)
     top_logprobs: int = Field(default=0, ge=0, le=20)
@@ -191,7 +196,8 @@ class Guard(Record):
     @property
     def hash(self) -> str:
         """16 hex digits over everything that can change a verdict."""
-        told = {"title", "models", "usual", "licence", "sources", "checked", "notes", "hints"}
+        told = {"title", "models", "usual", "licence", "sources", "checked", "unverified", "notes", "hints"}
+        told |= {"setting"} if not self.setting else set()  # as before there was one
         return content_hash(self.model_dump(mode="json", exclude=told, by_alias=True))[:16]
 
     def says_of(self, criterion: str) -> Says | None:

@@ -18,7 +18,7 @@ from safetyqc.judge.guards.reading import Answer, categories_of, read_answer
 from safetyqc.judge.votes import sum_usage, total
 from safetyqc.llm import Reply
 from safetyqc.llm.hosts import base_of, display_name
-from safetyqc.records import Message, Score
+from safetyqc.records import Score
 
 if TYPE_CHECKING:
     from safetyqc.judge.guards.file import Guard, Rule, Says
@@ -105,7 +105,7 @@ class GuardJudge:
         await self.prepare()
         wanted = [c for c in self.criteria if only is None or c.id in only]
         asked = [c for c in wanted if _applies(c, conversation) and self._why_open(c, conversation) is None]
-        asks, heard = await self.hear(conversation.messages, asked)
+        asks, heard = await self.hear(conversation, asked)
         if self._waits and not self._is_checked:
             raise self._waits
         scores, passed = self.verdict(conversation, wanted, heard)
@@ -128,14 +128,14 @@ class GuardJudge:
         )
 
     async def hear(
-        self, messages: Sequence[Message], criteria: Sequence[Criterion], stage: str = "judge"
+        self, conversation: Conversation, criteria: Sequence[Criterion], stage: str = "judge"
     ) -> tuple[Asks, list[Heard]]:
-        """Ask everything about these messages at once; an answer that cannot be used is an error in its place.
+        """Ask everything about a conversation at once; an answer that cannot be used is an error in its place.
 
         Raises:
             Deferred, FatalModelError: as the client does.
         """
-        asks = build_asks(self.guard, self.model, messages, askings(self.guard, criteria), self.api_base, stage)
+        asks = build_asks(self.guard, self.model, conversation, askings(self.guard, criteria), self.api_base, stage)
         heard = await asyncio.gather(*(self._ask(ask) for ask in asks.asks), return_exceptions=True)
         # Questions that wait for a batch must not hide one whose every call fails
         for error in sorted((x for x in heard if isinstance(x, BaseException)), key=lambda e: isinstance(e, Deferred)):

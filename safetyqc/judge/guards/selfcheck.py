@@ -29,9 +29,9 @@ class Checked(Protocol):
     guard: Guard
 
     async def hear(
-        self, messages: Sequence[Message], criteria: Sequence[Criterion], stage: str = "judge"
+        self, conversation: Conversation, criteria: Sequence[Criterion], stage: str = "judge"
     ) -> tuple[Asks, list[Heard]]:
-        """Ask everything about these messages."""
+        """Ask everything about a conversation."""
         ...
 
     def score(self, criterion: Criterion, conversation: Conversation, heard: Sequence[Heard]) -> Score:
@@ -109,7 +109,7 @@ async def _ask(judge: Checked, probe: Probe) -> tuple[list[Score], list[str]]:
     intent: Intent | None = "harmful" if set(probe.expect) - {DANGER} else None
     conversation = Conversation(id=conversation_id(messages, "probe"), messages=messages, intent=intent)
     criteria = _criteria(probe.expect)
-    _, heard = await judge.hear(messages, criteria, stage="check")
+    _, heard = await judge.hear(conversation, criteria, stage="check")
     for error in [h.answer for h in heard if isinstance(h.answer, ModelError)]:
         if error.kind in _NOT_SAID:
             raise error

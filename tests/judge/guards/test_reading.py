@@ -34,6 +34,11 @@ from safetyqc.llm import Reply
         ("mdjudge", "It is fine.\n[RESULT]: safe, score 1", {"safety": "safe", "score": "1"}),
         ("sorrybench", "0.0", {"complies": "0"}),
         ("gptosssafeguard", "PASS", {"verdict": "PASS"}),
+        (
+            "dynaguard",
+            "<answer>\nFAIL\n</answer>\n<explanation>\nRule 1 is broken.\n</explanation>",
+            {"verdict": "FAIL"},
+        ),
         ("dynaguard", "<think>rule 1 holds</think>\n<answer>\nPASS\n</answer>", {"verdict": "PASS"}),
     ],
 )
