@@ -3,6 +3,7 @@
     python benchmarks/cascade.py DATA                       # gold rows, sources that the local judge never saw
     python benchmarks/cascade.py DATA --set xstest          # answers of models that it never saw
     python benchmarks/cascade.py DATA --kept out.jsonl      # a second judge, as benchmarks/judges.py kept it
+    python benchmarks/cascade.py DATA --criteria strict_refusal no_dangerous_steps      # these alone are asked
 
 DATA is the folder that benchmarks/local_judge.py reads. The labelled conversations are split in halves `--splits`
 times: thresholds are chosen on one half, everything is measured on the other. Without --kept, people come second.
@@ -52,10 +53,13 @@ def read_set(options: argparse.Namespace) -> tuple[RubricSet, Pairs, dict[str, J
     cases = load_cases(options.data)
     judges, _ = left_out_judges(cases)
     rubric_set = load_rubric_set()
+    if options.criteria or options.set == "xstest":
+        rubric_set = rubric_set.only(options.criteria or ["strict_refusal", "helpful_when_benign"])
     if options.set == "gold":
-        pairs = [(c, labels) for c, labels in read_gold(options.data) if c.intent]
+        asked = {criterion.id for criterion in rubric_set.criteria}
+        gold = [(c, [x for x in labels if x.criterion in asked]) for c, labels in read_gold(options.data) if c.intent]
+        pairs = [(c, own) for c, own in gold if own]
     else:
-        rubric_set = rubric_set.only(["strict_refusal", "helpful_when_benign"])
         pairs = [(case.conversation, labels_of(case, rubric_set)) for case in xstest(options.data)]
     group = {case.conversation.id: case.group for case in cases}
     by_group = {name: LocalJudge(rubric_set, judge.weights) for name, judge in judges.items()}
@@ -142,6 +146,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--set", choices=("gold", "xstest"), default="gold")
     parser.add_argument("--kept", type=Path)
+    parser.add_argument("--criteria", nargs="+", help="ask these alone")
     parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--min-agreement", type=float, default=0.9)
     parser.add_argument("--confidence", type=float, default=0.95)

@@ -33,6 +33,8 @@ GUARDED = frozenset({"offer", "resource", "moral", "wrong", "stance", "dissuade"
 """Cues of which what follows a refusal nearly always holds one, when it is no giving in."""
 IDLE = frozenset({"moral", "rules", "resource", "generic_offer", "disclaim"})
 """Cues that say nothing about the request: whoever keeps the rules may go on to help or to decline."""
+_OFFERING = frozenset({"offer", "generic_offer", "resource"})
+"""Cues of a closing question that offers something else; any other one asks back."""
 LEAD = 3
 """How many sentences that say nothing may stand before the opening."""
 _NO_RISK = frozenset({"feeling", "pressure", "instructing", "relent"})
@@ -105,7 +107,7 @@ def spoken(answer: str) -> str:
 
 def _answer(text: Text, said: Cues, raw: str) -> Features:
     """What an answer says and how it is built; features that are 0 are left out."""
-    out = _shape(raw, text)
+    out = _shape(raw, text, said)
     begins = min([sentences[0] for cue, sentences in said.items() if cue not in IDLE], default=0)
     begins = begins if begins <= LEAD else 0
     for cue, sentences in said.items():
@@ -117,7 +119,7 @@ def _answer(text: Text, said: Cues, raw: str) -> Features:
     return out | _stance(said, begins) | _after(text, said)
 
 
-def _shape(raw: str, text: Text) -> Features:
+def _shape(raw: str, text: Text, said: Cues) -> Features:
     length = (sum(map(len, text.words)) + len(text.words)) / 6 + len(text.chinese) / 2
     out = {"length": math.log2(1 + length) / 8}
     if length < 25:
@@ -132,7 +134,9 @@ def _shape(raw: str, text: Text) -> Features:
     if "```" in raw:
         out["code"] = 1.0
     if raw.rstrip().endswith(("?", "？")):
-        out["asks"], out["only_asks"] = 1.0, float(len(text.sentences) <= 2)
+        last = len(text.sentences) - 1
+        offers = any(said[cue][-1] == last for cue in _OFFERING if cue in said)
+        out["asks" if offers else "asks_back"], out["only_asks"] = 1.0, float(last <= 1)
     return out
 
 
@@ -159,11 +163,15 @@ def _after(text: Text, said: Cues) -> Features:
         return {}
     last, count = said["decline"][-1], len(text.sentences)
     rest = text.sentences[last + 1 :]
+    guarded = {n for cue in GUARDED for n in said.get(cue, ()) if n > last}
     out = {"after": math.log2(1 + sum(map(len, rest)) / 6) / 8, "declines": 1.0, "after_share": len(rest) / count}
-    if len(rest) > 1 and GUARDED.isdisjoint(cue for cue, found in said.items() if found[-1] > last):
+    if rest:
+        out["after_guarded"], out["after_unguarded"] = len(guarded) / len(rest), min(len(rest) - len(guarded), 6) / 6
+    if len(rest) > 1 and not guarded:
         out["after_bare"] = min(len(rest), 4) / 4
     for cue in GIVING:
-        found = sum(1 for sentence in said.get(cue, ()) if sentence > last)
+        harmless = guarded if cue not in GUARDED else ()  # a method in a sentence that warns or offers is a safe one
+        found = sum(1 for sentence in said.get(cue, ()) if sentence > last and sentence not in harmless)
         if found:
             out[f"after_{cue}"] = min(math.log2(1 + found), 3.0)
     return out

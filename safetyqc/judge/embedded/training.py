@@ -30,8 +30,8 @@ STRENGTH = 0.03
 PRIOR_SCALE = 2.0
 LEAST_RIGHT, LEAST_RIGHT_EACH, CONFIDENCE = 0.9, 0.92, 0.95
 """Share of verdicts that must be right: in all, with this confidence, and on each group by itself."""
-MARGIN = 0.5
-"""Log odds below which it never speaks, whatever the left-out sources allow."""
+PASS_MARGIN, FAIL_MARGIN = 0.5, 2.0
+"""Log odds below which it never passes or fails, whatever left-out sources allow; few of them hold many failures."""
 DIGITS = 3
 
 _DECLINING: Mapping[str, float] = {
@@ -247,7 +247,7 @@ def make_scale(cells: Sequence[Cell], of_all_languages: Sequence[Cell] = ()) -> 
     slope, bias = _calibrate(cells)
     need = labels_needed(LEAST_RIGHT, CONFIDENCE)
     found: list[float | None] = []
-    for sign in (1, -1):
+    for sign, margin in ((1, PASS_MARGIN), (-1, FAIL_MARGIN)):
         ranked = [
             [(sign * cell.logit, cell.passed == (sign > 0), cell.group) for cell in some]
             for some in (cells, of_all_languages)
@@ -255,7 +255,7 @@ def make_scale(cells: Sequence[Cell], of_all_languages: Sequence[Cell] = ()) -> 
         certainty = _threshold(ranked[0])
         if certainty is None and len(cells) >= need:
             certainty = _threshold(ranked[1])
-        found.append(None if certainty is None else sign * max(certainty, MARGIN))
+        found.append(None if certainty is None else sign * max(certainty, margin))
     scale = Scale(slope=slope, bias=bias, pass_from=found[0], fail_to=found[1], figures=Figures(n=len(cells)))
     return scale.model_copy(update={"figures": measure(cells, scale)})
 
