@@ -163,6 +163,18 @@ def test_no_page_names_a_place_of_one_machine(page: Path) -> None:
     assert not FORBIDDEN.findall(page.read_text(encoding="utf-8"))
 
 
+def test_every_test_that_the_table_of_faults_names_is_there() -> None:
+    tests = ROOT / "tests"
+    file = tests / "README.md"
+    for name, test in re.findall(r"`([\w/]+\.py)?(?:::)?(test_\w+)?`", file.read_text(encoding="utf-8")):
+        if name:
+            file = tests / name.removeprefix("tests/")
+            assert file.is_file(), name
+        if test:
+            where = [file] if name or file.suffix == ".py" else []
+            assert any(f"def {test}(" in path.read_text(encoding="utf-8") for path in where), f"{file}: {test}"
+
+
 def test_the_page_of_commands_is_what_the_commands_say() -> None:
     spec = importlib.util.spec_from_file_location("write_cli_docs", ROOT / "scripts" / "write_cli_docs.py")
     assert spec is not None

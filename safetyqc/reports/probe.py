@@ -102,7 +102,7 @@ def _measures(arms: dict[ArmName, Arm]) -> RenderableType:
 
 def _cell(measure: Measure | None) -> Text:
     if measure is None or measure.rate is None:
-        return Text(f"· ({measure.unscored} open)" if measure else "·", style=FAINT)
+        return Text(f"· ({measure.unscored} unscored)" if measure else "·", style=FAINT)
     open_ = f" {measure.unscored}?" if measure.unscored else ""
     told = Text.assemble(f"{measure.rate:.2f} ", (f"{measure.low:.2f}–{measure.high:.2f}", FAINT), (open_, WARN))
     if measure.corrected is not None and (by_labels := measure.corrected.rate) is not None:
