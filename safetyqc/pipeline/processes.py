@@ -1,9 +1,8 @@
 """An engine whose work is done in processes of their own, so that more than one core is busy.
 
-A task that asks no model (the rules, the embedded judge) is done there, item by item. A task that asks models stays in
-this process, and its requests are sent from there, one attempt each: ledger, limits, budget and retries have to see
-every call in one place, and sending through litellm takes many times the CPU of wording a question and reading its
-answer. Had the task itself moved, each of its calls would cross twice between processes, to the door and out again.
+What is done there is told in `elsewhere`. Sending a request through litellm takes many times the CPU of wording a
+question and reading its answer, so a task that asks models need not move: each of its calls would cross twice between
+processes, to the door and out again.
 
 A process that dies costs its items one attempt and is started again. Processes end by themselves when this one is gone,
 even by kill -9, because their standard input ends with it.
@@ -13,23 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import itertools
 import os
 import pickle
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from safetyqc.errors import Deferred, FatalModelError, ModelError, SafetyqcError
+from safetyqc.errors import Deferred, FatalModelError, ModelError
 from safetyqc.llm.lanes import count_cores, find_lane
-from safetyqc.pipeline.engine import Context, EngineSettings, Stop, Task, in_one_loop, outcome_of
+from safetyqc.pipeline.elsewhere import Awaited, RemoteLane, Sending, Worker, WorkerDied, packed
+from safetyqc.pipeline.engine import Context, EngineSettings, Stop, Task, in_one_loop
 
 if TYPE_CHECKING:
-    from safetyqc.llm.client import Client, Reply, Request
-    from safetyqc.llm.lanes import Lane
+    from safetyqc.llm.client import Client
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -57,19 +54,16 @@ class ProcessEngine:
     ) -> AsyncIterator[tuple[T, R | ModelError | Deferred]]:
         """See Engine."""
 
-        async def ask(item: T) -> R:
-            return await task.do(item, context)
-
         async def send(item: T) -> R:
             for _ in range(_MOST_DEATHS - 1):
                 with contextlib.suppress(WorkerDied):
                     return await self._pool.do(task, item)
             return await self._pool.do(task, item)
 
-        here, there = self._concurrency, _IN_FLIGHT_EACH * self._pool.size
         if task.asks:
-            return in_one_loop(items, ask, concurrency=here, stop=self._stop)
-        return in_one_loop(items, send, concurrency=there, stop=self._stop)
+            here = self._concurrency
+            return in_one_loop(items, lambda item: task.do(item, context), concurrency=here, stop=self._stop)
+        return in_one_loop(items, send, concurrency=_IN_FLIGHT_EACH * self._pool.size, stop=self._stop)
 
     def open_lane(self, name: str, *, api_key: str | None, timeout_s: float) -> Client:
         """See Engine."""
@@ -87,61 +81,7 @@ class ProcessEngine:
         await self._pool.close()
 
 
-@dataclass(frozen=True)
-class Sending:
-    """The task of a lane: send one request once."""
-
-    lane: Lane
-    api_key: str | None = field(repr=False)
-    timeout_s: float
-
-    asks = True
-
-    async def do(self, item: Request, context: Context) -> dict[str, Any]:
-        """Return the reply as plain values, which are pickled five times as fast as records."""
-        reply = await self.open(context).complete(item)
-        return {**vars(reply), "usage": (reply.usage.prompt_tokens, reply.usage.completion_tokens)}
-
-    def open(self, context: Context) -> Client:
-        """The lane in this process."""
-        return context.made(self, lambda: self.lane.open(self.api_key, self.timeout_s))
-
-
-class Doing(Protocol):
-    """Whoever has tasks done elsewhere, item by item."""
-
-    async def do(self, task: Task[T, R], item: T) -> R:
-        """Have one item done; the errors are those of `Pool.do`."""
-        ...
-
-
-class RemoteLane:
-    """A Client that has its requests sent by a pool's processes."""
-
-    def __init__(self, pool: Doing, task: Sending) -> None:
-        self._pool, self._task = pool, task
-
-    async def complete(self, request: Request) -> Reply:
-        """See Client."""
-        from safetyqc.llm.client import Reply
-        from safetyqc.records import Usage
-
-        told = await self._pool.do(self._task, request)
-        prompt_tokens, completion_tokens = told.pop("usage")
-        return Reply(**told, usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens))
-
-    async def close(self) -> None:
-        """See Client; the pool is the engine's to close."""
-
-
 # ---- this side ------------------------------------------------------------------------------------------------------
-
-
-class WorkerDied(ModelError):
-    """The process that had the item is gone."""
-
-    def __init__(self) -> None:
-        super().__init__("provider_error", "a worker process died", retryable=True)
 
 
 @dataclass
@@ -151,7 +91,7 @@ class _Worker:
     process: asyncio.subprocess.Process
     outbox: _Outbox
     tasks: set[int] = field(default_factory=set)
-    waiting: dict[int, asyncio.Future[Any]] = field(default_factory=dict)
+    awaited: Awaited = field(default_factory=Awaited)
     reader: asyncio.Task[None] | None = None
 
 
@@ -163,37 +103,30 @@ class Pool:
         self.workers: list[_Worker] = []
         self._started: list[_Worker] = []
         self._starting: asyncio.Task[None] | None = None
-        self._numbers = itertools.count()
         self._tasks: dict[int, Task[Any, Any]] = {}
 
     async def do(self, task: Task[T, R], item: T) -> R:
-        """Let the least busy process do one item.
-
-        Raises:
-            ModelError: the process died, which another attempt may mend.
-            SafetyqcError: what the task raised there.
-        """
+        """Let the least busy process do one item; see Doing."""
         while len(self.workers) < self.size:
             if self._starting is None or self._starting.done():
                 self._starting = asyncio.create_task(self._start())
             await asyncio.shield(self._starting)
-        worker = min(self.workers, key=lambda one: len(one.waiting))
-        name, number = id(task), next(self._numbers)
+        worker, name = min(self.workers, key=lambda one: len(one.awaited)), id(task)
         if name not in worker.tasks:
             pickle.dumps(task)  # a task that cannot go says so here
             worker.tasks.add(name)
             self._tasks[name] = task  # as long as there are processes, no other task may get its id
             worker.outbox.put((None, name, task))
-        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        worker.waiting[number] = answer
+        number, answer = worker.awaited.expect()
         try:
             worker.outbox.put((number, name, item))
-            return await answer
+            found: R = await answer
+            return found
         except asyncio.CancelledError:
             worker.outbox.put((number, name, _CANCEL))
             raise
         finally:
-            worker.waiting.pop(number, None)
+            worker.awaited.forget(number)
 
     async def _start(self) -> None:
         if self._starts >= self.size + _MOST_STARTS:
@@ -214,19 +147,11 @@ class Pool:
         assert worker.process.stdout is not None
         try:
             async for number, result in _hear(worker.process.stdout):
-                answer = worker.waiting.get(number)
-                if answer is None or answer.done():
-                    continue
-                if isinstance(result, SafetyqcError):
-                    answer.set_exception(result)
-                else:
-                    answer.set_result(result)
+                worker.awaited.answer(number, result)
         finally:
             if worker in self.workers:
                 self.workers.remove(worker)
-            for answer in worker.waiting.values():
-                if not answer.done():
-                    answer.set_exception(WorkerDied())
+            worker.awaited.give_up()
             await worker.process.wait()
 
     async def close(self) -> None:
@@ -262,20 +187,8 @@ class _Outbox:
     def _send(self) -> None:
         said, self._said = self._said, []
         if not self._pipe.is_closing():
-            try:
-                body = pickle.dumps(said, protocol=pickle.HIGHEST_PROTOCOL)
-            except (pickle.PicklingError, TypeError, AttributeError):
-                body = pickle.dumps([portable(one) for one in said])
+            body = packed(said)
             self._pipe.write(len(body).to_bytes(_HEAD, "big") + body)
-
-
-def portable(said: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The message, or a defect in the place of what cannot be pickled: nobody must wait for an answer for ever."""
-    try:
-        pickle.dumps(said)
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
-        return (*said[:-1], outcome_of(error))
-    return said
 
 
 async def _hear(stream: asyncio.StreamReader) -> AsyncIterator[Any]:
@@ -293,42 +206,22 @@ async def _hear(stream: asyncio.StreamReader) -> AsyncIterator[Any]:
 # ---- the other side -------------------------------------------------------------------------------------------------
 
 
-def no_client() -> Client:
-    """Refuse a task of another process what only the driver has."""
-    raise FatalModelError("a task that is said to ask no model asked one", fix="say so in its `asks`")
-
-
 async def _work(out: int) -> None:
     loop = asyncio.get_running_loop()
     stream = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(0, "rb"))
     answers, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(out, "wb"))
-    outbox, context = _Outbox(answers), Context(no_client)
-    tasks: dict[int, Task[Any, Any]] = {}
-    doing: dict[int, asyncio.Task[None]] = {}
-
-    async def do(number: int, task: Task[Any, Any], item: Any) -> None:
-        try:
-            result = await task.do(item, context)
-        except SafetyqcError as error:
-            result = error
-        except Exception as error:  # noqa: BLE001 - see `engine`: it is this item's outcome
-            result = outcome_of(error)
-        finally:
-            del doing[number]
-        outbox.put((number, result))
-
+    outbox, worker = _Outbox(answers), Worker()
     async for number, name, said in _hear(stream):
         if number is None:
-            tasks[name] = said
+            worker.tasks[name] = said
         elif said == _CANCEL:
-            if number in doing:
-                doing[number].cancel()
+            worker.cancel(number)
         else:
-            doing[number] = asyncio.create_task(do(number, tasks[name], said))
-    for task in tasks.values():
+            worker.start(number, name, said, outbox.put)
+    for task in worker.tasks.values():
         if isinstance(task, Sending):
-            await task.open(context).close()
+            await task.open(worker.context).close()
 
 
 def main() -> None:
@@ -340,7 +233,6 @@ def main() -> None:
     # Whatever a library prints must not stand between the answers
     out = os.dup(1)
     os.dup2(2, 1)
-    gc.set_threshold(50_000, 20, 100)  # litellm's million objects all stay, and this process is nobody else's
     asyncio.run(_work(out))
 
 

@@ -1,9 +1,8 @@
 """An engine whose work is done by actors of a Ray cluster: of several machines, or, to try it, of this one.
 
-Like processes (`processes`), actors do the tasks that ask no model, and send one attempt of each request; tasks that
-ask models stay in this process, the driver, with ledger, limits, budget, retries and the store. So actors hold nothing
-that could be lost: one that dies, with its machine or without, costs what it had in hand one attempt. Beside maps,
-functions are called on arrays that lie in the cluster's memory (`RaySpread`).
+What actors do is told in `elsewhere`; this process, the driver, has ledger, limits, budget, retries and the store. An
+actor that dies, with its machine or without, costs what it had in hand one attempt. Beside maps, functions are called
+on arrays that lie in the cluster's memory (`RaySpread`).
 
 Ray starts in some ten seconds and takes a gigabyte on every machine. It does not copy files: what settings name by its
 path has to be there on all machines, and so does the same safetyqc. Keys of providers go with the calls, and are
@@ -14,8 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import itertools
 import os
 import pickle
 from collections.abc import AsyncIterator, Iterable
@@ -26,11 +23,11 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from safetyqc import __version__
-from safetyqc.errors import Deferred, FatalModelError, Interrupted, ModelError, SafetyqcError
+from safetyqc.errors import Deferred, FatalModelError, ModelError
 from safetyqc.llm.hosts import PROVIDERS
 from safetyqc.llm.lanes import find_lane
+from safetyqc.pipeline.elsewhere import UNPICKLABLE, Awaited, RemoteLane, Sending, Worker, WorkerDied, packed
 from safetyqc.pipeline.engine import Context, EngineSettings, Stop, Task, in_one_loop, outcome_of
-from safetyqc.pipeline.processes import RemoteLane, Sending, WorkerDied, no_client, portable
 from safetyqc.pipeline.ray_cluster import Cluster, RaySpread
 from safetyqc.text import counted
 
@@ -64,24 +61,18 @@ class RayEngine:
     ) -> AsyncIterator[tuple[T, R | ModelError | Deferred]]:
         """See Engine."""
 
-        async def ask(item: T) -> R:
-            return await task.do(item, context)
-
         async def send(item: T) -> R:
-            for _ in range(_DEATHS_AMONG_OTHERS):
+            for do in (*[self._pool.do] * _DEATHS_AMONG_OTHERS, self._pool.do_alone):
                 with contextlib.suppress(WorkerDied):
-                    return await self._pool.do(task, item)
-            with contextlib.suppress(WorkerDied):
-                return await self._pool.do_alone(task, item)
+                    return await do(task, item)
             return await self._pool.do_alone(task, item)
 
-        if task.asks:
-            found = in_one_loop(items, ask, concurrency=self._concurrency, stop=self._stop)
-        else:
+        many = self._concurrency
+        if not task.asks:
             await self._pool.open()
             many = _IN_FLIGHT_EACH * self._pool.size
-            found = in_one_loop(items, send, concurrency=many, stop=self._stop)
-        async with contextlib.aclosing(found):
+        do = (lambda item: task.do(item, context)) if task.asks else send
+        async with contextlib.aclosing(in_one_loop(items, do, concurrency=many, stop=self._stop)) as found:
             async for one in found:
                 yield one
 
@@ -122,7 +113,7 @@ class _Worker:
     actor: Any
     told: dict[int, asyncio.Future[str]] = field(default_factory=dict)
     said: list[tuple[int, int, Any]] = field(default_factory=list)
-    waiting: dict[int, asyncio.Future[Any]] = field(default_factory=dict)
+    awaited: Awaited = field(default_factory=Awaited)
 
 
 class Pool:
@@ -132,7 +123,6 @@ class Pool:
         self._cluster, self.size = cluster, size
         self.most = self.died = self.done = self._in_a_row = 0
         self.workers: list[_Worker] = []
-        self._numbers = itertools.count()
         self._tasks: dict[int, Task[Any, Any]] = {}
         self._hearing: set[asyncio.Task[None]] = set()
         self._alone: _Worker | None = None
@@ -147,16 +137,11 @@ class Pool:
         self.size = self.size or self._cluster.cores
 
     async def do(self, task: Task[T, R], item: T) -> R:
-        """Let the least busy actor do one item.
-
-        Raises:
-            WorkerDied: it died, which another attempt may mend.
-            SafetyqcError: what the task raised there.
-        """
+        """Let the least busy actor do one item; see Doing."""
         await self.open()
         while len(self.workers) < self.size:
             self._start()
-        return await self._by(min(self.workers, key=lambda one: len(one.waiting)), task, item)
+        return await self._by(min(self.workers, key=lambda one: len(one.awaited)), task, item)
 
     async def do_alone(self, task: Task[T, R], item: T) -> R:
         """Let an actor do one item that has no other in hand: if it dies, this is what it died of.
@@ -169,8 +154,7 @@ class Pool:
             return await self._by(self._alone, task, item)
 
     async def _by(self, worker: _Worker, task: Task[T, R], item: T) -> R:
-        number, answer = next(self._numbers), asyncio.get_running_loop().create_future()
-        worker.waiting[number] = answer
+        number, answer = worker.awaited.expect()
         try:
             await self._tell(worker, task)
             if not worker.said:
@@ -181,7 +165,7 @@ class Pool:
             worker.actor.cancel.remote(number)
             raise
         finally:
-            worker.waiting.pop(number, None)
+            worker.awaited.forget(number)
         self.done += 1
         self._in_a_row = 0
         return found
@@ -226,15 +210,15 @@ class Pool:
             body = pickle.dumps(said, protocol=pickle.HIGHEST_PROTOCOL)
             async for part in worker.actor.do.options(num_returns="streaming").remote(body):
                 for number, result in pickle.loads(await part):
-                    _answer(worker.waiting.get(number), result)
+                    worker.awaited.answer(number, result)
         except RayTaskError as error:
             for number, _, _ in said:
-                _answer(worker.waiting.get(number), ModelError("defect", f"an actor failed: {error.cause}"))
+                worker.awaited.answer(number, ModelError("defect", f"an actor failed: {error.cause}"))
         except RayError:
             self._bury(worker)
-        except (pickle.PicklingError, TypeError, AttributeError) as error:  # nobody must wait for ever
+        except UNPICKLABLE as error:  # nobody must wait for ever
             for number, _, _ in said:
-                _answer(worker.waiting.get(number), outcome_of(error))
+                worker.awaited.answer(number, outcome_of(error))
 
     def _bury(self, worker: _Worker) -> None:
         if worker in self.workers:
@@ -245,8 +229,7 @@ class Pool:
         elif worker is self._alone:
             self._alone = None
             self.died += 1
-        for answer in worker.waiting.values():
-            _answer(answer, WorkerDied())
+        worker.awaited.give_up()
 
     def rest(self) -> None:
         """End the actors; they are started again when there is something to do."""
@@ -270,32 +253,20 @@ def _awaited(reference: Any) -> asyncio.Future[Any]:
     return asyncio.ensure_future(wait())
 
 
-def _answer(waiting: asyncio.Future[Any] | None, result: Any) -> None:
-    if waiting is None or waiting.done():
-        return
-    if isinstance(result, SafetyqcError):
-        waiting.set_exception(result)
-    else:
-        waiting.set_result(result)
-
-
 # ---- an actor -------------------------------------------------------------------------------------------------------
 
 
 class _Actor:
-    """Does what it is told, and knows nothing that could not be told again."""
+    """A worker, as Ray calls one."""
 
     def __init__(self) -> None:
-        gc.set_threshold(50_000, 20, 100)  # as in `processes`
-        self._context = Context(no_client)
-        self._tasks: dict[int, Task[Any, Any]] = {}
-        self._doing: dict[int, asyncio.Task[None]] = {}
+        self._worker = Worker()
 
     async def learn(self, name: int, task: bytes, variables: dict[str, str]) -> str:
         """Take a task; returns the version of this code. Pickle is safe here: whoever calls actors can run anything."""
         for variable, value in variables.items():
             os.environ.setdefault(variable, value)
-        self._tasks[name] = pickle.loads(task)
+        self._worker.tasks[name] = pickle.loads(task)
         return __version__
 
     async def do(self, said: bytes) -> AsyncIterator[bytes]:
@@ -303,35 +274,15 @@ class _Actor:
         ended: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
         left = 0
         for number, name, item in pickle.loads(said):
-            self._doing[number] = asyncio.create_task(self._one(number, self._tasks[name], item, ended))
+            self._worker.start(number, name, item, ended.put_nowait)
             left += 1
         while left:
             results = [await ended.get()]
             while not ended.empty():
                 results.append(ended.get_nowait())
             left -= len(results)
-            yield _packed(results)
-
-    async def _one(self, number: int, task: Task[Any, Any], item: Any, ended: asyncio.Queue[tuple[int, Any]]) -> None:
-        result: Any = Interrupted("cancelled")
-        try:
-            result = await task.do(item, self._context)
-        except SafetyqcError as error:
-            result = error
-        except Exception as error:  # noqa: BLE001 - see `engine`: it is this item's outcome
-            result = outcome_of(error)
-        finally:
-            self._doing.pop(number, None)
-            ended.put_nowait((number, result))
+            yield packed(results)
 
     async def cancel(self, number: int) -> None:
         """Do not go on with an item."""
-        if doing := self._doing.get(number):
-            doing.cancel()
-
-
-def _packed(results: list[tuple[int, Any]]) -> bytes:
-    try:
-        return pickle.dumps(results, protocol=pickle.HIGHEST_PROTOCOL)
-    except (pickle.PicklingError, TypeError, AttributeError):
-        return pickle.dumps([portable(one) for one in results])
+        self._worker.cancel(number)
