@@ -60,8 +60,9 @@ MEASURED = (
     ),
 )
 """SmolLM2-135M-Instruct, three epochs, judged by the embedded judge with known intent."""
-RECOMMENDED = {"harmful": 0.6, "benign": 0.4}
-"""The bundled taxonomy's shares: a step from the measured row that gives up least of both towards more help."""
+RECOMMENDED = {"harmful": 1, "benign": 2}
+"""Of the mixes that were trained on the bundled plan (docs/effect.md), the one that was surely better than no training
+and than the control."""
 
 
 class TurnFailures(Record):

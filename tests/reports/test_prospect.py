@@ -144,7 +144,7 @@ def test_a_set_of_refusals_is_warned_of_with_what_was_measured_and_the_command_t
     assert warning.severity == "warning"
     assert "60 of 70 kept are harmful" in warning.problem
     assert "119 harmful, 24 benign made SmolLM2-135M refuse 90% of unsafe and 64% of safe questions" in warning.problem
-    assert "--shares benign=1 -n 30" in warning.command
+    assert "--shares benign=1 -n 110" in warning.command
     assert "--mix GENERAL_FILE --safety-share 0.1" in hint.command
 
 
@@ -159,7 +159,7 @@ def test_where_the_plan_was_balanced_the_kept_are_brought_to_it(tmp_path: Path) 
 def test_a_plan_of_too_much_harm_needs_another_run(tmp_path: Path) -> None:
     plan = {"per_category": {"general_safety": 70}, "per_intent": {"harmful": 60, "benign": 10}}
     [warning, *_] = advice_of(tmp_path, many(60, 10), **plan)
-    assert "--run NEW_RUN --shares harmful=0.6,benign=0.4" in warning.command
+    assert "--run NEW_RUN --shares harmful=1,benign=2" in warning.command
 
 
 def test_too_many_ordinary_requests_are_warned_of(tmp_path: Path) -> None:
