@@ -1,18 +1,21 @@
 """How sure a judge must be before its word counts, so that agreement with labels can be promised.
 
 Fixed-sequence testing (Jung et al., Trust or Escalate, arXiv 2407.18370; Angelopoulos et al., Learn then Test, arXiv
-2110.01052). The sequence starts where two disagreements could still be borne. At the very
-strictest threshold a handful of cells could never show anything, and the sequence would end before it began.
+2110.01052). The sequence starts where two disagreements could still be borne, or fewer where labels are few. At the
+very strictest threshold a handful of cells could never show anything, and the sequence would end before it began.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, log
 
-_MISTAKES_AT_START = 2
-"""The sequence starts where this many disagreements could still be borne; fewer would stop it at the first slip."""
+_MISTAKES_AT_START = (2, 1)
+"""The sequence starts where so many disagreements could still be borne; fewer would stop it at the first slip."""
+_MOST_AT_START = 2 / 3
+"""Share of the labels that its start may take; the rest is what an unsure judge is wrong on, and never to be kept."""
 _STEPS = 40
 
 
@@ -78,12 +81,20 @@ def labels_needed(min_agreement: float, confidence: float) -> int:
 def _sequence(certainties: Sequence[float], min_agreement: float, confidence: float) -> list[int]:
     """How many of the surest cells each test keeps: whole groups of equal certainty, from the strictest down."""
     ends = [i + 1 for i, c in enumerate(certainties) if i + 1 == len(certainties) or certainties[i + 1] < c]
-    start = labels_needed(min_agreement, confidence)
-    while start < len(certainties) and tail(start - _MISTAKES_AT_START, start, min_agreement) > 1 - confidence:
-        start += 1
+    starts = [_bearing(slips, min_agreement, confidence) for slips in (*_MISTAKES_AT_START, 0)]
+    start = next((n for n in starts if n <= _MOST_AT_START * len(certainties)), starts[-1])
     ends = [end for end in ends if end >= start]
     stride = max(ceil(len(ends) / _STEPS), 1)
     return sorted({*ends[::stride], *ends[-1:]})
+
+
+@lru_cache
+def _bearing(slips: int, min_agreement: float, confidence: float) -> int:
+    """The fewest labels of which so many may disagree and the promise still be made."""
+    n = labels_needed(min_agreement, confidence)
+    while tail(n - slips, n, min_agreement) > 1 - confidence:
+        n += 1
+    return n
 
 
 def tail(agreeing: int, n: int, share: float) -> float:
