@@ -65,7 +65,7 @@ def planned(words: Ints, people: Ints, labels: int) -> Ints:
         problem = Problem(sizes[there], np.arange(len(there)), [goal])
         drawn = fractions(problem.sizes, problem.goals)
         counts = allocation.best_allocation(problem, drawn, counts, half_width=None, labels=total)[1]
-        given = {w: np.bincount(people[words == w][:n], minlength=3) for w, n in zip(there, counts, strict=True)}
+        given = {int(w): np.bincount(people[words == w][:n], minlength=3) for w, n in zip(there, counts, strict=True)}
         told = {("x", WORDS[w]): Counter(dict(zip(OUTCOMES, map(int, n), strict=True))) for w, n in given.items()}
     return np.array([given.get(w, np.zeros(3, np.int64)) for w in range(len(WORDS))])
 

@@ -129,6 +129,8 @@ def _note(found: LabelPlan) -> str:
     parts = [f"draw {found.draw}"]
     if found.even_draw is not None:
         parts.append(f"drawn evenly it would take {found.even_draw:,}")
+    if found.labels_alone is not None:
+        parts.append(f"without what the judge says, {found.labels_alone:,}")
     if found.known_errors < _FEW_LABELS:
         parts.append("how often the judge is wrong is assumed until there are labels: plan again after 30")
     return "; ".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,8 +17,10 @@ from safetyqc.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
     from safetyqc.pipeline.labelling import LabelCounts
+    from safetyqc.review.agreement import Agreement
 
 Annotator = Annotated[
     str | None, typer.Option("--annotator", metavar="NAME", help="Only this person's.", show_default=False)
@@ -84,7 +87,8 @@ def export(
             "--count",
             metavar="N",
             min=0,
-            help="In a table: at most N conversations without labels, drawn by chance (default: all).",
+            help="In a table: the next N of the draw that this annotator has not labelled; without a draw, N by chance "
+            "(default: all).",
             show_default=False,
         ),
     ] = None,
@@ -162,20 +166,36 @@ def _render(found: LabelCounts) -> RenderableType:
     notes += [f"{counted(found.adjudicated, 'cell')} decided between annotators"] if found.adjudicated else []
     parts: list[RenderableType] = [block("Labels", by, note="; ".join(notes))]
     if found.agreement:
-        people = table("criterion", "two people", "both", "same", "kappa", numbers=(2, 3, 4))
-        for pair in found.agreement:
-            kappa = "" if pair["kappa"] is None else f"{pair['kappa']:.2f}"
-            names = say(" / ".join(pair["annotators"]))
-            people.add_row(say(pair["criterion"]), names, number(pair["both"]), percent(pair["same"]), kappa)
+        people = _people(found.agreement)
         parts.append(block("People with each other", people, note="no judge can be shown to be better than this"))
     if found.again:
         again = table("annotator", "asked again", "same", "kappa", numbers=(1, 2, 3))
         for own in found.again:
-            kappa = "" if own.kappa is None else f"{own.kappa:.2f}"
-            again.add_row(say(own.annotator), number(own.cells), percent(own.same), kappa)
+            again.add_row(say(own.annotator), number(own.cells), percent(own.same), _decimals(own.kappa))
         parts.append(block("People with themselves", again, note="what the review page showed them twice"))
     for mixed in found.confusions:
         levels = " against ".join(mixed.levels)
         told = f"{mixed.criterion}: {mixed.times} of {counted(mixed.differences, 'difference')} are {levels}"
         parts.append(say(f"{told}: the rubric's wording may be the cause"))
     return Group(*parts)
+
+
+def _decimals(coefficient: float | None) -> str:
+    return "" if coefficient is None else f"{coefficient:.2f}"
+
+
+def _people(agreement: Sequence[Agreement]) -> Table:
+    from safetyqc.reports.drawing import say, table
+    from safetyqc.reports.wording import number, percent
+
+    people = table("criterion", "people", "both", "same", "kappa", "alpha", numbers=(2, 3, 4, 5))
+    for of in agreement:
+        alone = of.annotators == 2
+        for pair in of.pairs:
+            names, alpha = say(" / ".join(pair.annotators)), of.alpha if alone else None
+            rest = (number(pair.cells), percent(pair.same), _decimals(pair.kappa), _decimals(alpha))
+            people.add_row(say(of.criterion), names, *rest)
+        if not alone:
+            rest = (number(of.cells), percent(of.same), _decimals(of.kappa), _decimals(of.alpha))
+            people.add_row(say(of.criterion), f"all {of.annotators}", *rest)
+    return people

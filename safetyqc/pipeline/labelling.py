@@ -12,7 +12,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +23,7 @@ from safetyqc.formats.opened import name_of
 from safetyqc.formats.sheets import BOM, SUFFIXES, is_sheet, write_sheet
 from safetyqc.pipeline.stages import Tally
 from safetyqc.results.compare import OVERALL
-from safetyqc.results.statistics import cohen_kappa
-from safetyqc.review.agreement import Confusion, Consistency, confusions, consistencies
+from safetyqc.review.agreement import Agreement, Confusion, Consistency, agreements, confusions, consistencies
 from safetyqc.store.standing import deciding_judge
 from safetyqc.text import counted
 
@@ -238,8 +236,8 @@ class LabelCounts:
     conversations: int
     annotators: Mapping[str, Mapping[str, Mapping[str, int]]]
     """Labels by annotator, criterion and outcome."""
-    agreement: Sequence[Mapping[str, Any]]
-    """Of each two annotators on a criterion: how many cells both labelled, the share that is the same, kappa."""
+    agreement: Sequence[Agreement]
+    """People with each other on each criterion that two or more labelled."""
     sources: Mapping[str, int]
     other_wording: int
     """Labels that were given for another wording of the rubric than the run's."""
@@ -265,7 +263,7 @@ def count_labels(store: Store) -> LabelCounts:
     return LabelCounts(
         conversations=len({label.conversation_id for label in verdicts}),
         annotators={name: {c: dict(o) for c, o in by.items()} for name, by in sorted(counts.items())},
-        agreement=list(_agreements(verdicts)),
+        agreement=agreements(history),
         sources=dict(Counter(label.source or "unknown" for label in verdicts).most_common()),
         other_wording=sum(bool(own and label.rubric_hash and label.rubric_hash != own) for label in verdicts),
         replaced=len(history) - len(latest),
@@ -273,25 +271,6 @@ def count_labels(store: Store) -> LabelCounts:
         confusions=confusions(history),
         adjudicated=sum(label.adjudicated for label in verdicts),
     )
-
-
-def _agreements(labels: Iterable[Label]) -> Iterator[dict[str, Any]]:
-    cells: dict[str, dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
-    for label in labels:
-        if not label.adjudicated:
-            cells[label.criterion][label.annotator][label.conversation_id] = label.outcome
-    for criterion, by_annotator in cells.items():
-        for one, other in combinations(sorted(by_annotator), 2):
-            both = by_annotator[one].keys() & by_annotator[other].keys()
-            pairs = [(by_annotator[one][i], by_annotator[other][i]) for i in sorted(both)]
-            if pairs:
-                yield {
-                    "criterion": criterion,
-                    "annotators": [one, other],
-                    "both": len(pairs),
-                    "same": sum(a == b for a, b in pairs) / len(pairs),
-                    "kappa": cohen_kappa([a for a, _ in pairs], [b for _, b in pairs]),
-                }
 
 
 # ---- out again ------------------------------------------------------------------------------------------------------

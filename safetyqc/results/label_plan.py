@@ -51,6 +51,8 @@ class LabelPlan(Record):
     labelled: int
     even_draw: int | None
     """Labels that the same would take if all conversations were drawn equally often; None where all are too few."""
+    labels_alone: int | None
+    """Labels that the same would take if they were drawn equally often and judges' verdicts were not used."""
     strata: tuple[PlannedStratum, ...]
     rates: tuple[PlannedRate, ...]
     steps: tuple[Step, ...]

@@ -6,8 +6,9 @@ Nothing here decides who is right.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 
 from safetyqc.records import Label
 from safetyqc.results.statistics import cohen_kappa, share
@@ -34,6 +35,16 @@ class Consistency:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two people on the cells of one criterion that both of them labelled."""
+
+    annotators: tuple[str, str]
+    cells: int
+    same: float | None
+    kappa: float | None
+
+
+@dataclass(frozen=True)
 class Agreement:
     """People with each other on one criterion: `cells` were labelled by two or more; kappa is for two people."""
 
@@ -43,6 +54,7 @@ class Agreement:
     same: float | None
     kappa: float | None
     alpha: float | None
+    pairs: tuple[Pair, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,10 +126,17 @@ def agreements(history: Iterable[Label]) -> list[Agreement]:
 def _agreement(criterion: str, cells: list[dict[str, str]]) -> Agreement:
     names = sorted({name for people in cells for name in people})
     same = share(sum(len(set(people.values())) == 1 for people in cells), len(cells))
-    kappa = None
-    if len(names) == 2:
-        kappa = cohen_kappa(*([people[name] for people in cells] for name in names))
-    return Agreement(criterion, len(names), len(cells), same, kappa, _alpha(names, cells))
+    pairs = tuple(_pairs(names, cells))
+    kappa = pairs[0].kappa if len(names) == 2 else None
+    return Agreement(criterion, len(names), len(cells), same, kappa, _alpha(names, cells), pairs)
+
+
+def _pairs(names: list[str], cells: list[dict[str, str]]) -> Iterator[Pair]:
+    for one, other in combinations(names, 2):
+        both = [(people[one], people[other]) for people in cells if one in people and other in people]
+        if both:
+            same = share(sum(a == b for a, b in both), len(both))
+            yield Pair((one, other), len(both), same, cohen_kappa([a for a, _ in both], [b for _, b in both]))
 
 
 def _alpha(names: list[str], cells: list[dict[str, str]]) -> float | None:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from safetyqc.judge.corrected import stratified_rates
+from safetyqc.results.statistics import wilson_interval
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -184,6 +185,24 @@ def even_total(problem: Problem, half_width: float) -> int | None:
         lambda scale: bool((problem.half_widths(problem.even(scale)) <= half_width).all()), problem, np.ones(1)
     )
     return None if scale > problem.n else ceil(scale)
+
+
+def alone_total(problem: Problem, half_width: float) -> int | None:
+    """How many labels an even draw would take for the same if no judge's verdicts were used; None where all are few."""
+    most = 0.0
+    for goal in problem.goals:
+        passing, failing, _ = np.where(goal.within, problem.sizes, 0) @ goal.chances
+        share, applicable = float(passing / (passing + failing)), float(passing + failing)
+        few, enough = 0.0, applicable
+        while enough - few > 0.25:
+            middle = (few + enough) / 2
+            low, high = wilson_interval(share * middle, middle)
+            few, enough = (few, middle) if high - low <= 2 * half_width else (middle, enough)
+        low, high = wilson_interval(share * enough, enough)
+        if high - low > 2 * half_width:
+            return None
+        most = max(most, enough / applicable * problem.n)
+    return ceil(most)
 
 
 def _smallest(enough: Callable[[float], bool], problem: Problem, drawn: Floats) -> float:

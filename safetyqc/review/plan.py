@@ -232,6 +232,7 @@ class Population:
             to_label=len(draw.items),
             labelled=done.total(),
             even_draw=None if asked is None else allocation.even_total(problem, asked),
+            labels_alone=None if asked is None else allocation.alone_total(problem, asked),
             strata=tuple(
                 PlannedStratum(stratum=name, conversations=int(n), to_label=int(count), labelled=done[name])
                 for name, n, count in zip(order, problem.strata_sizes, counts, strict=True)

@@ -92,7 +92,12 @@ def test_the_list_shows_people_with_themselves_and_where_the_wording_seems_to_be
     assert "1 cell decided between annotators" in " ".join(shown.split())
     told = json.loads(cli("label", "list", "--run", run, "--json").out)
     assert told["again"] == [{"annotator": "ann", "cells": 2, "same": 0.5, "kappa": 0.0}]
-    assert {tuple(pair["annotators"]) for pair in told["agreement"]} == {("ann", "ben")}
+    assert {tuple(pair["annotators"]) for of in told["agreement"] for pair in of["pairs"]} == {("ann", "ben")}
+    with Store.open(run) as store:
+        store.add_labels([said(n, "cat", "specific") for n in range(4)])
+    of_three = cli("label", "list", "--run", run).out
+    assert re.search(r"ann / cat +4 +100\.0%", of_three)
+    assert re.search(r"all 3 +8 +50\.0%", of_three)
 
 
 def test_the_report_says_which_labels_would_help_most_and_how_to_get_them(
@@ -166,8 +171,8 @@ def test_cells_that_people_call_not_applicable_stand_beside_the_rate(cli: Cli, r
 def test_people_are_counted_and_set_beside_each_other(cli: Cli, two_people: Path) -> None:
     found = json.loads(cli("label", "list", "--run", two_people, "--json").out)
     assert found["annotators"]["ann"]["safe_alternative"] == {"pass": 20, "fail": 20}
-    (pair,) = found["agreement"]
-    assert (pair["annotators"], pair["both"], pair["same"]) == (["ann", "bob"], 40, 0.9)
+    (pair,) = found["agreement"][0]["pairs"]
+    assert (pair["annotators"], pair["cells"], pair["same"]) == (["ann", "bob"], 40, 0.9)
     shown = cli("label", "list", "--run", two_people).out
     assert "ann / bob" in shown
     compared = json.loads(cli("compare", "--run", two_people, "--json").out)
