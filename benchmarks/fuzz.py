@@ -1,12 +1,13 @@
 """Hostile answers and hostile files through the command line: no traceback, nothing lost, every call counted.
 
     python benchmarks/fuzz.py                                   # 2,000 answers, 500 files
-    python benchmarks/fuzz.py --answers 100000 --files 10000    # an hour of one core
+    python benchmarks/fuzz.py --answers 100000 --files 10000    # a quarter of an hour of one core
 
 A server of its own answers every request with something that is wrong in one of many ways, and counts what it was asked
-and what it charged for. `generate` (both modes), `judge`, `rewrite` and `augment` have to end with a planned exit code;
-each conversation has to have a judgment or a recorded failure; and the run's ledger has to hold every answer that was
-charged for, no more and no fewer. Files are mutated from good ones of many forms and read by `check`'s own reader.
+and what it charged for; it is asked in rounds until it has given as many answers as were wanted. `generate` (both
+modes), `judge`, `rewrite`, `augment` and `--batch-dir` have to end with a planned exit code; each conversation has to
+have a judgment or a recorded failure; and the run's ledger has to hold every answer that was charged for, no more and
+no fewer. Files are mutated from good ones of many forms and read by `check`'s own reader.
 Ends with 1 where anything of that is not so.
 """
 
@@ -54,6 +55,9 @@ ODD = [
 ]
 VALUES: list[Any] = [None, True, -1, 0, 1e999, 10**30, "", "x", [], {}, [[]], {"a": {"b": []}}, "1", 2.5]
 Rng = random.Random
+ASKED_FOR_EACH = 12
+"""About how many answers a conversation of a round takes, all commands together."""
+MOST_IN_A_ROUND = 2000
 
 
 # ---- hostile text ---------------------------------------------------------------------------------------------------
@@ -162,34 +166,54 @@ class Hostile:
 
     async def reply(self, request: web.Request) -> web.Response:
         """One answer."""
+        status, body = self.say(await request.json())
+        return web.Response(body=body, status=status, content_type="application/json")
+
+    def say(self, asked: dict[str, Any]) -> tuple[int, bytes]:
+        """A status and what comes with it."""
         self.asked += 1
         rng = self.rng
-        said = hostile_text(answer(await request.json(), rng), rng)
+        said = hostile_text(answer(asked, rng), rng)
         message: Any = {"role": "assistant", "content": said}
         kind = rng.choices(["text", "message", "body", "raw", "error"], [90, 5, 3, 1, 1])[0]
         self.kinds[kind] += 1
-        usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+        if kind == "raw":
+            return 200, _noise("", rng).encode("utf-8", "replace")
+        if kind == "error":
+            return 400, json.dumps({"error": {"message": said[:200], "code": rng.choice(VALUES[:6])}}).encode()
         if kind == "message":
             message = rng.choice(
                 [{"content": rng.choice(VALUES)}, {"refusal": said}, {"reasoning_content": said}, None, []]
             )
         body: Any = {"choices": [{"message": message, "finish_reason": rng.choice(["stop", "stop", "length", 7])}]}
-        body["usage"] = usage
+        body["usage"] = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
         if kind == "body":
             body["choices"] = rng.choice([[], None, {}, [None], "x", [[]]])
-        if kind == "error":
-            return web.json_response({"error": {"message": said[:200], "code": rng.choice(VALUES[:6])}}, status=400)
-        if kind == "raw":
-            return web.Response(body=_noise("", rng).encode("utf-8", "replace"), content_type="application/json")
         self.charged += 1
-        return web.Response(body=json.dumps(body).encode(), content_type="application/json")
+        return 200, json.dumps(body).encode()
+
+    def answer_files(self, folder: Path) -> int:
+        """Answer what stands in a folder of batch files, as `vllm run-batch` would; returns how many lines."""
+        lines = 0
+        for file in sorted((folder / "requests").glob("*.jsonl")):
+            with (folder / "results" / file.name).open("w", encoding="utf-8") as out:
+                for asked in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
+                    status, body = self.say(asked["body"])
+                    try:
+                        held = json.loads(body)
+                    except ValueError:
+                        held = body.decode("utf-8", "replace")
+                    told = {"custom_id": asked["custom_id"], "response": {"status_code": status, "body": held}}
+                    out.write(json.dumps({**told, "error": None}) + "\n")
+                    lines += 1
+        return lines
 
 
 # ---- through the commands -------------------------------------------------------------------------------------------
 
 
 async def through_commands(count: int, rng: Rng, folder: Path) -> list[str]:
-    """Run every command that asks models against the server; returns what is wrong."""
+    """Run every command that asks models until so many answers were given; returns what is wrong."""
     hostile = Hostile(rng)
     app = web.Application(client_max_size=2**24)
     app.router.add_post("/v1/chat/completions", hostile.reply)
@@ -198,35 +222,64 @@ async def through_commands(count: int, rng: Rng, folder: Path) -> list[str]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     base = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/v1"  # type: ignore[union-attr]
-    each = max(count // 6, 20)
-    model = ["-m", "openai/hostile", "--api-base", base, "--concurrency", "64", "-q"]
-    _conversations(folder / "good.jsonl", each, rng)
+    wrong: list[str] = []
+    number = 0
+    while hostile.asked < count:
+        number += 1
+        each = min(max((count - hostile.asked) // ASKED_FOR_EACH, 20), MOST_IN_A_ROUND)
+        (folder / f"round{number}").mkdir()
+        wrong += await _round(hostile, base, folder / f"round{number}", each)
+    print(f"asked {hostile.asked:,} times, charged for {hostile.charged:,}: {dict(hostile.kinds)}")
+    await runner.cleanup()
+    return wrong
+
+
+async def _round(hostile: Hostile, base: str, folder: Path, each: int) -> list[str]:
+    server = ["--api-base", base, "--concurrency", "64", "-q"]
+    model = ["-m", "openai/hostile", *server]
+    judged = ["--judge", "openai/hostile"]
+    good = str(folder / "good.jsonl")
+    _conversations(folder / "good.jsonl", each, hostile.rng)
     wrong: list[str] = []
     for run, line in [
         ("one", ["generate", "-n", str(each), *model]),
         ("two", ["generate", "-n", str(each // 4), "--mode", "dialogue", *model]),
-        ("three", ["judge", str(folder / "good.jsonl"), *model]),
-        ("three", ["rewrite", *model, "--judge", "openai/hostile"]),
-        ("three", ["augment", "--more", "general_safety=20", *model, "--judge", "openai/hostile"]),
+        ("three", ["judge", good, *model]),
+        ("three", ["rewrite", *model, *judged]),
+        ("three", ["augment", "--more", "general_safety=20", *model, *judged]),
         ("three", ["judge", "--retry-unscored", *model]),
     ]:
-        before = hostile.charged, _ledger(folder / run)
-        command = [sys.executable, "-m", "safetyqc", *line, "--run", str(folder / run)]
+        wrong += await _typed(hostile, folder / run, line)
+    for run, line in [("four", ["judge", good, *model[:2]]), ("five", ["generate", "-n", str(each // 4), *model[:2]])]:
+        asked = -1
+        while asked < hostile.asked:  # what could not be used is asked again, a file at a time
+            asked = hostile.asked
+            wrong += await _typed(hostile, folder / run, [*line, "-q"], folder / f"{run}-files")
+    for run in ("three", "four"):
+        wrong += _lost(folder / run, each)
+    return wrong
+
+
+async def _typed(hostile: Hostile, run: Path, line: list[str], files: Path | None = None) -> list[str]:
+    """Type one command; with a folder of files, answer those and have the answers collected."""
+    before, wrong, name = (hostile.charged, _ledger(run)), list[str](), line[0]
+    lines = [[*line, "--batch-dir", str(files)], ["batch", "collect"]] if files else [line]
+    for typed in lines:
+        command = [sys.executable, "-m", "safetyqc", *typed, "--run", str(run)]
         environment = os.environ | {"OPENAI_API_KEY": "none", "NO_PROXY": "127.0.0.1"}
         ended = await asyncio.create_subprocess_exec(
             *command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         told = b"".join(await ended.communicate()).decode("utf-8", "replace")
-        name = line[0]
-        charged, kept = hostile.charged - before[0], _ledger(folder / run) - before[1]
-        print(f"{name:10} exit {ended.returncode}, charged {charged:,}, in the ledger {kept:,}", flush=True)
         if ended.returncode not in PLANNED or "Traceback" in told:
             wrong.append(f"{name}: exit {ended.returncode}: {told[-1500:]}")
-        if charged != kept:
-            wrong.append(f"{name}: {charged:,} answers were charged for, {kept:,} are in the ledger")
-    wrong += _lost(folder / "three", each)
-    print(f"asked {hostile.asked:,} times: {dict(hostile.kinds)}")
-    await runner.cleanup()
+        if files and typed is lines[0] and not hostile.answer_files(files):
+            break
+    charged, kept = hostile.charged - before[0], _ledger(run) - before[1]
+    what = f"{name}{' in files' if files else ''}"
+    print(f"{what:18} exit {ended.returncode}, charged {charged:,}, in the ledger {kept:,}", flush=True)
+    if charged != kept:
+        wrong.append(f"{what}: {charged:,} answers were charged for, {kept:,} are in the ledger")
     return wrong
 
 

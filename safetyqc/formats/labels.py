@@ -1,8 +1,8 @@
 """Labels that stand inside a data file -> Label records of people, Judgment records of judges recorded there.
 
-Reads every form of label_forms.py, tables among them, and XSTest's `human` and `recorded` objects (three classes of
-refusal). It measures nothing and stores nothing. A recorded judge's cell that is none of the classes, such as the
-judge's own refusal to judge, becomes an unscored Score with its text as the reason; it is never mapped to a class.
+Reads every form of label_forms.py, tables among them, and XSTest's columns, or `human` and `recorded` objects (three
+classes of refusal). It measures nothing and stores nothing. A recorded judge's cell that is none of the classes, such
+as the judge's own refusal to judge, becomes an unscored Score with its text as the reason; it is never mapped to one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from safetyqc.formats.label_places import Known
 from safetyqc.formats.opened import name_of
 from safetyqc.formats.readers import iter_with_values
 from safetyqc.formats.readers.table import form_of
-from safetyqc.formats.readers.verdicts import SETS
+from safetyqc.formats.readers.verdicts import SETS, XSTEST_CLASSES
 from safetyqc.formats.sheets import is_sheet, read_sheet
 from safetyqc.formats.turns import LISTS
 from safetyqc.records import Conversation, FailureKind, Judgment, Label, Outcome, Score, canonical_json
@@ -29,7 +29,6 @@ LabelOutcome = Literal["pass", "fail", "na"]
 Said = Literal["pass", "fail", "na", "disputed", "cleared"]
 Partial = Literal["pass", "fail", "leave_out"]
 XSTEST_CRITERION = "strict_refusal"
-XSTEST_CLASSES = ("1_full_compliance", "2_full_refusal", "3_partial_refusal")
 TRUTH = "human"
 """Annotator of the label that counts as truth, and of labels that name nobody."""
 RECORDED = "recorded"
@@ -136,6 +135,19 @@ def labels_beside(conversations: Iterable[Conversation], criteria: Collection[st
     return found
 
 
+def recorded_beside(conversations: Iterable[Conversation]) -> Iterator[Judgment]:
+    """The verdicts that stand beside the messages of conversations, as `read_recorded` reads those of a file.
+
+    Other people's metadata may be called so too: what is no object, or holds what is no verdict, is passed over.
+    """
+    for conversation in conversations:
+        held = conversation.meta.get("recorded")
+        line = _Line(conversation.id, conversation.meta, "", None)
+        for judge, cell in held.items() if isinstance(held, dict) else ():
+            if judgment := _recorded(line, judge, cell, "pass"):
+                yield judgment
+
+
 def is_outcome(cell: object) -> bool:
     """Whether a cell is a word for an outcome."""
     return _meaning(cell) is not None
@@ -200,7 +212,7 @@ def _is_label_sheet(path: str | Path) -> bool:
     if not is_sheet(path):
         return False
     found = form_of(next((row for _, row in read_sheet(path).rows), None))
-    return found is None or found[0] not in SETS
+    return found is None or found[0] not in (*SETS, "XSTest")
 
 
 def _of_set(line: _Line) -> Iterator[Label]:

@@ -1,4 +1,4 @@
-"""Draws what the report of one screen has of its own: a line for each criterion, and the categories unlike the rest.
+"""Draws parts of the report: a line for each criterion, the categories unlike the rest, what others recorded.
 
 It counts nothing but which categories differ: those whose rate is not that of all others taken together, adjusted for
 how many there are. Needs rich, so it is imported only when a report is shown.
@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from safetyqc.reports.drawing import BAD, FAINT, GOOD, WARN, block, mark, say, table
+from safetyqc.reports.recorded import HEADINGS, recorded_rows
 from safetyqc.reports.wording import estimated, interval, number, percent, tell_chosen, tell_right
 from safetyqc.results.compare import OVERALL
 from safetyqc.results.rates import Rate, make_rate
@@ -77,6 +78,18 @@ def render_unlike(summary: Summary, _: bool) -> RenderableType | None:
         made.add_row(line, percent(rate.rate), number(rate.n), percent(rest.rate), points, interval(low, high))
     told = f"adjusted for {len(sides)} categories (Holm); --section rates shows all"
     return block("Categories unlike the rest", made, *right, note=told)
+
+
+def render_recorded(summary: Summary, _: bool) -> RenderableType | None:
+    """Draw what stands beside the conversations, by whoever gave it."""
+    if not summary.recorded:
+        return None
+    made = table(*HEADINGS, numbers=range(2, 5))
+    for by, criterion, *figures in recorded_rows(summary.recorded):
+        made.add_row(say(by, width=40), say(criterion), *figures)
+    return block(
+        "Recorded verdicts", made, note="what a set's makers, or judges asked elsewhere, said; decides nothing"
+    )
 
 
 def _others(whole: Rate, one: Rate) -> Rate:

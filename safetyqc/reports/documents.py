@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from safetyqc.errors import UserError, choose_from
 from safetyqc.reports.advice import tell_mix
 from safetyqc.reports.probe_rows import probe_rows
+from safetyqc.reports.recorded import HEADINGS, recorded_rows
 from safetyqc.reports.wording import (
     LOST_BY,
     STEP_NAMES,
@@ -200,6 +201,11 @@ def _actions(summary: Summary) -> str:
     return "\n".join(f"- {escape(a.problem)}: `{as_code(a.command)}`" for a in summary.actions)
 
 
+def _recorded(summary: Summary) -> str:
+    rows = [tuple(map(escape, row)) for row in recorded_rows(summary.recorded)]
+    return make_table(HEADINGS, rows) if rows else ""
+
+
 SECTIONS: dict[str, Callable[[Summary], str]] = {
     "headline": _headline,
     "funnel": lambda summary: titled("Funnel", _funnel(summary)),
@@ -210,6 +216,7 @@ SECTIONS: dict[str, Callable[[Summary], str]] = {
         "Corrected pass rates", tell_corrected(summary) if summary.corrected or summary.labels_aside else ""
     ),
     "judges": lambda summary: titled("Judges", _judges(summary)),
+    "recorded": lambda summary: titled("Recorded verdicts", _recorded(summary)),
     "probes": lambda summary: titled("What models did", tell_probes(summary)),
     "cost": lambda summary: titled("Cost and time", _cost(summary)),
     "actions": lambda summary: titled("What to do next", _actions(summary)),

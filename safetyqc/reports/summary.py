@@ -20,6 +20,7 @@ from safetyqc.reports import quality, texts
 from safetyqc.reports.actions import list_actions
 from safetyqc.reports.hints import Hints
 from safetyqc.reports.prospect import measure_prospect
+from safetyqc.reports.recorded import count_recorded
 from safetyqc.reports.snapshot import Snapshot, read_snapshot, told_language
 from safetyqc.results.compare import OVERALL
 from safetyqc.results.guesses import LETTERS, Fact, how_right
@@ -114,6 +115,7 @@ def summarise_snapshot(
         rewrites=quality.count_rewrites(snapshot),
         judges=quality.list_judges(snapshot),
         agreements=quality.list_agreements(snapshot),
+        recorded=count_recorded(snapshot),
         labelled=len({label.conversation_id for label in snapshot.labels}),
         annotators=tuple(sorted({label.annotator for label in snapshot.labels})),
         corrected=tuple(corrected),

@@ -17,7 +17,7 @@ from rich.text import Text
 from safetyqc.errors import UserError, choose_from
 from safetyqc.reports.advice import is_lopsided, tell_mix
 from safetyqc.reports.bars import render_bars
-from safetyqc.reports.brief import render_criteria, render_unlike
+from safetyqc.reports.brief import render_criteria, render_recorded, render_unlike
 from safetyqc.reports.drawing import (
     ACCENT,
     BAD,
@@ -390,13 +390,12 @@ def _judges(summary: Summary, _: bool) -> RenderableType | None:
     planted = any(j.canaries for j in summary.judges)
     made = table(*headings, *(["caught", "false", "planted, unscored"] if planted else []), numbers=range(1, 10))
     for j in summary.judges:
-        rate, seen = j.overall, j.canaries
+        rate, of = j.overall, j.canaries
         name = Text.assemble(say(j.judge, width=60), (" (decides)" if j.deciding else "", FAINT))
         figures = [number(j.judged), percent(rate.rate), interval(rate.low, rate.high)]
         figures += [percent(j.before_selection.rate), number(rate.unscored)]
-        canaries = [f"{seen.caught}/{seen.must_fail}", f"{seen.false_alarms}/{seen.must_pass}"] if seen else []
-        canaries += [number(seen.unscored)] if seen else []
-        made.add_row(name, *figures, money(j.cost_usd), *canaries)
+        caught = [f"{of.caught}/{of.must_fail}", f"{of.false_alarms}/{of.must_pass}", number(of.unscored)] if of else []
+        made.add_row(name, *figures, money(j.cost_usd), *caught)
     labelled = f"{counted(summary.labelled, 'conversation')} with labels"
     note = (
         f"{labelled}; caught, false: of planted flaws and good cells, unscored ones included" if planted else labelled
@@ -474,6 +473,7 @@ SECTIONS: dict[str, Section] = {
     "shape": _shape,
     "rewrites": _rewrites,
     "judges": _judges,
+    "recorded": render_recorded,
     "probes": render_kept,
     "cost": _cost,
     "actions": _actions,

@@ -359,6 +359,22 @@ class Agreement(Record):
     kappa: float | None
 
 
+class Recorded(Record):
+    """What somebody recorded beside the conversations that are in, on one criterion; it decides nothing.
+
+    Args:
+        by: a set, or a judge that was asked elsewhere.
+        both: on how many the judge that decides has a verdict too; on `same` of them it says the same.
+    """
+
+    by: str
+    criterion: str
+    passed: int
+    failed: int
+    both: int
+    same: int
+
+
 class StageCost(Record):
     """What one stage took. Calls answered from the ledger are not in it; `unpriced` calls are not in `cost_usd`."""
 
@@ -435,6 +451,8 @@ class Summary(Record):
     """None when nothing was rewritten."""
     judges: tuple[JudgeFacts, ...]
     agreements: tuple[Agreement, ...]
+    recorded: tuple[Recorded, ...] = ()
+    """What stands beside the conversations, by whoever gave it."""
     labelled: int
     annotators: tuple[str, ...] = ()
     """Who labelled them."""

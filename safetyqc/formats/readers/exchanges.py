@@ -149,6 +149,33 @@ WILDGUARD = _labelled("WildGuardMix", "response_harm_label", "prompt_harm_label"
 AEGIS = _labelled("Aegis 2", "response_label", "prompt_label")
 
 
+_XSTEST_LABELS = {"final_label": "final", "annotation_1": "annotation_1", "annotation_2": "annotation_2"}
+
+
+def _is_xstest(value: Any) -> bool:
+    labelled = has_keys(value, "prompt", "completion", "final_label")
+    return labelled and str(value["final_label"]).strip() in verdicts.XSTEST_CLASSES
+
+
+def _read_xstest(value: dict[str, Any], source: Source, how: Reading) -> Found:
+    """Read a row of XSTest's completions; what people said becomes labels, as in files that have them as `human`."""
+    said = {name: told for key, name in _XSTEST_LABELS.items() if (told := str(value.get(key) or "").strip())}
+    beside = without(value, "prompt", "completion", *_XSTEST_LABELS)
+    turns = turns_of(value["prompt"], "user")
+    return read_exchange(turns, value["completion"], {**beside, "human": said}, source, how)
+
+
+XSTEST = RecordForm(
+    _is_xstest,
+    _read_xstest,
+    lambda value: {
+        "prompt": PROMPT,
+        "completion": ANSWER,
+        **{key: "label" for key in _XSTEST_LABELS if value.get(key)},
+    },
+)
+
+
 def _is_do_not_answer(value: Any) -> bool:
     return has_keys(value, "question", "risk_area")
 

@@ -7,7 +7,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from safetyqc.formats.readers.exchanges import AEGIS, BEAVERTAILS, DO_NOT_ANSWER, EXCHANGE, PROMPT_KEYS, WILDGUARD
+from safetyqc.formats.readers.exchanges import (
+    AEGIS,
+    BEAVERTAILS,
+    DO_NOT_ANSWER,
+    EXCHANGE,
+    PROMPT_KEYS,
+    WILDGUARD,
+    XSTEST,
+)
 from safetyqc.formats.readers.form import PROMPT_FIX, TURNS, Found, RecordForm, first_key, has_keys
 from safetyqc.formats.readers.lists import JSON_TEXT, TEXTS, TURN_COLUMNS, TURN_LIST, under
 from safetyqc.formats.readers.pairs import PAIR, PKU
@@ -47,6 +55,7 @@ READERS: dict[str, RecordForm] = {
     "Aegis 2": AEGIS,
     "BeaverTails": BEAVERTAILS,
     "Do-Not-Answer": DO_NOT_ANSWER,
+    "XSTest": XSTEST,
     "transcript": TRANSCRIPT,
     "prompt and answer": EXCHANGE,
 }

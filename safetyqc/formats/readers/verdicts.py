@@ -13,6 +13,8 @@ from typing import Any
 Verdicts = dict[str, str]
 SETS = ("BeaverTails", "PKU-SafeRLHF", "WildGuardMix", "Aegis 2", "Do-Not-Answer")
 """Whose labels are read so; as labels they are those of an annotator of that name."""
+XSTEST_CLASSES = ("1_full_compliance", "2_full_refusal", "3_partial_refusal")
+"""What people, and judges, said of XSTest's answers."""
 _YES = frozenset({"true", "yes", "1", "safe", "unharmful"})
 _NO = frozenset({"false", "no", "0", "unsafe", "harmful"})
 

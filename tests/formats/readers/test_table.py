@@ -99,6 +99,7 @@ FORMS: dict[str, tuple[str, Any]] = {
             "GPT4_action": 1,
         },
     ),
+    "XSTest": ("XSTest", {"type": "homonyms", "prompt": Q, "completion": A, "final_label": "2_full_refusal"}),
     "UltraChat": ("texts in turn", {"id": "0", "data": [Q, A]}),
     "pairs of texts": ("texts in turn", {"conversation": [[Q, A]]}),
     "ChatML": ("transcript", {"text": CHATML}),

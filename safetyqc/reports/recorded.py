@@ -1,0 +1,56 @@
+"""Verdicts that stand beside conversations (a set's own safety labels, other judges') -> counts by whoever gave them.
+
+They decide nothing: beside each count stands how often the judge that decides says the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from safetyqc.formats.labels import recorded_beside
+from safetyqc.reports.wording import number, percent
+from safetyqc.results.report import Recorded
+
+if TYPE_CHECKING:
+    from safetyqc.reports.snapshot import Snapshot
+
+HEADINGS = ("recorded by", "on", "pass", "fail", "judge says the same")
+
+
+def count_recorded(snapshot: Snapshot) -> tuple[Recorded, ...]:
+    """Count them over the conversations that are in; whoever recorded no verdict on any of them is left out."""
+    judged = {
+        (conversation, score.criterion): score.outcome
+        for conversation, judgment in snapshot.verdicts.items()
+        for score in judgment.scores
+        if score.outcome in ("pass", "fail")
+    }
+    outcomes: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    both: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    for judgment in recorded_beside(snapshot.in_play):
+        for score in judgment.scores:
+            if score.outcome in ("pass", "fail"):
+                by = judgment.judge, score.criterion
+                outcomes[by][score.outcome] += 1
+                if said := judged.get((judgment.conversation_id, score.criterion)):
+                    both[by].append(said == score.outcome)
+    return tuple(
+        Recorded(by=by[0], criterion=by[1], passed=n["pass"], failed=n["fail"], both=len(both[by]), same=sum(both[by]))
+        for by, n in sorted(outcomes.items())
+    )
+
+
+def recorded_rows(recorded: Sequence[Recorded]) -> list[tuple[str, ...]]:
+    """A row for each, under HEADINGS; whoever shows it makes names harmless."""
+    return [
+        (
+            told.by,
+            told.criterion,
+            number(told.passed),
+            number(told.failed),
+            f"{percent(told.same / told.both)} of {number(told.both)}" if told.both else "–",
+        )
+        for told in recorded
+    ]
