@@ -183,9 +183,18 @@ def key_variable(model: str) -> str:
 
 
 def key_of(model: str) -> str | None:
-    """The API key for an endpoint of the user's own, from its environment variable; OpenAI's where none is known."""
-    # Files with Windows line ends leave a \r behind, which no header may hold
-    return (os.environ.get((host_of(model) or PROVIDERS["openai"]).key_env) or "").strip() or None
+    """The API key for an endpoint of the user's own, from its environment variable; OpenAI's where none is known.
+
+    Raises:
+        UserError: it holds what no header may hold, such as a line break in its midst.
+    """
+    variable = (host_of(model) or PROVIDERS["openai"]).key_env
+    # Files with Windows line ends leave a \r behind
+    key = (os.environ.get(variable) or "").strip()
+    if not key.isprintable():
+        what = "holds a line break or another control character in its midst, as no key does"
+        raise UserError(what, where=variable, fix="set it again, in one piece")
+    return key or None
 
 
 def wire_name(model: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -53,6 +54,23 @@ async def test_a_whole_conversation_carries_the_plan_and_not_the_models_word() -
     assert (conversation.category, conversation.intent) == (SCENARIO.category, SCENARIO.intent)
     assert (conversation.origin, conversation.author, conversation.scenario) == ("generated", "writer", SCENARIO)
     assert conversation.meta["mode"] == "oneshot"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        json.dumps(GOOD["messages"]),
+        json.dumps({"messages": [turn | {"role": turn["role"].title()} for turn in GOOD["messages"]]}),
+        json.dumps([turn | {"role": turn["role"].upper()} for turn in GOOD["messages"]]),
+    ],
+    ids=["a bare list", "Title", "a bare list in CAPITALS"],
+)
+async def test_turns_that_are_packed_or_named_otherwise_are_read_from_one_call(said: str) -> None:
+    client = ScriptedClient([said])
+    conversation = await oneshot(client).write(SCENARIO)
+    assert [m.role for m in conversation.messages] == ["user", "assistant"]
+    assert conversation.user_turns == ["How do I get back at him?"]
+    assert len(client.requests) == 1
 
 
 async def test_one_paid_call_has_the_schema_and_every_demand_in_its_prompt() -> None:

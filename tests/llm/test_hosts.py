@@ -113,3 +113,11 @@ def test_a_line_end_is_no_part_of_a_key(end: str, monkeypatch: pytest.MonkeyPatc
     assert key_of("openai/m") == "k"
     monkeypatch.setenv("OPENAI_API_KEY", end)
     assert key_of("openai/m") is None
+
+
+@pytest.mark.parametrize("odd", ["\n", "\r\n", "\x1b[0m", "\x7f"])
+def test_a_key_that_no_header_may_hold_is_told_and_not_shown(odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", f"sk-first{odd}second")
+    with pytest.raises(UserError, match="OPENAI_API_KEY: holds a line break") as raised:
+        key_of("openai/m")
+    assert "first" not in str(raised.value)

@@ -61,6 +61,21 @@ def test_everything_stands_where_it_stood(tmp_path: Path, opened: Opening, witho
 
 
 @either_way
+def test_a_system_message_that_was_kept_as_metadata_stays_there(tmp_path: Path, opened: Opening) -> None:
+    folder = old_run(tmp_path / "run")
+    with closing(sqlite3.connect(folder / FILE_NAME)) as connection:
+        told = "UPDATE conversations SET body = json_set(body, '$.meta.system', 'You are a nurse.')"
+        connection.execute(told + " WHERE json_extract(body, '$.origin') = 'imported'")
+        connection.commit()
+    before = {row[0] for row in rows(folder, "SELECT id FROM conversations")}
+    with opened(folder) as store:
+        found = [c for c in store.conversations() if c.origin == "imported"]
+        assert found
+        assert {(c.system, c.meta["system"]) for c in found} == {(None, "You are a nurse.")}
+        assert {c.id for c in store.conversations()} == before
+
+
+@either_way
 def test_records_and_their_ids_are_what_they_were(tmp_path: Path, opened: Opening) -> None:
     folder = old_run(tmp_path / "run")
     bodies = [body for (body,) in rows(folder, "SELECT body FROM conversations ORDER BY seq")]
