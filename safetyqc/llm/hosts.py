@@ -80,7 +80,7 @@ PROVIDERS: dict[str, Provider] = {
     "fireworks_ai": Provider("FIREWORKS_AI_API_KEY"),
     "moonshot": Provider("MOONSHOT_API_KEY"),
     "nvidia_nim": Provider("NVIDIA_NIM_API_KEY"),
-    "perplexity": Provider("PERPLEXITY_API_KEY"),
+    "perplexity": Provider("PERPLEXITYAI_API_KEY"),
     "replicate": Provider("REPLICATE_API_KEY", is_native=True),
     "watsonx": Provider("WATSONX_API_KEY", is_native=True),
     "xai": Provider("XAI_API_KEY", host="api.x.ai"),

@@ -51,7 +51,12 @@ def test_the_server_sees_its_own_name(model: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("model", "variable"),
-    [("gpt-4o", "OPENAI_API_KEY"), ("openrouter/x/y", "OPENROUTER_API_KEY"), ("hosted_vllm/x", "HOSTED_VLLM_API_KEY")],
+    [
+        ("gpt-4o", "OPENAI_API_KEY"),
+        ("openrouter/x/y", "OPENROUTER_API_KEY"),
+        ("hosted_vllm/x", "HOSTED_VLLM_API_KEY"),
+        ("perplexity/x", "PERPLEXITYAI_API_KEY"),
+    ],
 )
 def test_where_a_key_is_looked_for(model: str, variable: str) -> None:
     assert key_variable(model) == variable
