@@ -70,8 +70,8 @@ def render_latest(summary: Summary, _: bool) -> RenderableType | None:
     for facts in summary.probes[-_LATEST:]:
         twins = facts.measures.get("twin_metric")
         rate = percent(twins.rate) if twins and twins.rate is not None else "–"
-        told = say(f"  {facts.verdict}", FAINT, 200)
-        lines.append(Text.assemble(say(", ".join(facts.models), width=40), ("  twins right ", FAINT), rate, told))
+        told = say(facts.verdict, FAINT, 200)
+        lines.append(Text.assemble(say(", ".join(facts.models), width=40), ("  twins right ", FAINT), rate, "  ", told))
     note = f"{counted(len(summary.probes), 'probe')} kept: --section probes"
     return block("What models did", *lines, note=note)
 

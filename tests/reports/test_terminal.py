@@ -146,7 +146,7 @@ def test_probes_of_a_run_have_a_line_on_the_screen_and_a_section(make_run: Maker
         summary = summarise(again)
     brief, section = draw(summary, full=False), draw(summary, sections=["probes"])
     assert "1 probe kept: --section probes" in brief
-    assert re.search(r"\[bold\]after\.jsonl  twins right –", brief)
+    assert re.search(r"\[bold\]after\.jsonl  twins right –  one model", brief)
     assert re.search(r"harmless look-alikes: helped +100\.0% +70\.1–100\.0 +9", section)
     assert "one model, nothing to compare: helped 1.00" in section
     assert str(tmp_path) not in section
