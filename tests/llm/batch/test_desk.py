@@ -8,8 +8,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +20,7 @@ from safetyqc.errors import BudgetReached, Deferred, FatalModelError, ModelError
 from safetyqc.llm import FormatRefused, Reply, Request, ask_json
 from safetyqc.llm.batch import desk as desk_module
 from safetyqc.llm.batch.desk import BatchDesk
+from safetyqc.llm.batch.direct import DirectBatches
 from safetyqc.llm.batch.outcomes import Collected
 from safetyqc.llm.batch.parking import ParkingClient
 from safetyqc.llm.batch.wire import Lines, NoBatches, pack_outcome, read_state, unpack_outcome, write_lines
@@ -31,6 +30,7 @@ from safetyqc.records import Usage
 from safetyqc.store import Store
 from safetyqc.testing.batches import BATCH_FAULTS
 from safetyqc.testing.server import FaultServer
+from tests.support.forked import Forked
 
 # litellm opens a connection for every call about batches and closes none
 pytestmark = [
@@ -64,6 +64,7 @@ def _load_litellm() -> None:
     from safetyqc.llm.litellm_client import load_litellm
 
     load_litellm()
+    gc.freeze()  # or each of the collections below would go through all of it
 
 
 @pytest.fixture(autouse=True)
@@ -341,38 +342,30 @@ async def test_no_budget_is_kept_without_a_price(tmp_path: Path) -> None:
 
 # ---- kill -9 --------------------------------------------------------------------------------------------------------
 
-KILLED = """
-import asyncio, os, signal, sys
-from safetyqc.llm.batch import desk as desk_room, direct
-from safetyqc.llm.door import DoorSettings, open_door
-from safetyqc.store import Store
-from tests.llm.batch.test_desk import REQUESTS
 
-def die(*_, **__):
+def die(*_: Any, **__: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
-def before(kind, name):
-    setattr(kind, name, die)
 
-def after(kind, name):
-    call = getattr(kind, name)
-    async def called(*args, **kwargs):
-        await call(*args, **kwargs)
-        die()
-    setattr(kind, name, called)
-
-async def main(folder, base_url, point):
+def submit_and_die(folder: Path, base_url: str, point: str) -> None:
+    """Submit a batch and collect it, in a process that is killed before or after a step."""
     when, name = point.split()
-    owner = Store if name == "put_answers" else direct.DirectBatches
-    {"before": before, "after": after}[when](owner, name)
-    with Store.create(folder) as store:
-        door = open_door(store, settings=DoorSettings(api_base=base_url))
-        desk = desk_room.BatchDesk(store, door)
-        [batch async for batch in desk.submit([door.place(r) for r in REQUESTS], "again")]
-        await desk.collect()
+    owner: Any = Store if name == "put_answers" else DirectBatches
+    step = getattr(owner, name)
 
-asyncio.run(main(*sys.argv[1:]))
-"""
+    async def done_then_die(*args: Any, **kwargs: Any) -> None:
+        await step(*args, **kwargs)
+        die()
+
+    async def do() -> None:
+        with Store.create(folder) as store:
+            door = open_door(store, settings=DoorSettings(api_base=base_url))
+            desk = BatchDesk(store, door)
+            [batch async for batch in desk.submit([door.place(r) for r in REQUESTS], "again")]
+            await desk.collect()
+
+    setattr(owner, name, die if when == "before" else done_then_die)
+    asyncio.run(do())
 
 
 @pytest.mark.parametrize(
@@ -391,10 +384,8 @@ def test_killed_at_any_step_the_batch_is_neither_lost_nor_submitted_twice(
     tmp_path: Path, serve: Callable[..., FaultServer], point: str
 ) -> None:
     server = serve()
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "run"), server.base_url, point]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    process = Forked(tmp_path, submit_and_die, tmp_path / "run", server.base_url, point)
+    assert process.wait() == -signal.SIGKILL, process.err
 
     async def go_on() -> int:
         with Store.open(tmp_path / "run") as store:
