@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from safetyqc.store import Store
-from tests.support.runs import fill_with_everything
 
 Cli = Callable[..., Any]
 GOOD = '{"messages": [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Good morning to you."}]}'
@@ -129,14 +128,6 @@ MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     ("report --run r --against nowhere", ("nowhere", "no run here")),
     ("run --run good.jsonl -m local", ("good.jsonl", "--run")),
 ]
-
-
-@pytest.fixture(scope="module")
-def filled_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "r"
-    with Store.create(folder) as store:
-        fill_with_everything(store)
-    return folder
 
 
 @pytest.fixture(autouse=True)

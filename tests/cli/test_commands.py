@@ -26,7 +26,7 @@ from safetyqc.store import Store
 from safetyqc.testing import conversation
 from safetyqc.testing.server import FaultServer
 from tests.support.forked import Forked, command_line, lead
-from tests.support.runs import fill_with_everything, judgment
+from tests.support.runs import judgment
 
 Cli = Callable[..., Any]
 Serve = Callable[..., FaultServer]
@@ -94,14 +94,6 @@ MINE = [
 def line_of(request: str, answer: str, category: str, intent: str) -> str:
     messages = [{"role": "user", "content": request}, {"role": "assistant", "content": answer}]
     return json.dumps({"messages": messages, "category": category, "intent": intent}, ensure_ascii=False)
-
-
-@pytest.fixture(scope="module")
-def filled_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "r"
-    with Store.create(folder) as store:
-        fill_with_everything(store)
-    return folder
 
 
 @pytest.fixture
