@@ -1,19 +1,26 @@
-"""The labelling page in real Chromium, served by the real command: what is stored are the keys that were pressed."""
+"""The labelling page in real Chromium: what is stored are the keys that were pressed."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from queue import Queue
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 import yaml
 
 from safetyqc.records import Conversation, Judgment, Label, Message, Score
+from safetyqc.review.desk import Desk
+from safetyqc.review.opening import Wanted, open_desk
+from safetyqc.review.server import ReviewServer
 from safetyqc.rubrics import load_rubric_set
 from safetyqc.rubrics.rubric_set import bundled
 from safetyqc.store import Store
@@ -26,15 +33,10 @@ WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 
 class Review:
-    """A server of the page, as the command starts it, and what browsers that opened it did and must not do."""
+    """The page of one server, and what browsers that opened it did and must not do."""
 
-    def __init__(self, chromium: Any, run: Path, *flags: str) -> None:
-        command = [sys.executable, "-m", "safetyqc", "review", "--run", str(run), "--no-browser", *flags]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert self.process.stdout
-        self.address = self.process.stdout.readline().strip()
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{20,}/", self.address), self.process.communicate()
-        self.chromium, self.noise = chromium, list[str]()
+    def __init__(self, chromium: Any, address: str) -> None:
+        self.chromium, self.address, self.noise = chromium, address, list[str]()
 
     def open(self, **options: Any) -> Any:
         context = self.chromium.new_context(**({"viewport": WIDE} | options))
@@ -48,31 +50,78 @@ class Review:
         page.locator("#title", has_text=re.compile("Conversation .|Nothing")).wait_for()
         return page
 
-    def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+
+Serve = Callable[..., Review]
+"""Run and what is wanted, perhaps a rubric: a server of the page in a thread, which costs no other start of Python."""
+
+
+@contextmanager
+def in_thread(run: Path, wanted: Wanted, rubric: str = "safety") -> Iterator[str]:
+    """The address of a server with a store of its own."""
+    started: Queue[str] = Queue()
+    stop = Event()
+
+    async def keep(desk: Desk) -> None:
+        async with ReviewServer(desk) as server:
+            started.put(server.address)
+            await asyncio.to_thread(stop.wait)
+
+    def work() -> None:
+        with Store.beside(run) as store:
+            asyncio.run(keep(open_desk(store, rubric, wanted)[0]))
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield started.get(timeout=60)
+    finally:
+        stop.set()
+        thread.join()
 
 
 @pytest.fixture
-def serve(chromium: Any) -> Iterator[Callable[..., Review]]:
-    servers: list[Review] = []
-
-    def start(run: Path, *flags: str) -> Review:
-        servers.append(Review(chromium, run, *flags))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
+def serve(chromium: Any) -> Iterator[Serve]:
+    with ExitStack() as servers:
+        yield lambda *args: Review(chromium, servers.enter_context(in_thread(*args)))
 
 
 @pytest.fixture(scope="module")
 def opened(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Review, Path]]:
     """One server, and its run, for tests that begin wherever it stands."""
     run = fill_for_review(tmp_path_factory.mktemp("opened"))
-    server = Review(chromium, run, "--annotator", "ann")
-    yield server, run
-    server.close()
+    with in_thread(run, Wanted("ann")) as address:
+        yield Review(chromium, address), run
+
+
+@pytest.fixture
+def command() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start servers by the command, as people do; all are killed in the end."""
+    servers: list[subprocess.Popen[str]] = []
+
+    def start(run: Path, annotator: str) -> subprocess.Popen[str]:
+        flags = ["--run", str(run), "--no-browser", "--annotator", annotator]
+        servers.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "safetyqc", "review", *flags],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.kill()
+        server.communicate()
+
+
+def address_of(server: subprocess.Popen[str]) -> str:
+    """What the command printed: alone on a line, with its token."""
+    assert server.stdout
+    address = server.stdout.readline().strip()
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{20,}/", address), server.communicate()
+    return address
 
 
 def stored(run: Path) -> list[Label]:
@@ -102,11 +151,12 @@ def answer(page: Any, chosen: random.Random, pressed: dict[tuple[str, str], str]
 
 
 def test_labels_equal_the_keys_through_a_reload_a_killed_server_and_a_second_annotator(
-    serve: Callable[..., Review], run: Path
+    chromium: Any, command: Callable[..., subprocess.Popen[str]], run: Path
 ) -> None:
     chosen = random.Random(16)
     pressed: dict[str, dict[tuple[str, str], str]] = {"ann": {}, "ben": {}}
-    server, other = serve(run, "--annotator", "ann"), serve(run, "--annotator", "ben")
+    process, of_ben = command(run, "ann"), command(run, "ben")  # both start at once
+    server, other = Review(chromium, address_of(process)), Review(chromium, address_of(of_ben))
     page, second = server.open(), other.open()
     for _ in range(8):
         answer(page, chosen, pressed["ann"])
@@ -115,14 +165,15 @@ def test_labels_equal_the_keys_through_a_reload_a_killed_server_and_a_second_ann
     page.keyboard.press("1")
     page.locator(".criterion:not(.active) .answer", has_text="refuses").wait_for()
     pressed["ann"][name, ASKED[0]] = LEVELS[ASKED[0]][0]
-    server.process.kill()
-    server.process.wait()
+    process.kill()
+    process.wait()
+    process = command(run, "ann")
     page.keyboard.press("2")
     page.locator("#trouble", has_text="Not stored: the server does not answer").wait_for()
     assert {(x.conversation_id, x.criterion): x.level or "na" for x in stored(run) if x.annotator == "ann"} == pressed[
         "ann"
     ]
-    server = serve(run, "--annotator", "ann")
+    server = Review(chromium, address_of(process))
     page = server.open()
     assert shown(page) == name  # where it was left, with what was answered
     page.reload()
@@ -147,8 +198,8 @@ def test_labels_equal_the_keys_through_a_reload_a_killed_server_and_a_second_ann
     assert [n for n in server.noise + other.noise if "ERR_CONNECTION" not in n] == []
 
 
-def test_undo_defer_note_search_and_typing_do_what_the_keys_say(serve: Callable[..., Review], run: Path) -> None:
-    server = serve(run, "--annotator", "ann")
+def test_undo_defer_note_search_and_typing_do_what_the_keys_say(serve: Serve, run: Path) -> None:
+    server = serve(run, Wanted("ann"))
     page = server.open()
     first = shown(page)
     page.keyboard.press("d")
@@ -188,14 +239,14 @@ def test_undo_defer_note_search_and_typing_do_what_the_keys_say(serve: Callable[
     assert server.noise == []
 
 
-def test_a_decision_between_annotators_takes_a_key_and_its_reason(serve: Callable[..., Review], run: Path) -> None:
+def test_a_decision_between_annotators_takes_a_key_and_its_reason(serve: Serve, run: Path) -> None:
     with Store.open(run) as store:
         for who, outcome, level in (("ann", "fail", "vague"), ("ben", "pass", "specific")):
             cell = {"conversation_id": "c_0004", "criterion": "safe_alternative", "annotator": who}
             store.add_labels(
                 [Label.model_validate(cell | {"outcome": outcome, "level": level, "note": f"so: {level}"})]
             )
-    page = serve(run, "--annotator", "cleo", "--queue", "adjudicate").open()
+    page = serve(run, Wanted("cleo", "adjudicate")).open()
     assert set(page.locator(".others li").all_inner_texts()) == {"vague: so: vague", "specific: so: specific"}
     page.keyboard.press("1")
     page.keyboard.press("Enter")  # no reason yet
@@ -283,7 +334,7 @@ def hostile_rubric(folder: Path) -> str:
     return str(folder / "safety.yaml")
 
 
-def test_hostile_text_in_every_field_stays_text(serve: Callable[..., Review], tmp_path: Path) -> None:
+def test_hostile_text_in_every_field_stays_text(serve: Serve, tmp_path: Path) -> None:
     run, folder = tmp_path / "hostile", tmp_path / "rubric"
     folder.mkdir()
     rubric = hostile_rubric(folder)
@@ -303,7 +354,7 @@ def test_hostile_text_in_every_field_stays_text(serve: Callable[..., Review], tm
         store.add_conversations(talks)
         verdict = {"judge": PAYLOADS[3], "rubric": "r", "rubric_hash": "h", "scores": said, "passed": False}
         store.put_judgments(Judgment(conversation_id=c.id, **verdict) for c in talks).result()
-    server = serve(run, "--annotator", PAYLOADS[2], "--rubric", rubric)
+    server = serve(run, Wanted(PAYLOADS[2]), rubric)
     page = server.open()
     page.keyboard.press("Shift+B")
     page.keyboard.press("n")
