@@ -30,7 +30,8 @@ from pathlib import Path
 MAIN = "from safetyqc.__main__ import main; sys.exit(main())"
 SMALL = (
     "import safetyqc.formats.readers.reading as r, safetyqc.store.run as s, safetyqc.pipeline.importing as i; "
-    "r._HELD, s._MOST_HELD_CHARACTERS, i._AT_A_TIME = 500, 100_000, 500"
+    "import safetyqc.pipeline.folders as f; "
+    "r._HELD, s._MOST_HELD_CHARACTERS, i._AT_A_TIME, f._TOGETHER = 500, 100_000, 500, 500"
 )
 STAGES = {
     "import": ("import", "DATA", "--run", "RUN"),

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import os
 import pickle
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -114,6 +114,8 @@ class _Worker:
     told: dict[int, asyncio.Future[str]] = field(default_factory=dict)
     said: list[tuple[int, int, Any]] = field(default_factory=list)
     awaited: Awaited = field(default_factory=Awaited)
+    is_up: bool = False
+    """One that the cluster has no room for yet, such as after a machine was lost, gets nothing to do."""
 
 
 class Pool:
@@ -126,6 +128,7 @@ class Pool:
         self._tasks: dict[int, Task[Any, Any]] = {}
         self._hearing: set[asyncio.Task[None]] = set()
         self._alone: _Worker | None = None
+        self._news = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._opening: asyncio.Task[None] | None = None
 
@@ -139,9 +142,13 @@ class Pool:
     async def do(self, task: Task[T, R], item: T) -> R:
         """Let the least busy actor do one item; see Doing."""
         await self.open()
-        while len(self.workers) < self.size:
-            self._start()
-        return await self._by(min(self.workers, key=lambda one: len(one.awaited)), task, item)
+        while True:
+            while len(self.workers) < self.size:
+                self._start()
+            if up := [worker for worker in self.workers if worker.is_up]:
+                return await self._by(min(up, key=lambda one: len(one.awaited)), task, item)
+            self._news.clear()
+            await self._news.wait()
 
     async def do_alone(self, task: Task[T, R], item: T) -> R:
         """Let an actor do one item that has no other in hand: if it dies, this is what it died of.
@@ -174,8 +181,23 @@ class Pool:
         if self._in_a_row >= self.size + _MOST_DEATHS_IN_A_ROW:
             fix = "use --engine local, and look at the logs of the cluster"
             raise FatalModelError("actors of the cluster keep dying", fix=fix)
-        self.workers.append(_Worker(self._made(min(1.0, self._cluster.cores / self.size))))
+        worker = _Worker(self._made(min(1.0, self._cluster.cores / self.size)))
+        self.workers.append(worker)
         self.most = max(self.most, len(self.workers))
+        self._keep(self._greet(worker))
+
+    async def _greet(self, worker: _Worker) -> None:
+        try:
+            worker.is_up = await worker.actor.is_up.remote()
+        except RayError:
+            self._bury(worker)
+        finally:
+            self._news.set()
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._hearing.add(task)
+        task.add_done_callback(self._hearing.discard)
 
     def _made(self, cores: float) -> Any:
         return ray.remote(_Actor).options(num_cpus=cores, max_restarts=0, scheduling_strategy="SPREAD").remote()
@@ -200,9 +222,7 @@ class Pool:
     def _send(self, worker: _Worker) -> None:
         """Give an actor what one turn of the loop has for it as one call."""
         said, worker.said = worker.said, []
-        hearing = asyncio.ensure_future(self._hear(worker, said))
-        self._hearing.add(hearing)
-        hearing.add_done_callback(self._hearing.discard)
+        self._keep(self._hear(worker, said))
 
     async def _hear(self, worker: _Worker, said: list[tuple[int, int, Any]]) -> None:
         """Hand a call's answers out as they come; whoever still waits when the actor dies may try again."""
@@ -261,6 +281,10 @@ class _Actor:
 
     def __init__(self) -> None:
         self._worker = Worker()
+
+    async def is_up(self) -> bool:
+        """Answer, which says so."""
+        return True
 
     async def learn(self, name: int, task: bytes, variables: dict[str, str]) -> str:
         """Take a task; returns the version of this code. Pickle is safe here: whoever calls actors can run anything."""
