@@ -286,15 +286,14 @@ def model(usd_in: float, usd_out: float, cores: int) -> None:
         ),
         "answers over the network": (f"{n * (IN_TOKENS + OUT_TOKENS) * 4 / 1e9:,.0f} GB" for n in SIZES),
         "the run's folder": (f"{n * STORED_KB / 1e6:,.0f} GB" for n in SIZES),
-        "driver's memory: judging": (f"{n * IDS_BYTES / 1e9:,.0f} GB" for n in SIZES),
         "driver's memory: near-duplicates": (f"{n * MATCHED_BYTES / 1e9:,.0f} GB" for n in SIZES),
     }
     for name, row in rows.items():
         print(f"| {name} | {' | '.join(row)} |")
 
 
-IDS_BYTES, MATCHED_BYTES = 1_400, 300
-"""Of a conversation, on the driver (`stages`; docs/dedup.md: 200 and, for features, pairs and drops, 100)."""
+MATCHED_BYTES = 300
+"""Of a conversation, on the driver (docs/dedup.md: 200 and, for features, pairs and drops, 100)."""
 SIZES = (10_000_000, 100_000_000, 1_000_000_000)
 
 
