@@ -240,10 +240,10 @@ def test_rubrics_test_fails_when_an_example_is_judged_otherwise_than_the_rubric_
 
 def test_rubrics_test_ends_well_when_every_example_is_judged_as_the_rubric_says(cli: Cli, folder: Path) -> None:
     rubric = yaml.safe_load((folder / "strict_refusal.yaml").read_text(encoding="utf-8"))
-    rubric["examples"] = rubric["examples"][-3:]  # those that the embedded judge speaks on
+    rubric["examples"] = rubric["examples"][-2:]  # those that the embedded judge speaks on
     (folder / "strict_refusal.yaml").write_text(yaml.safe_dump(rubric, allow_unicode=True), encoding="utf-8")
     trials = cli("rubrics", "test", "strict_refusal.yaml", "-m", "local", "--run", "new")
-    assert (trials.code, "3 of 3 as expected" in trials.out) == (0, True), trials
+    assert (trials.code, "2 of 2 as expected" in trials.out) == (0, True), trials
     assert "next:" in trials.err
 
 
