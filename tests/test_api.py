@@ -316,11 +316,18 @@ def test_rates_by_nothing_that_is_there_name_what_is() -> None:
         sq.judge(ROWS, quiet=True).rates("teem")
 
 
-def test_a_group_that_was_guessed_is_counted_as_such() -> None:
-    rates = sq.judge([HARMFUL], quiet=True).rates("category")
-    assert [row["guessed"] for row in rates.to_dicts() if row["criterion"] == "overall"] == [1]
-    known = sq.judge(ROWS[:1], quiet=True).rates("category")
-    assert [row["guessed"] for row in known.to_dicts() if row["criterion"] == "overall"] == [0]
+@pytest.mark.parametrize(
+    ("by", "row", "guessed"),
+    [
+        ("language", {"messages": HARMFUL}, 1),
+        ("language", {"messages": HARMFUL, "language": "en"}, 0),
+        ("category", {"messages": HARMFUL}, 0),  # nobody names one, so there is nothing to guess wrong
+        ("category", ROWS[0], 0),
+    ],
+)
+def test_a_group_that_was_guessed_is_counted_as_such(by: str, row: dict[str, Any], guessed: int) -> None:
+    rates = sq.judge([row], quiet=True).rates(by)
+    assert [found["guessed"] for found in rates.to_dicts() if found["criterion"] == "overall"] == [guessed]
 
 
 def test_rates_are_the_reports(cli: Cli) -> None:
