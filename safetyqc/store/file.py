@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetyqc.errors import RunError
-from safetyqc.formats.opened import name_of
 from safetyqc.formats.remote import is_url
 from safetyqc.store.schema import FORMAT, SCHEMA
 
@@ -52,7 +51,7 @@ def make_folder(folder: Path) -> None:
     """
     if is_url(folder):
         fix = "give a folder of this machine with --run; data and verdicts may stand elsewhere"
-        raise RunError("a run lies on this machine, where it can be locked", where=name_of(folder), fix=fix)
+        raise RunError("a run lies on this machine, where it can be locked", where="--run", fix=fix)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)

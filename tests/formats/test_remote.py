@@ -94,4 +94,4 @@ def test_the_files_of_a_folder_are_those_of_the_same_folder_here(tmp_path: Path)
 
 def test_a_run_is_refused_in_a_url() -> None:
     with pytest.raises(RunError, match="on this machine"):
-        Store.create(Path("memory://bucket/run"))
+        Store.create(Path("s3://key:secret@bucket/run"))  # whatever is installed, and without its key
