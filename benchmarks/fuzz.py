@@ -197,7 +197,7 @@ class Hostile:
         lines = 0
         for file in sorted((folder / "requests").glob("*.jsonl")):
             with (folder / "results" / file.name).open("w", encoding="utf-8") as out:
-                for asked in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
+                for asked in map(json.loads, file.read_text(encoding="utf-8").strip().split("\n")):
                     status, body = self.say(asked["body"])
                     try:
                         held = json.loads(body)
@@ -229,7 +229,8 @@ async def through_commands(count: int, rng: Rng, folder: Path) -> list[str]:
         each = min(max((count - hostile.asked) // ASKED_FOR_EACH, 20), MOST_IN_A_ROUND)
         (folder / f"round{number}").mkdir()
         wrong += await _round(hostile, base, folder / f"round{number}", each)
-    print(f"asked {hostile.asked:,} times, charged for {hostile.charged:,}: {dict(hostile.kinds)}")
+        told = f"asked {hostile.asked:,} times so far, charged for {hostile.charged:,}"
+        print(f"round {number}: {told}, {len(wrong)} wrong; {dict(hostile.kinds)}", flush=True)
     await runner.cleanup()
     return wrong
 

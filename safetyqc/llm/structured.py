@@ -102,6 +102,40 @@ class Capabilities:
         return dict(self._formats)
 
 
+class Replayed(Capabilities):
+    """What another knows, but for rooms.
+
+    A question that waits for batches is asked anew by every command, and has to come to the same requests each time,
+    whatever was learnt from other questions in between: an answer to any other is not found.
+    """
+
+    def __init__(self, known: Capabilities) -> None:
+        self._known = known
+
+    def name_of(self, request: Request) -> str:
+        """See Capabilities."""
+        return self._known.name_of(request)
+
+    def format_for(self, request: Request) -> Format:
+        """See Capabilities."""
+        return self._known.format_for(request)
+
+    def learn(self, request: Request, best: Format) -> None:
+        """See Capabilities."""
+        self._known.learn(request, best)
+
+    def room_for(self, _: Request) -> int:
+        """None is known beforehand."""
+        return 0
+
+    def learn_room(self, request: Request, tokens: int) -> None:
+        """What one question needs is its own."""
+
+    def as_dict(self) -> dict[str, Format]:
+        """See Capabilities."""
+        return self._known.as_dict()
+
+
 async def ask_json(client: Client, request: Request, parse: Callable[[dict[str, Any]], T]) -> Answered[T]:
     """Ask for one object of `request.schema` and return what `parse` makes of it.
 

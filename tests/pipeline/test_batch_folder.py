@@ -115,6 +115,28 @@ def test_what_was_answered_is_not_asked_again_after_a_job_that_was_cut_off(
     assert server.witness.received.total() == 10  # the line that was lost, once more
 
 
+def test_one_answer_that_was_all_thinking_asks_for_no_other_again(
+    cli: Cli, serve: Serve, data: Path, tmp_path: Path
+) -> None:
+    server = serve()
+    cli(*judge(data))
+    answer_all(tmp_path / "b", server)
+    [result] = (tmp_path / "b" / "results").iterdir()
+    first, *others = result.read_text().splitlines()
+    thought = json.loads(first)
+    choice = thought["response"]["body"]["choices"][0]
+    choice |= {"finish_reason": "length", "message": {"role": "assistant", "content": "", "reasoning": "Hm."}}
+    result.write_text("\n".join([json.dumps(thought), *others]) + "\n")
+    cli("batch", "collect", "--run", "r")
+    cli(*judge(data))
+    [file] = requests(tmp_path / "b")
+    [again] = map(json.loads, file.read_text().splitlines())
+    assert again["body"]["max_tokens"] > 1600
+    answer_all(tmp_path / "b", server)
+    assert "judge: 1 done; 8 already done" in cli(*judge(data)).err
+    assert server.witness.received.total() == COUNT + 1
+
+
 def test_the_same_command_while_nothing_has_come_writes_nothing_anew(cli: Cli, data: Path, tmp_path: Path) -> None:
     cli(*judge(data))
     before = {p: p.stat().st_mtime_ns for p in requests(tmp_path / "b")}

@@ -14,7 +14,7 @@ from typing import Any
 
 def run_batch(source: Path, target: Path, server: str, limit: int | None = None) -> int:
     """Answer the lines of a file, or the first of them; returns how many."""
-    lines = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines() if line.strip()][:limit]
+    lines = [json.loads(line) for line in source.read_text(encoding="utf-8").split("\n") if line.strip()][:limit]
     with target.open("w", encoding="utf-8") as out:
         for number, line in enumerate(lines):
             out.write(json.dumps(_answered(line, number, server)) + "\n")

@@ -14,6 +14,7 @@ from safetyqc.errors import Deferred, FatalModelError, ModelError
 from safetyqc.llm.batch.wire import unpack_outcome
 from safetyqc.llm.hosts import PROVIDERS, is_in_process, provider_of
 from safetyqc.llm.lanes import has_batches
+from safetyqc.llm.structured import Capabilities, Replayed
 from safetyqc.text import run_flag
 
 if TYPE_CHECKING:
@@ -33,13 +34,18 @@ class ParkingClient:
 
     def __init__(self, door: Door, store: BatchLedger, *, offline: bool = False) -> None:
         self._offline = offline
-        self.door, self.counters, self.capabilities = door, door.counters, door.capabilities
+        self.door, self.counters = door, door.counters
         self._store = store
         self._stage: str | None = None
         self._callwise: set[str] = set()
         self._tell: Callable[[str], None] | None = None
         self.parked: dict[str, Request] = {}
         self.refresh()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What models are known to support; see Replayed for what a batch must not know."""
+        return self.door.capabilities if self._stage is None else Replayed(self.door.capabilities)
 
     def refresh(self) -> None:
         """Look again at which requests wait in a batch, and how those ended that do no longer."""
