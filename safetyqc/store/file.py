@@ -24,22 +24,33 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     Raises:
         RunError: it cannot be opened.
     """
-    mode = "ro" if read_only else "rw"
-    if read_only and not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
-        mode = "ro&immutable=1"  # SQLite would make a file beside it, which it cannot there; and nobody else writes
+    alone = read_only and not path.with_name(f"{path.name}-wal").exists()
     try:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, check_same_thread=False
-        )
+        if alone and not os.access(path.parent, os.W_OK):
+            return _connect(path, _UNTOUCHED)
         try:
-            connection.execute("PRAGMA synchronous = FULL")
-            if not read_only:
-                connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.Error:
-            connection.close()
-            raise
+            return _connect(path, "ro" if read_only else "rw")
+        except sqlite3.OperationalError:
+            if not alone:
+                raise
+            return _connect(path, _UNTOUCHED)  # the disk is full: there is no room for a file beside it
     except sqlite3.Error as error:
         raise explain(error, path) from error
+
+
+_UNTOUCHED = "ro&immutable=1"
+"""SQLite makes files beside a run that it reads, for the sake of writers; not so where nobody writes."""
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, timeout=30, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA journal_mode = WAL" if mode == "rw" else "SELECT count(*) FROM sqlite_master")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 

@@ -160,3 +160,20 @@ def test_what_is_written_can_be_read_again(tmp_path: Path, depth: int) -> None:
         with pytest.raises(InputError, match=r"in\.jsonl:7.*nested more than 100 deep"):
             store.add_conversations([conversation("a", "b"), told])
         assert list(store.conversations()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+def test_a_closed_run_is_read_where_there_is_no_room_for_a_file_beside_it(tmp_path: Path) -> None:
+    import resource
+
+    with Store.create(tmp_path / "run") as store:
+        store.add_conversations([conversation("hi", "hello")])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with Store.read(tmp_path / "run") as store:
+            assert len(list(store.conversations())) == 1
+        with pytest.raises(RunError, match="cannot be written"):
+            Store.open(tmp_path / "run").close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
