@@ -134,7 +134,7 @@ def test_typed_the_plan_says_strata_expectations_and_what_is_next(cli: Cli, run:
     ended = cli("label", "plan", "--run", run, "--for", "0.08", "--criterion", ONE)
     assert ended.code == 0
     for word in ("pass, unsure", "What to expect", "drawn evenly it would take", "plan again after 30"):
-        assert word in ended.out
+        assert word in " ".join(ended.out.split())
     assert f"next:  safetyqc review --run {run}\n" in ended.err
     count = ended.out.split()[1]
     assert f"safetyqc label export sheet.csv -n {count} --run" in ended.err
