@@ -61,8 +61,8 @@ MEASURED = (
 )
 """SmolLM2-135M-Instruct, three epochs, judged by the embedded judge with known intent."""
 RECOMMENDED = {"harmful": 1, "benign": 2}
-"""Of the mixes that were trained on the bundled plan (docs/effect.md), the one that was surely better than no training
-and than the control."""
+"""Of the mixes that were trained on the bundled plan (docs/effect.md), the middle one of those whose twins were surely
+more often right than without training and than with the control's."""
 
 
 class TurnFailures(Record):
