@@ -66,9 +66,12 @@ Section = Callable[[Summary, bool], RenderableType | None]
 
 
 def render_report(
-    summary: Summary, *, sections: Sequence[str] | None = None, full: bool = False, unmask: bool = False
-) -> RenderableType:
+    summary: Summary, *, sections: Sequence[str] | None = None, full: bool = False, unmask: bool = False,
+    say_empty: bool = True,
+) -> RenderableType:  # fmt: skip
     """Draw a report of one screen, every section with `full`, or the named ones in the given order.
+
+    A named one that is empty says so with `say_empty`, which is for those that a person asked for.
 
     Raises:
         UserError: no such section.
@@ -77,7 +80,7 @@ def render_report(
     usual = _FULL if full else _BRIEF
     drawn = [draw(summary, unmask) for draw in ([SECTIONS[name] for name in sections] if sections else usual)]
     more = [] if sections or full else [say("the rest of the report: --full, or --section NAME", FAINT)]
-    return Group(*_present(drawn, bool(sections)), Text(), *more)
+    return Group(*_present(drawn, bool(sections) and say_empty), Text(), *more)
 
 
 def check_sections(sections: Sequence[str] | None) -> None:

@@ -169,7 +169,8 @@ class Run(Rows):
         """Draw what the terminal shows of this."""
         from safetyqc.reports.terminal import render_report
 
-        return render_report(self.summary(), sections=list(self.sections) if self.sections is not None else None)
+        sections = list(self.sections) if self.sections is not None else None
+        return render_report(self.summary(), sections=sections, say_empty=False)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """A verdict a conversation: the lines of `safetyqc judge --jsonl`."""

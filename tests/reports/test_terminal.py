@@ -158,3 +158,4 @@ def test_a_report_without_probes_has_no_word_of_them(make_run: Maker) -> None:
     summary = summarise(make_run([Conversation(id="c", messages=(Message(role="user", content="q"),))]))
     assert "What models did" not in draw(summary, full=False)
     assert "nothing to show here yet" in draw(summary, sections=["probes"])
+    assert "nothing to show" not in draw(summary, sections=["probes"], say_empty=False)
