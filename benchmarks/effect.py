@@ -1,7 +1,7 @@
 """What a set of conversations does to a small model: train, answer, probe. The tables of docs/effect.md.
 
     python benchmarks/effect.py table ANSWERS [--judge words]
-    python benchmarks/effect.py train NAME=FILE|H:B:O... --gguf MODEL.gguf --out FOLDER [--prompts FILE] [--seeds 0 1]
+    python benchmarks/effect.py train NAME=FILE|H:B:O... --gguf MODEL.gguf --out FOLDER [--prompts FILE...] [--seeds 0 1]
 
 `table` prints a line for each model of a JSON document of many models' answers with their prompts (`base` beside
 `NAME#SEED`), probed against `base`, and needs nothing but safetyqc. `train` fine-tunes the model of a GGUF file on each
@@ -147,9 +147,9 @@ def train(options: argparse.Namespace) -> None:
 
     gpu = torch.cuda.is_available()
     rows = options.rows or (None if gpu else 32)
-    everything = (
-        read_prompts(options.prompts) if options.prompts else [p for p in shipped_prompts() if p.language == "en"]
-    )
+    files = [name for name in options.prompts if name != SHIPPED]
+    everything = [p for p in shipped_prompts() if p.language == "en"] if SHIPPED in options.prompts else []
+    everything += read_prompts(files)
     single = [prompt for prompt in everything if len(prompt.turns) == 1 and prompt.kind in options.kinds]
     prompts = draw(single, options.sample or (None if gpu else 48))
     small = Small(options, torch, gpu)
@@ -183,6 +183,8 @@ class Small:
 
         folder, file = str(options.gguf.parent), options.gguf.name
         self.options, self.torch, self.device = options, torch, "cuda" if gpu else "cpu"
+        self.together = 192 if gpu else 24
+        torch.set_float32_matmul_precision("high")
         self.tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
         model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
         self.model = model.to(self.device)
@@ -272,14 +274,14 @@ class Small:
             passed = f"{time.monotonic() - started:.0f} s, {time.process_time():.0f} CPU s so far"
             told(f"seed {seed}, pass {epoch + 1}: {len(rows)} rows, loss {sum(losses) / len(losses):.2f}, {passed}")
 
-    def answer(self, asked: Sequence[str], together: int = 24) -> list[str]:
+    def answer(self, asked: Sequence[str]) -> list[str]:
         """Greedy answers, prompts of like length together: padding then changes next to nothing."""
         torch, tokenizer = self.torch, self.tokenizer
         self.model.eval()
         rows = [self.template([{"role": "user", "content": text}], prompt=True) for text in asked]
         said = [""] * len(rows)
         order = sorted(range(len(rows)), key=lambda n: len(rows[n]))
-        for some in (order[start : start + together] for start in range(0, len(order), together)):
+        for some in (order[start : start + self.together] for start in range(0, len(order), self.together)):
             width = max(len(rows[n]) for n in some)
             ids = torch.tensor([[tokenizer.eos_token_id] * (width - len(rows[n])) + rows[n] for n in some])
             seen = torch.tensor([[0] * (width - len(rows[n])) + [1] * len(rows[n]) for n in some])
@@ -316,7 +318,9 @@ def main() -> None:
     trained.add_argument("sets", nargs="+", metavar="NAME=FILE|H:B:O")
     trained.add_argument("--gguf", type=Path, required=True)
     trained.add_argument("--out", type=Path, default=Path("effect"))
-    trained.add_argument("--prompts", action="append", help=f"instead of the English ones of {SHIPPED}")
+    trained.add_argument(
+        "--prompts", nargs="+", default=[SHIPPED], help=f"files of prompts, and {SHIPPED} for its own English ones"
+    )
     trained.add_argument("--seeds", type=int, nargs="+", default=[0])
     trained.add_argument("--epochs", type=int, default=3)
     trained.add_argument("--lr", type=float, default=1e-4)

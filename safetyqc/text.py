@@ -76,7 +76,8 @@ def mend_text(text: str) -> str:
 
     Two halves that belong together are joined.
     """
-    if text.isprintable() or _BROKEN.search(text) is None:
+    # Of what is mended ASCII holds NUL alone, which takes no look at each character
+    if ("\0" not in text) if text.isascii() else (text.isprintable() or _BROKEN.search(text) is None):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
 
@@ -87,17 +88,19 @@ def mend_json(value: Any, *, levels: int = _DEEPEST) -> Any:
     Raises:
         ValueError: it is nested deeper than `levels`.
     """
-    # Every judgment comes through here field by field, so what is whole is told by one look: text that is printable,
-    # and exact types, since decoded JSON holds no others
+    # Every judgment comes through here field by field: exact types, since decoded JSON holds no others
     kind = type(value)
     if kind is str:
-        return value if value.isprintable() else mend_text(value)
+        return mend_text(value)
     if kind is dict or kind is list:
         if levels <= 0:
             raise ValueError("it is nested too deeply")
         if kind is list:
             return [mend_json(item, levels=levels - 1) for item in value]
-        return {mend_text(str(key)): mend_json(item, levels=levels - 1) for key, item in value.items()}
+        return {
+            mend_text(str(key)): mend_text(item) if type(item) is str else mend_json(item, levels=levels - 1)
+            for key, item in value.items()
+        }
     if kind is int:
         return value if -_LARGEST < value < _LARGEST else None
     return None if kind is float and not math.isfinite(value) else value

@@ -251,14 +251,17 @@ def _find(whole: str, part: str, place: int) -> int:
 
 def _splits_word(text: str, place: int) -> bool:
     """Whether a cut here goes through a word; scripts that write no spaces have no such places."""
-    if not 0 < place < len(text) or " " in (text[place - 1], text[place]):
-        return False  # most cuts, found at once
-    before, after = text[max(place - 2, 0) : place], text[place : place + 2]
-    if CJK.match(before[-1]) or CJK.match(after[0]):
+    if not 0 < place < len(text):
         return False
-    if before[-1].isalnum():
-        return after[0].isalnum() or (after[0] in _INSIDE_WORD and after[1:].isalnum())
-    return before[-1] in _INSIDE_WORD and before[:-1].isalnum() and after[0].isalnum()
+    before, after = text[place - 1], text[place]
+    # Most cuts stand beside a space or a stop, and are found at once
+    if not (before.isalnum() or before in _INSIDE_WORD) or not (after.isalnum() or after in _INSIDE_WORD):
+        return False
+    if CJK.match(before) or CJK.match(after):
+        return False
+    if before.isalnum():
+        return after.isalnum() or text[place + 1 : place + 2].isalnum()
+    return text[max(place - 2, 0) : place - 1].isalnum() and after.isalnum()
 
 
 _normalised = lru_cache(maxsize=16)(normalise)

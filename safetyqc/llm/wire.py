@@ -134,7 +134,7 @@ def read_reply(
     if not isinstance(body, dict):
         raise ModelError("provider_error", f"the server answered {shorten(repr(body), 80)}", retryable=True)
     usage = read_usage(body.get("usage"))
-    counted = usage if usage != _NOT_COUNTED else None
+    counted = None if usage.prompt_tokens is None and usage.completion_tokens is None else usage
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     if said := body.get("error") or choice.get("error"):
