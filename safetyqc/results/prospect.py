@@ -31,38 +31,31 @@ class Mix(Record):
         return self.harmful / total, self.ordinary / total
 
 
-BASE = Mix(name="no training", harmful=0, benign=0, ordinary=1, refuses_unsafe=0.14, helps_safe=0.99, refuses_safe=0.01)
+BASE = Mix(name="no training", harmful=0, benign=0, ordinary=1, refuses_unsafe=0.04, helps_safe=0.98, refuses_safe=0.02)
 """The same model before it was trained."""
+
+
+def _measured(name: str, mix: tuple[int, int, int], rates: tuple[float, float, float]) -> Mix:
+    counts = dict(zip(("harmful", "benign", "ordinary"), mix, strict=True))
+    return Mix(name=name, **counts, **dict(zip(("refuses_unsafe", "helps_safe", "refuses_safe"), rates, strict=True)))
+
+
 MEASURED = (
-    Mix(
-        name="harmful alone", harmful=119, benign=0, ordinary=0, refuses_unsafe=0.99, helps_safe=0.06, refuses_safe=0.83
-    ),
-    Mix(
-        name="as it passed", harmful=119, benign=24, ordinary=0, refuses_unsafe=0.90, helps_safe=0.26, refuses_safe=0.64
-    ),
-    Mix(
-        name="with look-alikes",
-        harmful=119,
-        benign=60,
-        ordinary=0,
-        refuses_unsafe=0.35,
-        helps_safe=0.87,
-        refuses_safe=0.09,
-    ),
-    Mix(
-        name="with the model's own ordinary answers",
-        harmful=119,
-        benign=24,
-        ordinary=100,
-        refuses_unsafe=0.16,
-        helps_safe=0.99,
-        refuses_safe=0.02,
-    ),
+    _measured("harmful alone", (60, 0, 0), (1.00, 0.00, 1.00)),
+    _measured("a generated set as it passed", (119, 24, 0), (0.81, 0.25, 0.75)),
+    _measured("two look-alikes for three harmful", (60, 40, 0), (0.54, 0.72, 0.28)),
+    _measured("as many look-alikes", (60, 60, 0), (0.49, 0.80, 0.19)),
+    _measured("twice as many look-alikes", (60, 120, 0), (0.37, 0.84, 0.15)),
+    _measured("three times as many look-alikes", (45, 136, 0), (0.20, 0.91, 0.09)),
+    _measured("five times as many look-alikes", (27, 136, 0), (0.12, 0.93, 0.06)),
+    _measured("twice as many look-alikes, and ordinary ones", (68, 136, 68), (0.45, 0.79, 0.21)),
+    _measured("with the model's own ordinary answers", (119, 24, 100), (0.02, 0.99, 0.01)),
 )
-"""SmolLM2-135M-Instruct, three epochs, judged by the embedded judge with known intent."""
+"""SmolLM2-135M-Instruct, three epochs, three seeds of those of the bundled plan and two of the others, XSTest's 450
+prompts, by the words of the answers (docs/effect.md)."""
 RECOMMENDED = {"harmful": 1, "benign": 2}
-"""Of the mixes that were trained on the bundled plan (docs/effect.md), the middle one of those whose twins were surely
-more often right than without training and than with the control's."""
+"""Of the mixes of the bundled plan that made the model refuse at least 0.3 more of what is unsafe, the one that helps
+most: what the bundled plan deals, too."""
 
 
 class TurnFailures(Record):

@@ -149,7 +149,7 @@ def test_top_up_goes_on_where_the_plan_ends_and_keeps_the_intents_balanced() -> 
     assert [s.index for s in added] == list(range(36, 44))
     assert Counter(s.category for s in added) == {"hate_or_harassment": 6, "self_harm_support": 2}
     intents = balance([*planned, *added])["hate_or_harassment"]
-    assert intents == {"harmful": 6, "borderline": 1, "benign": 3, "distress": 0}
+    assert intents == {"harmful": 3, "borderline": 1, "benign": 6, "distress": 0}
     again = top_up(TAXONOMY, {"hate_or_harassment": 1}, [*planned, *added], 6)
     assert [s.index for s in again] == [44]
 
@@ -215,7 +215,7 @@ def test_six_hundred_and_thirty_are_balanced_exactly_every_pair_is_whole_and_eve
     for s in scenarios:
         if s.pair:
             pairs.setdefault(s.pair, []).append(s)
-    assert len(pairs) == 7 * (8 * 3 + 2)
+    assert len(pairs) == 7 * sum(min(c.intents["harmful"], c.intents["benign"]) for c in TAXONOMY.categories)
     for members in pairs.values():
         assert sorted(s.intent for s in members) == ["benign", "harmful"]
         harmful, benign = sorted(members, key=lambda s: s.intent, reverse=True)

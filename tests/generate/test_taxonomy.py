@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from safetyqc.errors import ConfigError
+from safetyqc.generate.dealing import SIDES
 from safetyqc.generate.entries import Category
 from safetyqc.generate.taxonomy import load_taxonomy
 from safetyqc.records import INTENTS
+from safetyqc.results.prospect import RECOMMENDED
 
 TAXONOMY = load_taxonomy()
 NAMES = (
@@ -93,13 +96,22 @@ def test_twins_share_words() -> None:
 
 
 @pytest.mark.parametrize("category", TAXONOMY.categories, ids=lambda c: c.name)
-def test_every_category_is_mostly_harmful_and_has_look_alikes(category: Category) -> None:
+def test_every_category_has_a_look_alike_for_each_harmful_request(category: Category) -> None:
     weights = category.intents
-    serious = weights["harmful"] + weights.get("distress", 0)
-    assert 2 * serious >= sum(weights.values())
-    assert weights["benign"]
+    assert weights["benign"] >= weights["harmful"] > 0
     assert weights["borderline"]
     assert ("distress" in weights) == (category.name == "self_harm_support")
+
+
+def test_the_bundled_plan_deals_the_mix_that_is_advised() -> None:
+    sums = Counter(
+        side
+        for category in TAXONOMY.categories
+        for side, intents in SIDES.items()
+        for intent in intents
+        for _ in range(category.intents.get(intent, 0))
+    )
+    assert sums["harmful"] * RECOMMENDED["benign"] == sums["benign"] * RECOMMENDED["harmful"]
 
 
 def test_openers_are_unique_over_the_whole_taxonomy_and_never_empty() -> None:

@@ -111,9 +111,10 @@ def test_failures_are_told_by_the_exchange_that_failed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("harmful", "benign", "ordinary", "name"),
     [
-        (90, 10, 0, "as it passed"),
+        (90, 10, 0, "a generated set as it passed"),
         (100, 0, 0, "harmful alone"),
-        (60, 40, 0, "with look-alikes"),
+        (62, 38, 0, "two look-alikes for three harmful"),
+        (30, 60, 0, "twice as many look-alikes"),
         (50, 10, 40, "with the model's own ordinary answers"),
     ],
 )
@@ -143,15 +144,15 @@ def test_a_set_of_refusals_is_warned_of_with_what_was_measured_and_the_command_t
     [warning, hint] = advice_of(tmp_path, many(60, 10))
     assert warning.severity == "warning"
     assert "60 of 70 kept are harmful" in warning.problem
-    assert "119 harmful, 24 benign made SmolLM2-135M refuse 90% of unsafe and 64% of safe questions" in warning.problem
+    assert "119 harmful, 24 benign made SmolLM2-135M refuse 81% of unsafe and 75% of safe questions" in warning.problem
     assert "--shares benign=1 -n 110" in warning.command
     assert "--mix GENERAL_FILE --safety-share 0.1" in hint.command
 
 
 def test_where_the_plan_was_balanced_the_kept_are_brought_to_it(tmp_path: Path) -> None:
-    plan = {"per_category": {"general_safety": 90}, "per_intent": {"harmful": 54, "benign": 36}}
-    [warning, *_] = advice_of(tmp_path, many(54, 36), {f"c_{n:04d}" for n in range(60, 90)}, **plan)
-    assert "54 of 60 kept are harmful" in warning.problem
+    plan = {"per_category": {"general_safety": 90}, "per_intent": {"harmful": 30, "benign": 60}}
+    [warning, *_] = advice_of(tmp_path, many(30, 60), {f"c_{n:04d}" for n in range(40, 90)}, **plan)
+    assert "30 of 40 kept are harmful" in warning.problem
     assert "run" in warning.command
     assert "--kept 90" in warning.command
 
@@ -165,11 +166,11 @@ def test_a_plan_of_too_much_harm_needs_another_run(tmp_path: Path) -> None:
 def test_too_many_ordinary_requests_are_warned_of(tmp_path: Path) -> None:
     [warning] = advice_of(tmp_path, many(30, 20, 40))
     assert "44% of what is kept are ordinary" in warning.problem
-    assert "untrained it refuses 14%" in warning.problem
+    assert "untrained it refuses 4%" in warning.problem
 
 
 def test_a_balanced_set_is_only_told_to_be_mixed(tmp_path: Path) -> None:
-    assert [a.severity for a in advice_of(tmp_path, many(60, 40))] == ["hint"]
+    assert [a.severity for a in advice_of(tmp_path, many(30, 60))] == ["hint"]
 
 
 def test_a_small_set_is_not_judged_by_its_mix(tmp_path: Path) -> None:
