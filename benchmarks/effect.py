@@ -1,7 +1,7 @@
 """What a set of conversations does to a small model: train, answer, probe. The tables of docs/effect.md.
 
     python benchmarks/effect.py table ANSWERS [--judge words]
-    python benchmarks/effect.py train NAME=FILE|H:B:O... --gguf MODEL.gguf --out FOLDER [--prompts FILE...] [--seeds 0 1]
+    python benchmarks/effect.py train NAME=FILE|H:B:O... --gguf MODEL.gguf --out FOLDER [--prompts FILE...]
 
 `table` prints a line for each model of a JSON document of many models' answers with their prompts (`base` beside
 `NAME#SEED`), probed against `base`, and needs nothing but safetyqc. `train` fine-tunes the model of a GGUF file on each

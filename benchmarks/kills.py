@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from safetyqc.store.file import FILE_NAME
+from safetyqc.testing.server import serving
 
 CONVERSATIONS = 40
 
@@ -127,17 +128,9 @@ def main() -> None:
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
     write_inputs(folder)
-    server = subprocess.Popen(
-        [sys.executable, "-m", "safetyqc.testing.server", "--port", "0"], stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert server.stderr is not None
-        base = server.stderr.readline().split()[-1]
+    with serving() as base:
         live(base, folder, folder / "whole", 0, random.Random(0))
         hit = live(base, folder, folder / "killed", options.kills, random.Random(options.seed))
-    finally:
-        server.terminate()
-        server.wait()
     whole, killed = held(folder / "whole"), held(folder / "killed")
     wrong = [name for name in whole if whole[name] != killed[name]]
     print(f"{hit} kills; {len(killed['conversations'])} conversations, {len(killed['verdicts'])} judgments")

@@ -95,27 +95,20 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--against", type=Path, help="another checkout")
     options = parser.parse_args()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "safetyqc.testing.server", "--port", "0"], stderr=subprocess.PIPE, text=True, cwd=HERE
-    )
-    try:
-        assert server.stderr is not None
-        base = server.stderr.readline().split()[-1]
-        with tempfile.TemporaryDirectory() as scratch:
-            written, kept = write(base, options.count, Path(scratch)), {}
-            for checkout in [path.resolve() for path in (options.against, HERE) if path]:
-                folder = Path(scratch, str(len(kept)))
-                folder.mkdir()
-                figures = live(checkout, folder, base, written)
-                kept[checkout] = results(folder)
-                print(checkout.name, " ".join(f"{name} {figure:.2f}" for name, figure in figures.items()), flush=True)
-            if len(kept) == 2:
-                (verdicts, lines), (others, other_lines) = kept.values()
-                print(f"verdicts {len(verdicts)} and {len(others)}, of both {len(verdicts & others)}")
-                print(f"lines {len(lines)} and {len(other_lines)}, of both {len(set(lines) & set(other_lines))}")
-    finally:
-        server.terminate()
-        server.wait()
+    from safetyqc.testing.server import serving  # here, since older checkouts are measured through this file
+
+    with serving() as base, tempfile.TemporaryDirectory() as scratch:
+        written, kept = write(base, options.count, Path(scratch)), {}
+        for checkout in [path.resolve() for path in (options.against, HERE) if path]:
+            folder = Path(scratch, str(len(kept)))
+            folder.mkdir()
+            figures = live(checkout, folder, base, written)
+            kept[checkout] = results(folder)
+            print(checkout.name, " ".join(f"{name} {figure:.2f}" for name, figure in figures.items()), flush=True)
+        if len(kept) == 2:
+            (verdicts, lines), (others, other_lines) = kept.values()
+            print(f"verdicts {len(verdicts)} and {len(others)}, of both {len(verdicts & others)}")
+            print(f"lines {len(lines)} and {len(other_lines)}, of both {len(set(lines) & set(other_lines))}")
 
 
 if __name__ == "__main__":

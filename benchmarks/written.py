@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import subprocess
-import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -26,30 +24,19 @@ from safetyqc.generate.taxonomy import load_taxonomy
 from safetyqc.records import Conversation, Scenario
 from safetyqc.results.openings import measure_refusals
 from safetyqc.store import Store
+from safetyqc.testing.server import serving
 from safetyqc.text import guess_language
-
-HERE = Path(__file__).resolve().parents[1]
-
 
 # ---- against the plan -----------------------------------------------------------------------------------------------
 
 
 def plan(count: int, languages: str) -> None:
     """Generate against the test server, and say what the run holds."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "safetyqc.testing.server", "--port", "0"], stderr=subprocess.PIPE, text=True, cwd=HERE
-    )
-    try:
-        assert server.stderr is not None
-        base = server.stderr.readline().split()[-1]
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch, "run")
-            sq.generate(count, "openai/any", folder, api_base=base, languages=languages.split(","), quiet=True)
-            with Store.read(folder) as store:
-                scenarios = [c.scenario for c in store.conversations() if c.scenario]
-    finally:
-        server.terminate()
-        server.wait()
+    with serving() as base, tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "run")
+        sq.generate(count, "openai/any", folder, api_base=base, languages=languages.split(","), quiet=True)
+        with Store.read(folder) as store:
+            scenarios = [c.scenario for c in store.conversations() if c.scenario]
     for line in counted(scenarios):
         print(line)
 

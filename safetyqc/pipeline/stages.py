@@ -19,6 +19,7 @@ from safetyqc.pipeline.engine import describe
 from safetyqc.records import PASSES_LATER, Conversation, Failure, FailureKind, Judgment, Rejection, Scenario, Score
 from safetyqc.store.standing import deciding_judge
 from safetyqc.store.unread import Unread
+from safetyqc.text import counted
 
 if TYPE_CHECKING:
     from safetyqc.judge.base import Judge
@@ -210,7 +211,8 @@ async def judge_run(
         retry: also what it left unscored, for whatever reason.
 
     Raises:
-        FatalModelError: a judge that asks a model said nothing usable of the first ten; what it said is written.
+        FatalModelError: a judge that asks a model said nothing usable of the first ten, or no answer came at all; what
+            it said is written.
     """
     judge = task.judge(mapper.context)
     todo, already, older = _left(store, judge, only, fresh=fresh, retry=retry)
@@ -229,6 +231,8 @@ async def judge_run(
             useless += [judgment] if done <= tried and _is_useless(judgment) else []
             if done == len(useless) == tried:
                 raise _gives_nothing(judge, useless)
+        if done == len(useless) and unscored.keys() == {"provider_error"}:
+            raise _gives_nothing(judge, useless)
     finally:
         if last:
             last.result()
@@ -270,6 +274,10 @@ def _gives_nothing(judge: Judge, useless: Sequence[Judgment]) -> FatalModelError
     scores = [score for judgment in useless for score in judgment.scores if score.outcome == "unscored"]
     (kind, _), *_ = Counter(score.unscored_reason for score in scores).most_common(1)
     reason = next(score.reason for score in scores if score.unscored_reason == kind)
+    if kind == "provider_error":
+        what = f"no answer of {judge.name} about the first {counted(len(useless), 'conversation')}: {reason}"
+        fix = "see that the server is up (`safetyqc models check -m MODEL` asks it once), then the same command again"
+        return FatalModelError(what, fix=fix)
     what = f"{judge.name} said nothing usable of the first {len(useless)} conversations: mostly {kind} ({reason})"
     return FatalModelError(what, fix="`safetyqc models check -m MODEL` tells what it can do; judge with a larger model")
 

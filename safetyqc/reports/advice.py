@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FEWEST = 30
 """Fewer kept conversations say little about a mix."""
 TOO_MANY_HARMFUL = 0.55
-"""Between the measured rows of 60% harmful, after which 0.28 of harmless questions are refused and more than half of the
+"""Between the measured rows of 60% harmful: then 28% of harmless questions are refused and more than half of the
 closest look-alikes, and of 50%."""
 TOO_MUCH_ORDINARY = 0.3
 """A measured set with 41% ordinary requests, answered by the model itself, refused hardly more than no training."""

@@ -13,8 +13,10 @@ import hashlib
 import json
 import random
 import signal
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -200,6 +202,18 @@ class FaultServer:
             if drawn < 0:
                 return fault
         return None
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[str]:
+    """The base URL of a server without faults in a process of its own, which ends with the block."""
+    command = [sys.executable, "-m", __name__, "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr is not None
+            yield server.stderr.readline().split()[-1]
+        finally:
+            server.terminate()
 
 
 def serve(

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from safetyqc.config import Config
-from safetyqc.errors import FatalModelError
+from safetyqc.errors import FatalModelError, ModelError
 from safetyqc.filters import FILTERS, FilterSettings
 from safetyqc.judge.embedded.judge import LocalJudge
 from safetyqc.llm import Reply, Request
@@ -130,10 +130,12 @@ async def test_what_the_rules_looked_at_before_a_stop_stays_and_their_hits_are_i
     assert list(session.store.rejections()) == hits
 
 
-async def judge_with(folder: Path, said: Callable[[Request], Reply], *, retry: bool = False) -> None:
+async def judge_with(
+    folder: Path, said: Callable[[Request], Reply | ModelError], *, retry: bool = False, count: int = 25
+) -> None:
     with Store.create(folder) if not folder.exists() else Store.open(folder) as store:
         store.add_conversations(
-            conversation(f"How do I do it, {n}?", "I can't.", intent="harmful", category="fraud") for n in range(25)
+            conversation(f"How do I do it, {n}?", "I can't.", intent="harmful", category="fraud") for n in range(count)
         )
         session = Session(Config(run=folder), store, Progress(quiet=True), client_override=ScriptedClient(said))
         await judge_run(store, session.mapper, Judging("m", SAFETY, session.config), retry=retry)
@@ -150,6 +152,15 @@ async def test_a_judge_without_a_usable_answer_in_ten_ends_the_run_and_nothing_i
     assert "bad_json" in raised.value.reason
     assert raised.value.exit_code == 3
     assert [judgment.passed for judgment in judged_in(tmp_path / "r")] == [None] * 10
+
+
+async def test_a_server_that_never_answers_is_told_also_of_a_few_conversations(tmp_path: Path) -> None:
+    with pytest.raises(
+        FatalModelError, match="no answer of m about the first 2 conversations: nobody is there"
+    ) as raised:
+        await judge_with(tmp_path / "r", lambda _: ModelError("provider_error", "nobody is there"), count=2)
+    assert "models check" in (raised.value.fix or "")
+    assert [judgment.unscored_reasons for judgment in judged_in(tmp_path / "r")] == [("provider_error",)] * 2
 
 
 async def test_a_judge_with_one_usable_answer_in_ten_goes_on(tmp_path: Path) -> None:
