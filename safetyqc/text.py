@@ -88,7 +88,8 @@ def mend_json(value: Any, *, levels: int = _DEEPEST) -> Any:
     Raises:
         ValueError: it is nested deeper than `levels`.
     """
-    # Every judgment comes through here field by field: exact types, since decoded JSON holds no others
+    # Every judgment comes through here field by field: exact types, since decoded JSON holds no others, and of what is
+    # mended ASCII holds NUL alone
     kind = type(value)
     if kind is str:
         return mend_text(value)
@@ -98,7 +99,11 @@ def mend_json(value: Any, *, levels: int = _DEEPEST) -> Any:
         if kind is list:
             return [mend_json(item, levels=levels - 1) for item in value]
         return {
-            mend_text(str(key)): mend_text(item) if type(item) is str else mend_json(item, levels=levels - 1)
+            (key if type(key) is str and key.isascii() and "\0" not in key else mend_text(str(key))): (
+                item
+                if type(item) is str and item.isascii() and "\0" not in item
+                else mend_json(item, levels=levels - 1)
+            )
             for key, item in value.items()
         }
     if kind is int:

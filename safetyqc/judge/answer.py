@@ -136,9 +136,9 @@ def _score(criterion: Criterion, entry: object, conversation: Conversation) -> S
         raise ModelError("bad_json", f"two contradicting verdicts: {entry}")
     if not isinstance(entry, dict):
         raise ModelError("bad_json", f"no object for {criterion.id!r} in the answer")
-    for name, said in entry.items():
-        if isinstance(said, Contradiction):
-            raise ModelError("bad_json", f"two contradicting verdicts: {name} is {said}")
+    if Contradiction in map(type, entry.values()):
+        name, said = next((name, said) for name, said in entry.items() if isinstance(said, Contradiction))
+        raise ModelError("bad_json", f"two contradicting verdicts: {name} is {said}")
     reason = printable(str(entry.get("reason") or "")).strip()
     # Only where the plan leaves a condition open: elsewhere "applies": false would be an exit
     open_condition = criterion.applicability(conversation.category, conversation.intent) == "conditional"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from safetyqc.llm.budget import Budget
 from safetyqc.llm.client import Client, Format, FormatRefused, Reply, Request
 from safetyqc.llm.dialect import Dialect
 from safetyqc.llm.hosts import base_of, is_in_process, is_nanochat, provider_of
-from safetyqc.llm.lanes import AUTO, IN_PROCESS, LANES, NANOCHAT_LANE, OpenLane, open_lane
+from safetyqc.llm.lanes import AUTO, IN_PROCESS, NANOCHAT_LANE, OpenLane, open_lane
 from safetyqc.llm.limits import Limits, Pass
 from safetyqc.llm.places import Own, Places, told_place
 from safetyqc.llm.prices import CallsEstimate, Price, Prices, count_prompt, known_format
@@ -463,12 +462,6 @@ class Door:
     def price_of(self, model: str) -> Price | None:
         """What the model's tokens cost, given or listed; None when nobody knows."""
         return self.prices.find(model, self.places.base(model))
-
-    def warm_up(self, *models: str) -> None:
-        """Start loading what these models' lanes need, beside whatever the caller does next."""
-        lanes = (LANES.get(name) for name in {self.lane_name(model) for model in models})
-        for load in (lane.load for lane in lanes if lane and lane.load):
-            threading.Thread(target=load, name="safetyqc-load-lane", daemon=True).start()
 
     async def close(self) -> None:
         """Close every lane that was opened."""

@@ -32,13 +32,11 @@ class Lane:
 
     Args:
         open_batches: the same way to a provider's batch API; None: its requests go one by one.
-        load: import what takes seconds, beside whatever the caller does next.
         fills_a_core: at a few hundred calls a second it uses a core up, so that several processes pay off.
     """
 
     open: Callable[[str | None, float], Client]
     open_batches: Callable[[str | None, float], BatchLane] | None = None
-    load: Callable[[], object] | None = None
     fills_a_core: bool = False
 
 
@@ -72,15 +70,9 @@ def _nanochat(_: str | None, timeout_s: float) -> Client:
     return NanochatClient(timeout_s=timeout_s)
 
 
-def _load_litellm() -> object:
-    from safetyqc.llm.litellm_client import load_litellm
-
-    return load_litellm()
-
-
 LANES: dict[str, Lane] = {
     "direct": Lane(_direct, _direct_batches),
-    "litellm": Lane(_litellm, _litellm_batches, _load_litellm, fills_a_core=True),
+    "litellm": Lane(_litellm, _litellm_batches, fills_a_core=True),
 }
 """Name -> lane; open to additions."""
 

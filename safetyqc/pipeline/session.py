@@ -18,7 +18,7 @@ from safetyqc.llm.client import Client
 from safetyqc.llm.door import Door, DoorSettings, open_door
 from safetyqc.llm.lanes import OpenLane, auto_workers, open_lane
 from safetyqc.pipeline.choices import models_of, places_of, price_table
-from safetyqc.pipeline.engine import Context, Engine, EngineSettings, LocalEngine, Stop
+from safetyqc.pipeline.engine import Context, Engine, EngineSettings, Stop
 from safetyqc.pipeline.engines import ENGINES, refuse_missing
 from safetyqc.pipeline.mapper import Mapper
 from safetyqc.pipeline.progress import Progress
@@ -82,8 +82,6 @@ class Session:
     def _open_door(self) -> Door:
         door = open_client(self.config, self.store, self.engine.open_lane, self.progress.note)
         self.stop.on_press(door.stop)
-        if isinstance(self.engine, LocalEngine):  # any other loads it where the requests are sent from
-            door.warm_up(*models_of(self.config))
         return door
 
     @property

@@ -36,8 +36,8 @@ BASE = Mix(name="no training", harmful=0, benign=0, ordinary=1, refuses_unsafe=0
 
 
 def _measured(name: str, mix: tuple[int, int, int], rates: tuple[float, float, float]) -> Mix:
-    counts = dict(zip(("harmful", "benign", "ordinary"), mix, strict=True))
-    return Mix(name=name, **counts, **dict(zip(("refuses_unsafe", "helps_safe", "refuses_safe"), rates, strict=True)))
+    fields = ("harmful", "benign", "ordinary", "refuses_unsafe", "helps_safe", "refuses_safe")
+    return Mix.model_validate({"name": name, **dict(zip(fields, (*mix, *rates), strict=True))})
 
 
 MEASURED = (

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -376,3 +377,13 @@ def test_killed_at_any_moment_nothing_is_asked_twice(
         assert sum(spent.calls for spent in store.spending()) == COUNT
         assert not [batch for batch in store.batches() if batch.is_open]
     assert requests(tmp_path / "b") == []
+
+
+def test_a_command_that_asks_nobody_itself_loads_no_litellm(data: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys, safetyqc as sq\n"
+        f"sq.judge({str(data)!r}, model='openai/any', batch='b', run='r', quiet=True)\n"
+        "print(sum(name.startswith('litellm') for name in sys.modules))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "0"
