@@ -136,7 +136,7 @@ def limit(size: int) -> None:
         judge = ("judge", str(data), "-m", "local", "--run", str(folder), "--jsonl", str(Path(name) / "verdicts"), "-q")
         for words in (
             ("import", str(data), "--run", str(folder)),
-            ("check", str(data)),
+            ("check", str(data), "--memory", "2GB"),
             judge,
             ("dedup", "--run", str(folder), "--memory", "2GB"),
         ):

@@ -143,6 +143,7 @@ def check(
     patterns: Patterns = None,
     skip: o.Skip = None,
     min_similarity: o.MinSimilarity = None,
+    memory: o.Memory = None,
     skip_bad_lines: o.SkipBadLines = False,
     explain: Explain = False,
     _quiet: o.Quiet = False,
@@ -160,6 +161,7 @@ def check(
         "filters.patterns": patterns,
         "filters.skip": tuple(skip) if skip else None,
         "dedup.min_similarity": min_similarity,
+        "dedup.memory": memory,
         **reading,
     }
     config = load_config(config_file, flags)

@@ -1,14 +1,17 @@
 """Conversations of one file -> a CheckReport: what is wrong with the data before any model is asked.
 
-Counts structure, rule hits, copies, balance and openings; it draws nothing and decides nothing. The rules and the
-finder of near-duplicates are handed in as functions, because stages do not know each other. Shares are of all records
-of the file, also of those that could not be read, so that they add up to what the user has.
+Counts structure, rule hits, copies, balance and openings; it draws nothing and decides nothing. Conversations may lie
+in a file and are looked at one at a time, so what is kept of them is where they stand. The rules and the finder of
+near-duplicates are handed in as functions, because stages do not know each other. Shares are of all records of the
+file, also of those that could not be read, so that they add up to what the user has.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
 
 from safetyqc.filters.languages import written_in
 from safetyqc.filters.templates import find_templates
@@ -56,8 +59,8 @@ def check_conversations(
     conversations, total = read.conversations, len(read.conversations) + len(read.skipped)
     lines = {c.id: c.source.line if c.source else None for c in conversations}
     hits = [hit for c in conversations for hit in rules(c)]
-    exact = _equal_groups(conversations)
-    copies = {c.id for group in exact for c in group[1:]}
+    exact = [places for places in _places_by(conversations, _fingerprint).values() if len(places) > 1]
+    copies = {conversations[place].id for group in exact for place in group[1:]}
     groups = list(near_duplicates(conversations)) if near_duplicates else None
     near = [
         (group, drop.conversation_id, drop.similarity)
@@ -77,7 +80,7 @@ def check_conversations(
         structure=_structure_findings(read.skipped, total),
         rules=_rule_findings(hits, lines, total),
         rejected=len({h.conversation_id for h in hits}),
-        exact=_exact_copies(exact, total),
+        exact=_exact_copies(exact, conversations, total),
         near=None if groups is None else _near_copies(near, conversations, total),
         min_similarity=min_similarity if groups is not None else None,
         balance=tuple(_balance(name, of, conversations) for name, of in PROPERTIES.items()),
@@ -97,8 +100,20 @@ def language_notes(conversations: Iterable[Conversation]) -> dict[str, int]:
 
 
 def _templates(conversations: Sequence[Conversation], copies: Set[str]) -> tuple[Template, ...]:
-    texts = ["\n".join(message.content for message in c.messages) for c in conversations if c.id not in copies]
-    return find_templates(texts, range(len(texts)))
+    return find_templates(_Texts(conversations), [n for n, c in enumerate(conversations) if c.id not in copies])
+
+
+@dataclass(frozen=True)
+class _Texts(Sequence[str]):
+    """What is said in conversations, put together when it is looked at."""
+
+    conversations: Sequence[Conversation]
+
+    def __len__(self) -> int:
+        return len(self.conversations)
+
+    def __getitem__(self, place: Any) -> Any:
+        return "\n".join(message.content for message in self.conversations[place].messages)
 
 
 PROPERTIES: dict[str, Callable[[Conversation], str | None]] = {
@@ -138,36 +153,35 @@ def _findings(found: Sequence[tuple[str, Example]], total: int) -> tuple[Finding
     )
 
 
-def _equal_groups(conversations: Sequence[Conversation]) -> list[list[Conversation]]:
-    """Group conversations that are equal but for case, typography and white space; each group in input order."""
-    return [g for g in _grouped(conversations, _fingerprint).values() if len(g) > 1]
-
-
 def _fingerprint(conversation: Conversation) -> str:
+    """Equal for conversations that are equal but for case, typography and white space."""
     told = [[m.role, normalise(m.content)] for m in conversation.messages]
     return content_hash([told, normalise(conversation.system)] if conversation.system else told)
 
 
-def _grouped(
-    conversations: Iterable[Conversation], key: Callable[[Conversation], Hashable]
-) -> dict[Hashable, list[Conversation]]:
-    groups: dict[Hashable, list[Conversation]] = {}
-    for conversation in conversations:
-        groups.setdefault(key(conversation), []).append(conversation)
-    return groups
+def _places_by(
+    conversations: Iterable[Conversation], key: Callable[[Conversation], str | None]
+) -> dict[str, list[int]]:
+    """Where the conversations of each key stand, in input order; those without one stand nowhere."""
+    places: dict[str, list[int]] = {}
+    for place, conversation in enumerate(conversations):
+        if (found := key(conversation)) is not None:
+            places.setdefault(found, []).append(place)
+    return places
 
 
-def _exact_copies(groups: Sequence[Sequence[Conversation]], total: int) -> Copies:
+def _exact_copies(groups: Sequence[Sequence[int]], conversations: Sequence[Conversation], total: int) -> Copies:
     dropped = sum(len(group) - 1 for group in groups)
-    examples = [_copy(group[0], group[1], 1.0) for group in groups[:_EXAMPLES]]
+    examples = [_copy(conversations[group[0]], conversations[group[1]], 1.0) for group in groups[:_EXAMPLES]]
     return Copies(groups=len(groups), dropped=dropped, share=_share(dropped, total), examples=tuple(examples))
 
 
 def _near_copies(
     near: Sequence[tuple[DuplicateGroup, str, float]], conversations: Sequence[Conversation], total: int
 ) -> Copies:
-    by_id = {c.id: c for c in conversations}
     closest = sorted(near, key=lambda found: -found[2])[:_EXAMPLES]
+    shown = {name for group, dropped, _ in closest for name in (group.kept, dropped)}
+    by_id = {c.id: c for c in conversations if c.id in shown}
     return Copies(
         groups=len({group.kept for group, _, _ in near}),
         dropped=len(near),
@@ -199,25 +213,29 @@ def _balance(
 
 
 def _openings(conversations: Sequence[Conversation]) -> Openings:
-    answered = [c for c in conversations if c.assistant_turns]
-    groups = _grouped(answered, lambda c: first_words(c.assistant_turns[0], OPENING_WORDS))
+    groups = _places_by(conversations, _opening)
+    answers = sum(map(len, groups.values()))
     ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
-    commonest = [
-        Opening(
-            words=str(words),
-            count=len(group),
-            share=_share(len(group), len(answered)),
-            example=Example(line=_line(group[0]), id=group[0].id, text=_beginning(group[0].assistant_turns)),
-        )
-        for words, group in ranked[:_SHOWN_OPENINGS]
-    ]
     return Openings(
         first_words=OPENING_WORDS,
-        answers=len(answered),
+        answers=answers,
         distinct=len(groups),
-        commonest=tuple(commonest),
-        refusals=measure_refusals([c.assistant_turns[0] for c in answered]),
+        commonest=tuple(
+            Opening(
+                words=words,
+                count=len(places),
+                share=_share(len(places), answers),
+                example=Example(line=_line(first), id=first.id, text=_beginning(first.assistant_turns)),
+            )
+            for words, places in ranked[:_SHOWN_OPENINGS]
+            for first in [conversations[places[0]]]
+        ),
+        refusals=measure_refusals(c.assistant_turns[0] for c in conversations if c.assistant_turns),
     )
+
+
+def _opening(conversation: Conversation) -> str | None:
+    return first_words(conversation.assistant_turns[0], OPENING_WORDS) if conversation.assistant_turns else None
 
 
 def _line(conversation: Conversation) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import log2
 
 from safetyqc.records import Record
@@ -81,7 +81,7 @@ def refusal_opening(answer: str) -> str:
     return opening if CJK.match(opening) else " ".join(opening.split()[:_WORDS])
 
 
-def measure_refusals(answers: Sequence[str], seed: int = 0) -> RefusalOpenings:
+def measure_refusals(answers: Iterable[str], seed: int = 0) -> RefusalOpenings:
     """Measure those answers that refuse; equal answers and seed give equal figures."""
     openings = [refusal_opening(answer) for answer in answers if refuses(answer)]
     if not openings:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetyqc.filters.check import PROPERTIES, check_conversations
 from safetyqc.formats.readers import read_conversations
 from safetyqc.records import Conversation, Duplicate, DuplicateGroup, Rejection
 from safetyqc.results.findings import CheckReport
+from safetyqc.results.openings import RefusalOpenings, measure_refusals
 from safetyqc.testing import conversation
 
 
@@ -175,3 +177,23 @@ def test_real_data_gives_a_sensible_report(shared_data: Path) -> None:
     assert by["intent"] == {"harmful": 232, "benign": 71, "borderline": 57}
     assert by["category"][None] == 30
     assert not report.openings.collapsed
+
+
+def test_conversations_that_lie_in_a_file_are_counted_as_those_in_memory_and_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ["I can't help with that.", "I won't, sorry.", "Press the button."]
+    records = [record(f"How do I do it, {n % 40}?", said[n % 3], category="abc"[n % 3]) for n in range(120)]
+    whole = check(tmp_path, *records)
+    monkeypatch.setattr("safetyqc.formats.readers.reading._HELD", 10)
+    held = []
+
+    def measured(answers: Iterable[str]) -> RefusalOpenings:
+        found = measure_refusals(answers)
+        held.append(sum(isinstance(one, Conversation) for one in gc.get_objects()))
+        return found
+
+    monkeypatch.setattr("safetyqc.filters.check.measure_refusals", measured)
+    before = sum(isinstance(one, Conversation) for one in gc.get_objects())
+    assert check(tmp_path, *records) == whole
+    assert held[0] - before < 10
