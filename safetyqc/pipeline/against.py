@@ -5,6 +5,7 @@ Reference sets are searched again each time until told otherwise: they are small
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ _SHOWN_CHARACTERS = 300
 
 
 def match_references(
-    conversations: list[Conversation], settings: DedupSettings
+    conversations: Sequence[Conversation], settings: DedupSettings
 ) -> tuple[list[ReferenceMatch], ReferenceSearch | None, tuple[str, ...]]:
     """Find what is near the configured reference sets: for each conversation the nearest reference."""
     if not settings.against:

@@ -158,12 +158,13 @@ def _deduplicate(
     kept: list[DuplicateGroup] = []
     chosen = deciding_judge(store) if store else None
     verdicts = store.verdicts(*chosen) if store and chosen else {}
-    # Conversations of a file are in memory, and to hold them against reference sets takes all of a run too
-    conversations = everything if store and not settings.against else list(everything)
+    # Those of a file are looked at where they lie; to hold conversations against reference sets takes all of a run
+    in_place = isinstance(everything, Sequence) or (store and not settings.against)
+    conversations = everything if in_place else list(everything)
     matches: list[ReferenceMatch] = []
     against: ReferenceSearch | None = None
     short: tuple[str, ...] = ()
-    if isinstance(conversations, list) and settings.against:
+    if isinstance(conversations, Sequence) and settings.against:
         bounded, short = _within_memory(settings, [m.content for c in conversations for m in c.messages])
         matches, against, said = match_references(conversations, bounded)
         short = (*said, *short)

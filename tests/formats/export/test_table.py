@@ -104,7 +104,8 @@ def test_a_name_that_contradicts_is_refused(file: str, named: str | None, told: 
 def test_csv_holds_messages_as_json_and_facts_that_no_spreadsheet_runs(tmp_path: Path) -> None:
     sly = kept(0).model_copy(update={"category": "=cmd|' /C calc'!A0"})
     export_conversations([sly], ExportPlan(format="csv", path=tmp_path / "a.csv"))
-    (row,) = csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8", newline=""))
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as written:
+        (row,) = csv.DictReader(written)
     assert json.loads(row["messages"]) == sly.as_messages()
     assert row["category"].startswith("'=")
 
