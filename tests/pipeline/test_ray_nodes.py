@@ -27,15 +27,17 @@ def machines() -> Iterator[Any]:
 
 
 class Squaring:
-    """A task that asks nobody and takes a moment."""
+    """A task that asks nobody, takes a moment and says on which machine."""
 
     asks = False
 
-    async def do(self, item: int, context: Context) -> int:
+    async def do(self, item: int, context: Context) -> tuple[int, str]:
         import asyncio
 
-        await asyncio.sleep(0.05)
-        return item * item
+        import ray
+
+        await asyncio.sleep(0.3)
+        return item * item, ray.get_runtime_context().get_node_id()
 
 
 @pytest.mark.slow
@@ -44,11 +46,13 @@ async def test_a_lost_machine_loses_nothing(machines: Any) -> None:
     engine = ray_engine.RayEngine(EngineSettings(size=2, address=machines.address), Stop())
     try:
         found: dict[int, Any] = {}
-        async for item, said in engine.map(range(1_000), Squaring(), Context(lambda: None)):
-            found[item] = said
-            if len(found) == 200:
+        here = True
+        async for item, (square, machine) in engine.map(range(2_000), Squaring(), Context(lambda: None)):
+            found[item] = square
+            if here and machine == lost.node_id:  # its actor is at work, with more in hand
                 machines.remove_node(lost, allow_graceful=False)
-        assert found == {item: item * item for item in range(1_000)}
+                here = False
+        assert found == {item: item * item for item in range(2_000)}
         assert engine._pool.died >= 1
     finally:
         await engine.close()
