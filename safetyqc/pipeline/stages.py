@@ -275,7 +275,7 @@ def _gives_nothing(judge: Judge, useless: Sequence[Judgment]) -> FatalModelError
     (kind, _), *_ = Counter(score.unscored_reason for score in scores).most_common(1)
     reason = next(score.reason for score in scores if score.unscored_reason == kind)
     if kind == "provider_error":
-        what = f"no answer of {judge.name} about the first {counted(len(useless), 'conversation')}: {reason}"
+        what = f"no answer of {judge.name} about {counted(len(useless), 'conversation')}: {reason}"
         fix = "see that the server is up (`safetyqc models check -m MODEL` asks it once), then the same command again"
         return FatalModelError(what, fix=fix)
     what = f"{judge.name} said nothing usable of the first {len(useless)} conversations: mostly {kind} ({reason})"
