@@ -122,10 +122,11 @@ def _more_of_risks(summary: Summary, prospect: Prospect, hints: Hints) -> str:
 def _twins(prospect: Prospect, hints: Hints) -> Iterator[Action]:
     twins = prospect.twins
     if twins and prospect.harmful and twins.kept < min(FEW_TWINS * prospect.harmful, twins.planned):
+        kept = f"only {twins.kept:,}" if twins.kept else "none"
         yield Action(
             severity="hint",
-            problem=f"only {twins.kept:,} of {prospect.harmful:,} kept harmful requests have their benign twin beside "
-            f"them ({twins.planned:,} pairs are planned): a model learns the topic rather than the harm",
+            problem=f"{kept} of {prospect.harmful:,} kept harmful requests have their benign twin beside them "
+            f"({twins.planned:,} pairs are planned): a model learns the topic rather than the harm",
             command=hints.run("--kept", str(max(prospect.harmful // 5, 1))),
         )
 
