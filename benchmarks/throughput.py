@@ -34,7 +34,7 @@ from safetyqc.judge.rubric import RubricJudge
 from safetyqc.llm.client import Request
 from safetyqc.llm.door import DoorSettings, open_door
 from safetyqc.llm.wire import body_of
-from safetyqc.pipeline.engine import EngineSettings, LocalEngine, Stop, in_one_loop
+from safetyqc.pipeline.engine import EngineSettings, LocalEngine, Stop, collecting_seldom, in_one_loop
 from safetyqc.pipeline.processes import ProcessEngine
 from safetyqc.records import Conversation
 from safetyqc.rubrics import load_rubric_set
@@ -199,7 +199,7 @@ async def openai_way(base: str) -> AsyncIterator[Way]:
 
 @contextlib.asynccontextmanager
 async def litellm_way(base: str) -> AsyncIterator[Way]:
-    """litellm as fast as its public settings make it: the route, the settings and the gc of safetyqc's own lane."""
+    """litellm as fast as its public settings make it: the route and the settings of safetyqc's own lane."""
     from safetyqc.llm.litellm_client import load_litellm
 
     litellm = load_litellm()
@@ -301,7 +301,8 @@ async def measure(way: str, base: str, calls: int, in_flight: int, growth: int) 
         for step in steps:
             items = [asked.make(WARM_UP + n) for n in step]
             used, began = time.process_time(), time.perf_counter()
-            await asked.drive(items, in_flight)
+            with collecting_seldom():  # as in every stage, so that no row pays for it alone
+                await asked.drive(items, in_flight)
             took = time.perf_counter() - began
             cpu, wall = cpu + time.process_time() - used, wall + took
             if growth:

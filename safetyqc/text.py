@@ -67,7 +67,8 @@ def _is_plain(text: str) -> bool:
 
 
 _BROKEN = re.compile("[\x00\ud800-\udfff]")
-_DEEPEST = 64
+DEEPEST_JSON = 64
+"""Levels of JSON from outside; what is nested deeper is refused."""
 _LARGEST = 2**63
 
 
@@ -82,7 +83,7 @@ def mend_text(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
 
 
-def mend_json(value: Any, *, levels: int = _DEEPEST) -> Any:
+def mend_json(value: Any, *, levels: int = DEEPEST_JSON) -> Any:
     """Do to all strings and keys of decoded JSON what `mend_text` does; numbers that no file can hold become null.
 
     Raises:

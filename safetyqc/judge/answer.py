@@ -207,6 +207,9 @@ def stands_in(quote: str, text: str) -> bool:
     Parts begin and end where words do, so that "can" is no part of "can't"; what an ellipsis leaves out is short and
     holds nothing that turns the sentence round; and a single word is no evidence, unless the whole turn is one.
     """
+    quote = quote.strip("\"'“”‘’「」 ")
+    if _shows_something(quote, [quote]) and _find(text, quote, 0) >= 0:
+        return True  # copied to the letter, as most are
     return _stands_in(quote, _normalised(text), str) or _stands_in(quote, _normalised(text).translate(_MARKUP), _plain)
 
 
@@ -215,7 +218,6 @@ def _plain(text: str) -> str:
 
 
 def _stands_in(quote: str, whole: str, fold: Callable[[str], str]) -> bool:
-    quote = quote.strip("\"'“”‘’「」 ")
     pieces = _GAP.split(quote) if "..." in quote or "…" in quote else [quote]
     parts = [part for piece in pieces if (part := fold(normalise(piece)).strip("\"' "))]
     if not parts or (parts != [whole] and not _shows_something(quote, parts)):

@@ -151,6 +151,8 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     if coding not in _CODINGS:
         raise ModelError("provider_error", f"the answer is packed as {shorten(coding, 40)!r}, which was not offered")
     unpacker = zlib.decompressobj(_CODINGS[coding]) if coding in _PACKED else None
+    if unpacker is None and 0 <= (response.content_length or -1) <= LONGEST_BODY:
+        return await response.read()  # no more than the server has announced is ever read of it
     raw = bytearray()
     async for chunk in response.content.iter_any():
         raw += unpacker.decompress(chunk, LONGEST_BODY + 1 - len(raw)) if unpacker else chunk

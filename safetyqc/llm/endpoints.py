@@ -79,9 +79,11 @@ def _moderation(result: Mapping[str, Any]) -> str:
     return fast_json(told).decode() if told else ""
 
 
-def read_logprobs(choice: Any) -> tuple[TokenChoices, ...] | None:
+def read_logprobs(choice: Mapping[str, Any]) -> tuple[TokenChoices, ...] | None:
     """The tokens of an answer with the log-probabilities of what could have stood there; None where nobody told."""
-    told = choice.get("logprobs") if isinstance(choice, Mapping) else None
+    told = choice.get("logprobs")
+    if told is None:
+        return None
     if not isinstance(told, Mapping):
         return None
     if isinstance(told.get("content"), list):

@@ -15,13 +15,15 @@ from functools import lru_cache
 from typing import Any
 
 from safetyqc.llm.client import Schema
-from safetyqc.text import mend_json, normalise, shorten
+from safetyqc.text import DEEPEST_JSON, mend_json, normalise, shorten
 
 _LONGEST_SCAN = 200_000
 """Characters of a reply that are searched for an object: a runaway answer must not stall the loop."""
 _MOST_STARTS = 200
 _LONGEST_REPAIR = 20_000
 _MOST_WRAPPERS = 3
+_LONG_NUMBER = 19
+"""Whole numbers of so many digits may be larger than a file can hold."""
 _THINKING = re.compile(r"\A\s*<(think|thinking|reasoning|thought)>.*?</\1>", re.DOTALL | re.IGNORECASE)
 _THINKING_END = re.compile(r"</(?:think|thinking|reasoning|thought)>", re.IGNORECASE)
 _UNFINISHED_THINKING = re.compile(r"\A\s*<(?:think|thinking|reasoning|thought)>", re.IGNORECASE)
@@ -226,7 +228,12 @@ def _gather(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_gather)
+_DECODER = json.JSONDecoder(
+    parse_constant=_refuse_constant,
+    parse_int=lambda digits: int(digits) if len(digits) < _LONG_NUMBER else mend_json(int(digits)),
+    parse_float=lambda digits: mend_json(float(digits)),
+    object_pairs_hook=_gather,
+)
 
 
 def decode(text: str) -> Any:
@@ -240,9 +247,14 @@ def decode(text: str) -> Any:
 def _decode_at(text: str, start: int) -> tuple[Any, int] | None:
     try:
         value, end = _DECODER.raw_decode(text, start)
-        return mend_json(value), end
+        return (value if _is_sound(text) else mend_json(value)), end
     except (ValueError, RecursionError):
         return None
+
+
+def _is_sound(text: str) -> bool:
+    """Whether no string that JSON text can hold needs mending, and its depth none; strict JSON holds no bare NUL."""
+    return text.isascii() and "\\u" not in text and text.count("{") + text.count("[") <= DEEPEST_JSON
 
 
 def _repair(text: str) -> dict[str, Any] | None:

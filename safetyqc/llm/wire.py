@@ -128,19 +128,18 @@ def read_reply(
         ModelError: the body is no completion; with `usage` where it was counted nevertheless.
     """
     try:
-        body = as_chat(mend_json(body), endpoint)
+        body = body if endpoint == "chat" else as_chat(mend_json(body), endpoint)
+        if not isinstance(body, dict):
+            raise ModelError("provider_error", f"the server answered {shorten(repr(body), 80)}", retryable=True)
+        choice, complaint = mend_json(_first_choice(body)), mend_json(body.get("error"))
     except ValueError as error:
         raise ModelError("bad_json", f"the answer cannot be read: {error}", usage=_NOT_COUNTED) from error
-    if not isinstance(body, dict):
-        raise ModelError("provider_error", f"the server answered {shorten(repr(body), 80)}", retryable=True)
     usage = read_usage(body.get("usage"))
     counted = None if usage.prompt_tokens is None and usage.completion_tokens is None else usage
-    choices = body.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    if said := body.get("error") or choice.get("error"):
-        complaint = explain_error(status_of(said), said, model=model)
-        complaint.usage = counted
-        raise complaint
+    if said := complaint or choice.get("error"):
+        explained = explain_error(status_of(said), said, model=model)
+        explained.usage = counted
+        raise explained
     if not choice and counted is None:
         raise ModelError("provider_error", "the server answered without choices", retryable=True)
     message = choice.get("message")
@@ -162,6 +161,12 @@ def read_reply(
         allowance=allowance,
         logprobs=read_logprobs(choice),
     )
+
+
+def _first_choice(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The choice that is read; of all others nothing is kept."""
+    choices = body.get("choices")
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
 
 
 def _text(content: Any) -> str:

@@ -254,7 +254,7 @@ async def in_one_loop(
     workers = [loop.create_task(flow.run(work)) for _ in range(concurrency)]
     flow.expect(workers)
     # A signal handler runs between two steps of the loop and would not wake it: only a thread-safe call does
-    with _collecting_seldom(), stop.on_cancel(lambda: loop.call_soon_threadsafe(_cancel, workers)):
+    with collecting_seldom(), stop.on_cancel(lambda: loop.call_soon_threadsafe(_cancel, workers)):
         try:
             while (finished := await flow.finished.get()) is not None:
                 yield finished
@@ -344,7 +344,7 @@ def describe(error: Exception) -> str:
 
 
 @contextmanager
-def _collecting_seldom() -> Iterator[None]:
+def collecting_seldom() -> Iterator[None]:
     """Look for unreachable cycles a seventieth as often: maps make few, and looking took an eighth of a fast call."""
     before = gc.get_threshold()
     gc.set_threshold(50_000, 20, 100)

@@ -11,6 +11,11 @@ from safetyqc.store.file import damaged
 from safetyqc.store.opened import OpenedRun
 
 _VERDICT = "passed, failed, undecided, mean, category, intent"
+# A number that was never used: of what it replaces it could be given again, and nobody would see the change
+_PUT = (
+    f"INSERT OR REPLACE INTO judgments (conversation_id, judge, rubric_hash, version, unscored, {_VERDICT}, body, seq) "
+    f"VALUES ({'?, ' * 12}(SELECT coalesce(max(seq), 0) + 1 FROM judgments))"
+)
 
 
 class Judged(NamedTuple):
@@ -44,12 +49,11 @@ class Verdict(NamedTuple):
     @classmethod
     def of(cls, judgment: Judgment) -> Verdict:
         """The verdict of a judgment."""
-        names: dict[str, list[str]] = {"fail": [], "unscored": [], "pass": [], "na": []}
-        for score in judgment.scores:
-            names[score.outcome].append(score.criterion)
-        values = [score.value for score in judgment.scores if score.value is not None]
+        scores = judgment.scores
+        failed = tuple([score.criterion for score in scores if score.outcome == "fail"])
+        undecided = tuple([score.criterion for score in scores if score.outcome == "unscored"])
+        values = [score.value for score in scores if score.value is not None]
         mean = sum(values) / len(values) if values else 0.0
-        failed, undecided = tuple(names["fail"]), tuple(names["unscored"])
         return cls(judgment.passed, failed, undecided, mean, judgment.category, judgment.intent)
 
 
@@ -58,12 +62,7 @@ class JudgedRun(OpenedRun):
 
     def put_judgments(self, judgments: Iterable[Judgment]) -> Future[int]:
         """Add judgments; one by the same judge and rubric on the same conversation is replaced."""
-        # A number that was never used: of what it replaces it could be given again, and nobody would see the change
-        number = "(SELECT coalesce(max(seq), 0) + 1 FROM judgments)"
-        columns = "seq, conversation_id, judge, rubric_hash, version, unscored, " + _VERDICT + ", body"
-        places = ", ".join("?" * (columns.count(",")))
-        sql = f"INSERT OR REPLACE INTO judgments ({columns}) VALUES ({number}, {places})"
-        return self._write(sql, [_judgment_row(j) for j in judgments])
+        return self._write(_PUT, [_judgment_row(j) for j in judgments])
 
     def judgments(
         self, judge: str | None = None, rubric_hash: str | None = None, only: Iterable[str] | None = None
@@ -132,11 +131,10 @@ class JudgedRun(OpenedRun):
 
 
 def _judgment_row(j: Judgment) -> tuple[Any, ...]:
-    passed, failed, undecided, *rest = Verdict.of(j)
-    return (
-        *(j.conversation_id, j.judge, j.rubric_hash, j.prompt_hash or "", " ".join(j.unscored_reasons)),
-        *(passed, "\n".join(failed), "\n".join(undecided), *rest, j.model_dump_json()),
-    )
+    passed, failed, undecided, mean, category, intent = Verdict.of(j)
+    reasons = " ".join(j.unscored_reasons) if undecided else ""
+    told = (passed, "\n".join(failed), "\n".join(undecided), mean, category, intent)
+    return (j.conversation_id, j.judge, j.rubric_hash, j.prompt_hash or "", reasons, *told, j.model_dump_json())
 
 
 def _truth(passed: int | None) -> bool | None:

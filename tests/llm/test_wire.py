@@ -163,7 +163,8 @@ def test_a_body_that_is_nested_without_end_is_a_typed_failure() -> None:
     for _ in range(100):
         deep = [deep]
     with pytest.raises(ModelError, match="nested too deeply"):
-        read_reply({"choices": deep}, model="m", latency_s=0.0)
+        read_reply({"choices": [{"message": deep}]}, model="m", latency_s=0.0)
+    assert read_reply(completion(content="hi") | {"unread": deep}, model="m", latency_s=0.0).text == "hi"
 
 
 def test_an_answer_that_repeats_a_key_is_kept_without_it() -> None:
