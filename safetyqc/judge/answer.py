@@ -141,8 +141,8 @@ def _score(criterion: Criterion, entry: object, conversation: Conversation) -> S
         raise ModelError("bad_json", f"two contradicting verdicts: {name} is {said}")
     reason = printable(str(entry.get("reason") or "")).strip()
     # Only where the plan leaves a condition open: elsewhere "applies": false would be an exit
-    open_condition = criterion.applicability(conversation.category, conversation.intent) == "conditional"
-    if open_condition and entry.get("applies") is False:
+    said_no = entry.get("applies") is False
+    if said_no and criterion.applicability(conversation.category, conversation.intent) == "conditional":
         return Score(criterion=criterion.id, outcome="na", reason=reason or "the judge found its condition untrue")
     level = _level(criterion, str(entry.get("level")))
     if level is None:
