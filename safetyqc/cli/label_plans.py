@@ -130,7 +130,8 @@ def _note(found: LabelPlan) -> str:
     if found.even_draw is not None:
         parts.append(f"drawn evenly it would take {found.even_draw:,}")
     if found.labels_alone is not None:
-        parts.append(f"without what the judge says, {found.labels_alone:,}")
+        save = "" if found.labels_alone > found.to_label else ": its verdicts save none here"
+        parts.append(f"without the judge's verdicts, {found.labels_alone:,}{save}")
     if found.known_errors < _FEW_LABELS:
         parts.append("how often the judge is wrong is assumed until there are labels: plan again after 30")
     return "; ".join(parts)

@@ -165,13 +165,15 @@ def do_all(
     inputs = read_files(files, config, skip_bad_lines=skip_bad_lines)
 
     async def work(session: Session) -> None:
-        from safetyqc.pipeline.estimate import estimate_run, render_estimate
+        from safetyqc.pipeline.estimate import check_keys, estimate_run, render_estimate
         from safetyqc.pipeline.order import run_all
 
         _introduce(config)
-        note(render_estimate(estimate_run(session, [result for _, result in inputs], decide=decide)))
+        lines = estimate_run(session, [result for _, result in inputs], decide=decide)
+        note(render_estimate(lines))
         if dry_run:
             return
+        check_keys(session, lines)
         exported = await run_all(session, inputs, say, write=write, decide=decide)
         _report(session, exported)
         note(exported.told if exported else "nothing passed, so nothing was exported")

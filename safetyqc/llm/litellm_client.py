@@ -154,7 +154,7 @@ class LitellmClient:
             if self._api_key:
                 route["api_key"] = self._api_key
             else:
-                _refuse_missing_key(litellm, request.model)
+                refuse_missing_key(request.model)
         else:
             model = f"{_OWN_ROUTES[request.endpoint]}/{wire_name(request.model)}"
             route = {"model": model, "api_base": base, "api_key": self._key(request) or "none"}
@@ -228,15 +228,19 @@ class LitellmClient:
             await load_litellm().close_litellm_async_clients()
 
 
-def _refuse_missing_key(litellm: Any, model: str) -> None:
-    """Stop before a call that no provider could let in; without a key some SDKs fail in ways that look retryable."""
-    missing = litellm.validate_environment(model=model).get("missing_keys") or []
+def refuse_missing_key(model: str) -> None:
+    """Stop before a call that no provider could let in; without a key some SDKs fail in ways that look retryable.
+
+    Raises:
+        FatalModelError: with the variable that holds it.
+    """
+    missing = load_litellm().validate_environment(model=model).get("missing_keys") or []
     if os.environ.get(key_variable(model)) == "":
         missing = [key_variable(model)]  # set to nothing, which litellm takes for a key
     # Others (AWS, Google, Azure) have further ways to log in, which litellm's list does not know
     if missing and all(name.endswith("_API_KEY") for name in missing):
         names = " or ".join(missing)
-        fix = f"set {names} in the environment, or name another model with -m"
+        fix = f"set {names} in the environment, or name another model"
         raise FatalModelError(f"no key for {model}: {names} is not set", fix=fix)
 
 

@@ -11,7 +11,7 @@ one call a criterion the number of calls depends on what a conversation is about
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +20,7 @@ from safetyqc.config import DEFAULT_COUNT
 from safetyqc.judge.canaries import slip_in
 from safetyqc.judge.kinds import AskedModel, CallsEach
 from safetyqc.judge.table import asked_by, judge_name
+from safetyqc.llm.hosts import is_in_process, is_nanochat
 from safetyqc.llm.prices import CallsEstimate, count_messages
 from safetyqc.pipeline.choices import (
     author_mode,
@@ -104,6 +105,26 @@ def estimate_run(session: Session, inputs: Sequence[ReadResult] = (), *, decide:
         again = _judging(config, judge_models(config)[0], kinds, round(most * afresh), 0, size)
         lines += [replace(line, stage="judge again", at_most=True) for line in again if line.estimate.calls]
     return lines
+
+
+def check_keys(session: Session, lines: Iterable[StageEstimate]) -> None:
+    """Find out that a key is missing before the stage that comes first is paid for, not when its model is reached.
+
+    Raises:
+        FatalModelError: a model has calls to come at its provider's own URL, and no key.
+    """
+    places = places_of(session.config)
+    asked = dict.fromkeys(line.model for line in lines if line.estimate.calls and not line.at_most)
+    hosted = [
+        model
+        for model in asked
+        if not (is_in_process(model) or is_nanochat(model) or places.base(model) or places.headers(model))
+    ]
+    if hosted and session.client_override is None and session.batch_folder is None:
+        from safetyqc.llm.litellm_client import refuse_missing_key
+
+        for model in hosted:
+            refuse_missing_key(model)
 
 
 def _kept(config: Config) -> int:

@@ -16,7 +16,7 @@ from safetyqc import __version__
 from safetyqc.errors import UserError
 from safetyqc.llm.prices import count_tokens
 from safetyqc.pipeline.choices import places_of, price_table
-from safetyqc.pipeline.estimate import StageEstimate, estimate_judging, render_estimate
+from safetyqc.pipeline.estimate import StageEstimate, check_keys, estimate_judging, render_estimate
 from safetyqc.pipeline.probe_arms import ArmPlan, ask_arm, estimate_arm, missing_asks, plan_arm
 from safetyqc.pipeline.probe_judging import judge_arms, make_probe_judges
 from safetyqc.pipeline.probe_labels import with_corrections
@@ -104,6 +104,7 @@ async def probe_models(
         tell(render_estimate(lines) if lines else "nothing is asked: all answers are there")
     if only_estimate:
         return None
+    check_keys(session, lines)
     if sum([await ask_arm(session, arm, left[arm.name]) for arm in plan.arms]):
         return None  # answers that wait for a batch are judged with all others, once they are there
     if await judge_arms(session, plan.arms, plan.prompts, judges):

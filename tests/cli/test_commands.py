@@ -176,6 +176,20 @@ def test_json_is_all_there_is_on_stdout(line: list[str], cli: Cli, folder: Path)
     assert isinstance(json.loads(ended.out), dict)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run -n 2 -m ollama/writer --judge openai/gpt-4o-mini --api-base URL",
+        "probe -m ollama/asked --judge openai/gpt-4o-mini --sample 2 --api-base URL",
+    ],
+)
+def test_a_judge_without_a_key_is_found_before_anything_is_written(line: str, cli: Cli, serve: Serve) -> None:
+    server = serve()
+    ended = cli(*line.replace("URL", server.base_url).split())
+    assert (ended.code, server.witness.received.total()) == (3, 0)
+    assert "no key for openai/gpt-4o-mini: OPENAI_API_KEY is not set" in ended.err
+
+
 def test_models_check_says_how_to_go_on_with_the_same_server(cli: Cli, serve: Serve) -> None:
     url = serve().base_url
     ended = cli("models", "check", "-m", "openai/test", "--api-base", url, "--lane", "direct")
