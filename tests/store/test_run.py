@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -299,3 +300,17 @@ def test_more_conversations_than_are_held_come_in_order(store: Store, monkeypatc
     for _ in range(2):
         assert list(store.conversations()) == written
     assert list(store.conversations({written[1900].id, written[3].id})) == [written[3], written[1900]]
+
+
+def test_records_that_are_read_take_little_memory_and_are_what_was_written(store: Store) -> None:
+    written = [judgment(f"c{n}") for n in range(300)]
+    store.put_judgments(written).result()
+    tracemalloc.start()
+    read = list(store.judgments())
+    each = tracemalloc.get_traced_memory()[0] / len(read)
+    tracemalloc.stop()
+    assert read == written
+    assert each < 2_000  # bytes; 2,900 with the sets of given fields that pydantic keeps
+    changed = read[0].model_copy(update={"category": "x"})
+    assert (changed.model_fields_set, read[0].model_fields_set) == ({"category"}, set())
+    assert changed.model_dump() == written[0].model_dump() | {"category": "x"}
