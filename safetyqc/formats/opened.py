@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from safetyqc.errors import InputError
-from safetyqc.formats.remote import Remote, place_of
+from safetyqc.formats.remote import Remote, is_url, place_of
 
 STDIN = "-"
 _FOREIGN = {
@@ -132,8 +132,10 @@ def read_errors(path: str | Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:
-        what = f"cannot be read to its end: {error}"
-        raise InputError(what, path=name_of(path), fix="is the file damaged? copy or make it again") from error
+        what, fix = f"cannot be read to its end: {error}", "is the file damaged? copy or make it again"
+        if is_url(path):
+            what, fix = f"cannot be read: {error}", "does the store answer, and does its package find your keys?"
+        raise InputError(what, path=name_of(path), fix=fix) from error
 
 
 def _nearest(path: Path | Remote, error: OSError) -> str:

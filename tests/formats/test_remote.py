@@ -8,8 +8,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from safetyqc.errors import OutputError, RunError, UserError
+from safetyqc.errors import InputError, OutputError, RunError, UserError
 from safetyqc.formats.opened import name_of
+from safetyqc.formats.readers import read_conversations
 from safetyqc.formats.remote import Remote, is_url, place_of, state_of
 from safetyqc.formats.sources import files_of
 from safetyqc.formats.writing import replacing, write_text
@@ -95,3 +96,16 @@ def test_the_files_of_a_folder_are_those_of_the_same_folder_here(tmp_path: Path)
 def test_a_run_is_refused_in_a_url() -> None:
     with pytest.raises(RunError, match="on this machine"):
         Store.create(Path("s3://key:secret@bucket/run"))  # whatever is installed, and without its key
+
+
+def test_a_store_that_lets_nobody_in_is_no_damaged_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoCredentialsError(Exception):
+        """As s3fs passes it on."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise NoCredentialsError("Unable to locate credentials")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "isdir", refuse)
+    with pytest.raises(InputError, match=r"cannot be read: .*Unable to locate credentials") as told:
+        read_conversations("memory://box/data")
+    assert "package find your keys" in (told.value.fix or "")
