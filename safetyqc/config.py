@@ -97,8 +97,10 @@ class GenerateSettings(Record):
     """Who answers in dialogue mode; the author's model when not given."""
     mode: Literal["oneshot", "dialogue"] | None = None
     """None: dialogue for the embedded model, oneshot for every other."""
-    languages: tuple[str, ...] = ("en",)
+    languages: tuple[str, ...] | None = None
+    """None: those that the run was planned with, or English."""
     turns: int | None = Field(default=None, ge=1)
+    """None: as the run was planned, or by the taxonomy's weights."""
     taxonomy: Path | None = None
     shares: dict[str, Annotated[float, Field(ge=0)]] | None = None
     """Of `harmful`, `benign`, `ordinary`; None for the taxonomy's own weights, and nothing ordinary."""

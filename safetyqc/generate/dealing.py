@@ -42,6 +42,9 @@ SIDES: dict[str, tuple[Intent, ...]] = {
 """What a share is of: what must not be helped with, what must be, and what touches no risk."""
 
 
+ENGLISH = ("en",)
+
+
 @dataclass(frozen=True)
 class Deal:
     """How a plan is dealt; a run goes on with the one that it began with.
@@ -53,7 +56,7 @@ class Deal:
         twins: harmful and benign requests stand in pairs, as far as there are as many of both.
     """
 
-    languages: tuple[str, ...] = ("en",)
+    languages: tuple[str, ...] = ENGLISH
     turns: int | None = None
     shares: Mapping[str, float] | None = None
     twins: bool = True

@@ -123,7 +123,7 @@ def check_settings(
         UserError: a mistake in the rubric, taxonomy or patterns, a judge or model file that cannot be used, or a model
             without a price under `--max-cost`.
     """
-    from safetyqc.generate.dealing import Deal
+    from safetyqc.generate.dealing import ENGLISH, Deal
     from safetyqc.generate.scenarios import plan, top_up
     from safetyqc.generate.taxonomy import load_taxonomy
     from safetyqc.judge.table import check_judge, check_writer
@@ -139,7 +139,7 @@ def check_settings(
         author_model(config)
         settings = config.generate
         taxonomy = load_taxonomy(settings.taxonomy)
-        plan(taxonomy, 1, settings.seed, Deal(settings.languages, settings.turns, settings.shares))
+        plan(taxonomy, 1, settings.seed, Deal(settings.languages or ENGLISH, settings.turns, settings.shares))
         top_up(taxonomy, dict.fromkeys(wanted or {}, 1), [], settings.seed)
     wrote = (config.generate.model, config.generate.assistant) if writes else ()
     for writer in (*wrote, rewriter_model(config) if rewrites else None):

@@ -166,15 +166,14 @@ def estimate_judging(
 
 def _kinds(config: Config, inputs: Sequence[ReadResult], count: int) -> list[Kind]:
     """What the conversations are about, which decides what a judge is asked: of the files, or as planned."""
-    from safetyqc.generate.dealing import Deal
     from safetyqc.generate.scenarios import plan
     from safetyqc.generate.taxonomy import load_taxonomy
+    from safetyqc.pipeline.plan import deal_of
 
     if inputs:
         return [Kind(c.category, c.intent) for r in inputs for c in r.conversations][:_SAMPLE]
     settings = config.generate
-    deal = Deal(settings.languages, settings.turns, settings.shares)
-    planned = plan(load_taxonomy(settings.taxonomy), min(count, _SAMPLE), settings.seed, deal)
+    planned = plan(load_taxonomy(settings.taxonomy), min(count, _SAMPLE), settings.seed, deal_of(None, settings))
     return [Kind(s.category, s.intent) for s in planned]
 
 

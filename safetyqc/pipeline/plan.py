@@ -14,7 +14,7 @@ from typing import Any
 
 from safetyqc.config import DEFAULT_COUNT, Config, GenerateSettings
 from safetyqc.errors import RunError
-from safetyqc.generate.dealing import Deal, Way
+from safetyqc.generate.dealing import ENGLISH, Deal, Way
 from safetyqc.generate.scenarios import balance, plan, top_up
 from safetyqc.generate.taxonomy import EARLIER, ORDINARY, Taxonomy, load_taxonomy
 from safetyqc.llm.hosts import EMBEDDED
@@ -116,13 +116,13 @@ def hash_of(taxonomy: Taxonomy) -> str:
 def deal_of(before: Mapping[str, Any] | None, settings: GenerateSettings) -> Deal:
     """How a plan is dealt: as the settings say, and a plan that is there as it was begun, by whichever version."""
     shares = dict(settings.shares) if settings.shares is not None else None
-    chosen = Deal(settings.languages, settings.turns, shares, settings.twins is not False)
+    chosen = Deal(settings.languages or ENGLISH, settings.turns, shares, settings.twins is not False)
     if before is None:
         return chosen
     way: Way = before.get("way") or ("opener" if before.get("even_openers") else "place")
     return Deal(
-        chosen.languages,
-        chosen.turns,
+        settings.languages or tuple(before["languages"]),
+        before.get("turns") if settings.turns is None else settings.turns,
         shares if shares is not None else before.get("shares"),
         before.get("twins", False) if settings.twins is None else settings.twins,
         way,

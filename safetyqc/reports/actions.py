@@ -46,8 +46,13 @@ def _many(n: int) -> str:
 
 def _unwritten(summary: Summary, hints: Hints) -> Iterator[Action]:
     short = {s.name: s.missing for s in summary.balance.categories if s.missing}
-    if short:
-        planned = sum(s.planned or 0 for s in summary.balance.categories)
+    planned = sum(s.planned or 0 for s in summary.balance.categories)
+    failed = sum(sum(m.unwritten.values()) for m in summary.missing)
+    if (left := sum(step.lost for step in summary.funnel if step.name == "written") - failed) > 0:
+        # Stopped before its end: a top-up would write these and as many again
+        problem = f"{left:,} of {planned:,} planned conversations are still to be written"
+        yield Action(severity="warning", problem=problem, command=hints.generate())
+    elif short:
         yield Action(
             severity="warning",
             problem=f"{sum(short.values())} of {planned} planned conversations are lost: "

@@ -99,6 +99,14 @@ def test_another_draw_is_refused_and_named(store: Store, other: dict[str, object
     store.close()
 
 
+def test_what_is_not_said_again_stays_as_the_run_was_begun(store: Store) -> None:
+    begun = settle_plan(store, TAXONOMY, GenerateSettings(count=6, languages=("zh",), turns=1))
+    assert settle_plan(store, TAXONOMY, GenerateSettings()) == begun
+    more = settle_plan(store, TAXONOMY, GenerateSettings(), {"general_safety": 1})
+    assert {(s.language, s.turns) for s in more} == {("zh", 1)}
+    store.close()
+
+
 def test_a_top_up_is_gone_on_with_until_it_is_written_and_then_asks_for_as_many_again(store: Store) -> None:
     wanted = {"drugs_or_weapons": 4}
     begun = settle_plan(store, TAXONOMY, GenerateSettings(), wanted)

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from safetyqc.config import GenerateSettings
 from safetyqc.errors import ConfigError, UserError
-from safetyqc.records import Duplicate, DuplicateGroup, Judgment, Outcome, Rejection, Rewrite, Source
+from safetyqc.generate.taxonomy import load_taxonomy
+from safetyqc.pipeline.plan import settle_plan
+from safetyqc.records import Duplicate, DuplicateGroup, Failure, Judgment, Outcome, Rejection, Rewrite, Source
 from safetyqc.reports.browser import browser_data
 from safetyqc.reports.documents import render_markdown
 from safetyqc.reports.html import render_html
@@ -447,3 +450,22 @@ def test_stages_that_never_ran_are_not_shown_as_passed(tmp_path: Path) -> None:
             store.add_timing(Timing(stage, 1.0, 2))
         notes = {step.name: step.note for step in summarise(store).funnel}
         assert (notes["filtered"], notes["distinct"]) == ("", "")
+
+
+def test_a_plan_that_was_stopped_is_gone_on_with_and_not_topped_up(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "run") as store:
+        scenarios = settle_plan(store, load_taxonomy(), GenerateSettings(count=9))
+        one = {"origin": "generated", "category": scenarios[0].category, "scenario": scenarios[0]}
+        store.add_conversations([conversation("What is it?", "Nothing that I would tell.", **one)])
+        stopped = [a for a in summarise(store).actions if " generate " in a.command]
+        gone = [
+            Failure(
+                stage="generate", record_id=f"scenario-{s.index}", kind="bad_json", reason="no", category=s.category
+            )
+            for s in scenarios[1:]
+        ]
+        store.add_failures(gone).result()
+        lost = [a for a in summarise(store).actions if " generate " in a.command]
+    assert stopped[0].problem == "8 of 9 planned conversations are still to be written"
+    assert "--top-up" not in stopped[0].command
+    assert "--top-up" in lost[0].command
