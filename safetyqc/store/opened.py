@@ -192,12 +192,12 @@ class OpenedRun:
             raise damaged(f"a row of {table} cannot be read", self.path) from error
 
 
-_ALL_GIVEN: set[str] = set()
+_NOT_NOTED: set[str] = set()
 
 
 def _lightened(record: R) -> R:
     """Drop the sets in which pydantic remembers which fields were given: of a run's records, which give all of them,
     they take nearly half of the memory. A copy of a record gets a set of its own."""
     for one in (record, *getattr(record, "scores", ()), *getattr(record, "messages", ())):
-        object.__setattr__(one, "__pydantic_fields_set__", _ALL_GIVEN)
+        object.__setattr__(one, "__pydantic_fields_set__", _NOT_NOTED)
     return record
