@@ -38,6 +38,7 @@ STAGES = {
     "filter": ("filter", "--run", "RUN"),
     "judge -m local": ("judge", "DATA", "-m", "local", "--run", "RUN", "--jsonl", "OUT", "-q"),
     "dedup": ("dedup", "--run", "RUN", "--memory", "300MB"),
+    "report": ("report", "--run", "RUN"),
 }
 
 

@@ -122,6 +122,11 @@ class Conversation(Record):
     meta: dict[str, Any] = Field(default_factory=dict)
 
     @property
+    def file(self) -> str | None:
+        """Name of the file it came from, without its folder; None for what was written here."""
+        return PurePath(self.source.path).name if self.source else None
+
+    @property
     def user_turns(self) -> list[str]:
         """Contents of the user's messages, in order."""
         return [m.content for m in self.messages if m.role == "user"]

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from safetyqc.dedup.groups import compared_text
 from safetyqc.dedup.tokens import tokens
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from safetyqc.dedup.pairs import Pairs
     from safetyqc.dedup.rows import Array
 
+T = TypeVar("T")
 INTENT_SIMILARITY = 0.3
 """From here on requests have something in common; below it similarity is chance."""
 _BIN = 0.05
+_MOST = 2_000
 
 
 def measure_diversity(
@@ -34,7 +36,7 @@ def measure_diversity(
     *,
     category_of: Callable[[Conversation], str | None] = lambda conversation: conversation.category,
     intent_similarity: float = INTENT_SIMILARITY,
-    most: int = 2_000,
+    most: int = _MOST,
 ) -> Diversity:
     """Measure one set, as a whole and by category (those without one are in the whole alone).
 
@@ -42,9 +44,20 @@ def measure_diversity(
     conversations so many are drawn at random, of each category its share: at so low a threshold the pairs of one intent
     grow with its square. Half a second for 600 conversations, two seconds for the most.
     """
+    sample = draw_evenly(conversations, category_of, most)
+    return measure_sample(sample, len(conversations), category_of=category_of, intent_similarity=intent_similarity)
+
+
+def measure_sample(
+    sample: Sequence[Conversation],
+    of: int,
+    *,
+    category_of: Callable[[Conversation], str | None],
+    intent_similarity: float = INTENT_SIMILARITY,
+) -> Diversity:
+    """Measure a sample of so many conversations (see `measure_diversity`)."""
     from safetyqc.dedup.search import find_pairs
 
-    sample = _drawn(conversations, category_of, most)
     texts = [compared_text(c) for c in sample]
     words = [tokens(text) for text in texts]
     openings = [first_words(c.assistant_turns[0], OPENING_WORDS) if c.assistant_turns else "" for c in sample]
@@ -66,7 +79,7 @@ def measure_diversity(
         }
 
     return Diversity(
-        conversations=len(conversations),
+        conversations=of,
         measured=len(sample),
         distinct_1=distinct_share(words, 1),
         nearest_from=intent_similarity,
@@ -78,9 +91,7 @@ def measure_diversity(
     )
 
 
-def _drawn(
-    conversations: Sequence[Conversation], category_of: Callable[[Conversation], str | None], most: int
-) -> list[Conversation]:
+def draw_evenly(conversations: Sequence[T], category_of: Callable[[T], str | None], most: int = _MOST) -> list[T]:
     """At most about `most` of them, the same each time: a plan deals its categories in turn, so no step is even."""
     if len(conversations) <= most:
         return list(conversations)

@@ -18,7 +18,7 @@ from safetyqc.pipeline.cards import read_cards
 from safetyqc.pipeline.correcting import by_draws, usable_labels
 from safetyqc.pipeline.labelling import check_partial, meeting, read_label_files
 from safetyqc.records import AGAIN
-from safetyqc.reports.grouping import groups_of, guesser_of
+from safetyqc.reports.grouping import guesser_of, name_groups
 from safetyqc.reports.snapshot import read_snapshot
 from safetyqc.results.compare import Counted
 from safetyqc.results.labelled import doubts
@@ -126,10 +126,9 @@ def _by_fields(
     deciding = {name for run in runs if (name := _decider(run))}
     verdicts = {j.conversation_id: j for j in judgments if j.judge in deciding}
     rated, found = set(ratings.ids), []
-    there = [c for c in conversations if c.id in rated]
     for by in fields:
-        name_of, is_guessed = groups_of(by, conversations, verdicts)
-        names, guessed = {c.id: name_of(c) for c in there}, {c.id for c in there if is_guessed(c)}
+        groups = name_groups(by, conversations, verdicts)
+        names, guessed = {i: name for i, name in groups.names.items() if i in rated}, groups.guessed & rated
         grouped = compare_groups(comparison, ratings, by, names, guessed)
         who = guesser_of(by, ", ".join(sorted(deciding)) or None) if guessed else None
         found.append(grouped.model_copy(update={"guesser": who}))

@@ -39,9 +39,12 @@ class Corrections:
 
 def correct(snapshot: Snapshot, config: Config) -> Corrections:
     """Correct the deciding judge's rates by labels on the conversations that the rates are about."""
-    judgments = [snapshot.verdicts[c.id] for c in snapshot.in_play if c.id in snapshot.verdicts]
-    draws = draws_of(snapshot.draws) if snapshot.labels else []
-    usable, aside = usable_labels(snapshot.labels, snapshot.judge[1] if snapshot.judge else None, draws)
+    if not snapshot.labels:
+        return Corrections()
+    draws, judge = draws_of(snapshot.draws), snapshot.judge
+    usable, aside = usable_labels(snapshot.labels, judge[1] if judge else None, draws)
+    said = {j.conversation_id: j for j in snapshot.store.judgments(*judge)} if judge else {}
+    judgments = [said[c.id] for c in snapshot.in_play if c.id in said]
     labels = meeting(usable, judgments)
     if not any(label.queue in BY_CHANCE for label in labels):
         return Corrections(aside=aside)
@@ -50,14 +53,14 @@ def correct(snapshot: Snapshot, config: Config) -> Corrections:
     from safetyqc.rubrics import load_rubric_set
 
     rubric = load_rubric_set(config.judge.rubric)
-    rule = rubric.passed if snapshot.judge and rubric.hash == snapshot.judge[1] else None
+    rule = rubric.passed if judge and rubric.hash == judge[1] else None
     ratings = align(judgments, labels, overall_rule=rule)
     samples = {criterion: sample_of(draws, ratings, labels, criterion) for criterion in ratings.criteria}
     rates = [rate for c, sample in samples.items() for rate in corrected_rates(ratings, c, drawn=sample)]
     by_whom = [x for x in labels if x.queue in BY_CHANCE]
     unknown = any(rate.labels and rate.draw is None for rate in rates)
-    said = (*(doubts(snapshot.in_play, by_whom) if unknown else ()), *_gaps(samples.values()))
-    return Corrections(tuple(rates), said, aside)
+    doubted = (*(doubts(snapshot.in_play, by_whom) if unknown else ()), *_gaps(samples.values()))
+    return Corrections(tuple(rates), doubted, aside)
 
 
 def by_draws(comparison: Comparison, ratings: Ratings, labels: Sequence[Label], draws: Sequence[Draw]) -> Comparison:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from safetyqc.formats.export.mixing import Mix
     from safetyqc.records import Conversation, DuplicateGroup
     from safetyqc.reports.diff import Difference
+    from safetyqc.reports.seen import Seen
     from safetyqc.reports.snapshot import Snapshot
     from safetyqc.results.report import Summary
     from safetyqc.store import Store
@@ -74,7 +75,6 @@ def export_run(
 
     settings = config.export
     snapshot = _read(store, config, judge)
-    conversations = in_plan_order(snapshot.conversations)
     form = format_for(settings.path, settings.format, store.meta(EXPORT_FORMAT))
     summary, exporter = _summarise(snapshot, config, diversity), exporter_of(form)
     plan = ExportPlan(
@@ -88,12 +88,13 @@ def export_run(
         mix=_mix(settings),
         source=summary.run.model_dump(mode="json", exclude={"folder"}),  # equal runs give equal bytes
     )
-    contrast = _examples(snapshot, conversations, exporter.takes)
+    order = in_plan_order(snapshot.conversations)
+    contrast = _examples(snapshot, order, exporter.takes)
     with shown().phase("export", len(contrast.examples)):
         manifest = export_conversations(
             contrast.examples,
             plan,
-            groups=_links(conversations, snapshot.groups),
+            groups=_links(order, snapshot.groups),
             left_out=contrast.left_out,
             guessed=snapshot.guessed_categories,
             card=lambda manifest: _card(summary, manifest, settings.licence),
@@ -105,24 +106,29 @@ _FAILED = ("failed", "superseded", "discarded")
 """Where a conversation stands that the deciding judge may have failed and that nothing else speaks against."""
 
 
-def _examples(snapshot: Snapshot, conversations: Sequence[Conversation], takes: Takes) -> Contrast:
+def _examples(snapshot: Snapshot, order: Sequence[Seen], takes: Takes) -> Contrast:
     """What the format has a line for, and why a conversation is in none."""
     from safetyqc.formats.export.contrast import Contrast, label_answers, pair_up
     from safetyqc.formats.export.encoding import Example
 
-    standings, verdicts = snapshot.standings, snapshot.verdicts
-    kept = [c for c in conversations if standings[c.id].status == "kept"]
-    left_out = {c.id: standings[c.id].status for c in conversations if standings[c.id].status != "kept"}
+    standings, store = snapshot.standings, snapshot.store
+    left_out = {c.id: standings[c.id].status for c in order if standings[c.id].status != "kept"}
+    kept = _whole(store, [c.id for c in order if c.id not in left_out])
     if takes == "kept":
         return Contrast([Example(c) for c in kept], dict(left_out))
-    failed = [
-        c
-        for c in conversations
-        if standings[c.id].status in _FAILED and c.id in verdicts and verdicts[c.id].passed is False
-    ]
+    may = [i for i, status in left_out.items() if status in _FAILED and i in snapshot.verdicts]
+    failed = _whole(store, [i for i in may if snapshot.verdicts[i].passed is False])
+    judge = snapshot.judge or ("", "")
+    verdicts = {j.conversation_id: j for j in store.judgments(*judge, only=[c.id for c in failed])}
     told = (pair_up if takes == "pairs" else label_answers)(kept, failed, verdicts)
     used = {c.id for e in told.examples for c in (e.conversation, e.rejected) if c}
     return Contrast(told.examples, {i: why for i, why in (left_out | told.left_out).items() if i not in used})
+
+
+def _whole(store: Store, ids: Sequence[str]) -> list[Conversation]:
+    """Conversations with their texts, in the order of their ids."""
+    found = {c.id: c for c in store.conversations(set(ids))}
+    return [found[i] for i in ids]
 
 
 def _card(summary: Summary, manifest: Manifest, licence: str) -> str:
@@ -170,22 +176,21 @@ def _notes(manifest: Manifest) -> list[str]:
     ]
 
 
-def in_plan_order(conversations: Iterable[Conversation]) -> list[Conversation]:
+def in_plan_order(conversations: Sequence[Seen]) -> list[Seen]:
     """What was brought in as it came, then the plan's in its order, each before what was made of it.
 
     So an export does not depend on which answer was faster, or on which command a conversation was written by.
     """
-    found = list(conversations)
-    parents = {c.id: c.parent_id for c in found}
-    places = {c.id: (True, c.scenario.index) if c.scenario else (False, n) for n, c in enumerate(found)}
+    parents = {c.id: c.parent_id for c in conversations}
+    places = {c.id: (True, c.scenario.index) if c.scenario else (False, n) for n, c in enumerate(conversations)}
 
-    def place(conversation: Conversation) -> tuple[tuple[bool, int], list[str]]:
+    def place(conversation: Seen) -> tuple[tuple[bool, int], list[str]]:
         line = [conversation.id]
         while (parent := parents.get(line[-1])) in parents and parent not in line:  # a circle has no first one
             line.append(parent or "")
         return places[line[-1]], line[::-1]
 
-    return sorted(found, key=place)
+    return sorted(conversations, key=place)
 
 
 def _told(manifest: Manifest, summary: Summary) -> Exported:
@@ -201,7 +206,7 @@ def _told(manifest: Manifest, summary: Summary) -> Exported:
     return Exported(files, count, told, summary, manifest.format)
 
 
-def _links(conversations: Iterable[Conversation], groups: Iterable[DuplicateGroup]) -> list[Collection[str]]:
+def _links(conversations: Iterable[Seen], groups: Iterable[DuplicateGroup]) -> list[Collection[str]]:
     """Ids that belong on one side: copies, what was made from what, also by way of what is left out, and twins."""
     lineage: list[Collection[str]] = []
     pairs: dict[str, list[str]] = {}
@@ -252,10 +257,12 @@ def _summarise(snapshot: Snapshot, config: Config, diversity: bool) -> Summary:
 
     covered = None
     if diversity:
-        from safetyqc.dedup.diversity import measure_diversity
+        from safetyqc.dedup.diversity import draw_evenly, measure_sample
 
         with shown().phase("diversity"):
-            covered = measure_diversity(snapshot.in_play, category_of=snapshot.category_of)
+            drawn = draw_evenly(snapshot.in_play, snapshot.category_of)
+            whole = list(snapshot.store.conversations({c.id for c in drawn}))
+            covered = measure_sample(whole, len(snapshot.in_play), category_of=snapshot.category_of)
     with shown().phase("count", len(snapshot.conversations)):
         corrections = correct(snapshot, config)
         summary = summarise_snapshot(snapshot, corrections.rates, covered)

@@ -12,9 +12,9 @@ import gzip
 import json
 import re
 from difflib import SequenceMatcher
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from safetyqc.reports.seen import seen_language
 from safetyqc.reports.snapshot import Snapshot
 from safetyqc.text import reveal
 
@@ -50,12 +50,12 @@ def browser_data(snapshot: Snapshot) -> dict[str, Any]:
         "conversations": [
             _facts(snapshot, c)
             | {
-                "verdicts": [_verdict(snapshot.judgments[key].get(c.id)) for key in keys],
+                "verdicts": [_verdict(said.get(key)) for key in keys],
                 "labels": [[x.criterion, x.outcome, x.annotator] for x in labels.get(c.id, ())],
                 "group": groups.get(c.id),
                 "children": children.get(c.id, []),
             }
-            for c in snapshot.conversations
+            for c, said in snapshot.all_whole()
         ],
     }
 
@@ -77,15 +77,15 @@ def _reveal_control(escape: re.Match[str]) -> str:
 def _facts(snapshot: Snapshot, conversation: Conversation) -> dict[str, Any]:
     standing = snapshot.standings[conversation.id]
     source = conversation.source
-    parent = snapshot.by_id.get(conversation.parent_id or "")
+    parent = snapshot.whole(conversation.parent_id) if conversation.parent_id in snapshot.by_id else None
     return {
         "id": conversation.id,
         "category": snapshot.category_of(conversation),
         "intent": snapshot.intent_of(conversation),
-        "language": snapshot.languages[conversation.id],
+        "language": seen_language(conversation),
         "origin": conversation.origin,
         "author": conversation.author,
-        "source": f"{PurePath(source.path).name}:{source.line or source.index + 1}" if source else None,
+        "source": f"{conversation.file}:{source.line or source.index + 1}" if source else None,
         "status": standing.status,
         "reason": standing.reason,
         "instead": standing.instead,

@@ -133,7 +133,9 @@ def _standings(store: Store, facts: RunFacts) -> dict[str, tuple[str, Standing]]
     """What each conversation says, its system message included, and where it stands: those of a summary."""
     snapshot = read_snapshot(store, facts.judge, facts.category, bars={})
     return {
-        c.id: (conversation_id(c.messages, system=c.system), snapshot.standings[c.id]) for c in snapshot.conversations
+        c.id: (conversation_id(c.messages, system=c.system), snapshot.standings[c.id])
+        for c in store.conversations()
+        if c.id in snapshot.by_id
     }
 
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from safetyqc.errors import UserError, choose_from
 from safetyqc.reports.notebook import Rows, to_html
 from safetyqc.reports.quality import count_criteria
-from safetyqc.reports.snapshot import Snapshot, is_guess, seen_category, seen_intent, seen_language, told_language
+from safetyqc.reports.seen import seen_language, told_language
+from safetyqc.reports.snapshot import Classed, Snapshot, seen_category, seen_intent
 from safetyqc.results.guesses import LETTERS
 from safetyqc.results.rates import Rate
 from safetyqc.results.report import CriterionRates, GroupRates
 
 if TYPE_CHECKING:
-    from safetyqc.records import Conversation, Judgment
+    from safetyqc.records import Conversation
 
 _ALL = "all"
 _NONE = "(none)"
@@ -29,7 +29,7 @@ _FACTS: dict[str, Callable[[Conversation], str | None]] = {
     "author": lambda c: c.author,
     "model": lambda c: c.author,
     "origin": lambda c: c.origin,
-    "source": lambda c: PurePath(c.source.path).name if c.source else None,
+    "source": lambda c: c.file,
 }
 """What is known of a conversation beside its plan's facts; a key of its `meta` by the same name goes first."""
 
@@ -96,10 +96,11 @@ def count_rates(snapshot: Snapshot, by: str | None = None) -> Rates:
     Raises:
         UserError: no conversation has such a key.
     """
-    group_of, is_guessed = groups_of(by, snapshot.conversations, snapshot.verdicts)
-    judged = [c for c in snapshot.in_play if c.id in snapshot.verdicts]
-    guessed = Counter(group_of(c) for c in judged if is_guessed(c))
-    return Rates(by, count_criteria(snapshot, group_of), dict(guessed))
+    whole = (c for c in snapshot.store.conversations() if c.id in snapshot.by_id)
+    groups = name_groups(by, whole, snapshot.verdicts) if by else Groups({}, set())
+    judged = (c.id for c in snapshot.in_play if c.id in snapshot.verdicts)
+    guessed = Counter(groups.names[i] for i in judged if i in groups.guessed)
+    return Rates(by, count_criteria(snapshot, lambda c: groups.names[c.id] if by else _ALL), dict(guessed))
 
 
 def count_groups(snapshot: Snapshot, by: str) -> GroupRates:
@@ -118,33 +119,47 @@ def guesser_of(by: str, judge: str | None) -> str | None:
     return LETTERS if by == "language" else judge
 
 
-def _nothing(_: Conversation) -> None:
-    return None
+@dataclass(frozen=True)
+class Groups:
+    """The name of each conversation's group by its id, and the ids of those that are in it by a guess."""
+
+    names: dict[str, str]
+    guessed: set[str]
 
 
-def groups_of(
-    by: str | None, conversations: Iterable[Conversation], verdicts: Mapping[str, Judgment]
-) -> tuple[Callable[[Conversation], str], Callable[[Conversation], bool]]:
-    """How a conversation's group is named, and whether that is only a guess.
+def name_groups(by: str, conversations: Iterable[Conversation], verdicts: Mapping[str, Classed]) -> Groups:
+    """Name the group of each conversation, which are looked at once.
 
     Args:
-        by: `category`, `intent`, `language`, another fact, or a key of their `meta`; None puts all into one group.
+        by: `category`, `intent`, `language`, another fact, or a key of their `meta`.
         verdicts: of the judge whose guesses name what neither plan nor file does.
 
     Raises:
         UserError: no conversation has such a key.
     """
-    if by is None:
-        return lambda _: _ALL, lambda _: False
-    if by == "category":
-        return lambda c: seen_category(c, verdicts), lambda c: is_guess("category", c, verdicts)
-    if by == "intent":
-        return lambda c: seen_intent(c, verdicts), lambda c: is_guess("intent", c, verdicts)
-    if by == "language":
-        return seen_language, lambda c: told_language(c) is None
-    fact = _FACTS.get(by, _nothing)
-    known = dict.fromkeys(key for c in conversations for key in c.meta)
-    if by not in _FACTS and by not in known:
-        fix = choose_from(by, ("category", "intent", "language", *_FACTS, *known))
+    groups, known = Groups({}, set()), dict[str, None]()
+    for c in conversations:
+        known.update(dict.fromkeys(c.meta))
+        groups.names[c.id], is_guess = _group(by, c, verdicts)
+        if is_guess:
+            groups.guessed.add(c.id)
+    if by not in _GUESSED and by not in _FACTS and by not in known:
+        fix = choose_from(by, (*_GUESSED, *_FACTS, *known))
         raise UserError(f"no conversation here has {by!r}", where="by", fix=fix)
-    return lambda c: str(c.meta.get(by) or fact(c) or _NONE), lambda _: False
+    return groups
+
+
+_GUESSED = ("category", "intent", "language")
+
+
+def _group(by: str, c: Conversation, verdicts: Mapping[str, Classed]) -> tuple[str, bool]:
+    """The group of a conversation, and whether that is a guess; what nobody names is none."""
+    verdict = verdicts.get(c.id)
+    if by == "category":
+        return seen_category(c, verdicts), not c.category and bool(verdict and verdict.category)
+    if by == "intent":
+        return seen_intent(c, verdicts), not c.intent and bool(verdict and verdict.intent)
+    if by == "language":
+        return seen_language(c), told_language(c) is None
+    fact = _FACTS.get(by)
+    return str(c.meta.get(by) or (fact and fact(c)) or _NONE), False

@@ -6,13 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from safetyqc.records import Conversation
-from safetyqc.results.openings import refuses
 from safetyqc.results.prospect import Prospect, TurnFailures, Twins
 from safetyqc.results.rates import make_rate
 
 if TYPE_CHECKING:
-    from safetyqc.records import Judgment
+    from safetyqc.reports.seen import Said, Seen
     from safetyqc.reports.snapshot import Snapshot
 
 _ORDINARY = "ordinary"
@@ -23,7 +21,7 @@ def measure_prospect(snapshot: Snapshot) -> Prospect:
     """Measure what a run keeps."""
     kept = [c for c in snapshot.conversations if snapshot.standings[c.id].status == "kept"]
     kinds = Counter(_kind(snapshot, c) for c in kept)
-    refusals = sum(_kind(snapshot, c) == "harmful" and any(map(refuses, c.assistant_turns)) for c in kept)
+    refusals = sum(_kind(snapshot, c) == "harmful" and c.declines for c in kept)
     return Prospect(
         harmful=kinds["harmful"],
         distress=kinds["distress"],
@@ -45,7 +43,7 @@ def _strictly_failed(snapshot: Snapshot) -> int:
     return sum(score is not None and score.outcome == "fail" for score in scores)
 
 
-def _kind(snapshot: Snapshot, conversation: Conversation) -> str:
+def _kind(snapshot: Snapshot, conversation: Seen) -> str:
     if conversation.category == _ORDINARY:
         return _ORDINARY
     return _KINDS.get(snapshot.intent_of(conversation), "unknown")
@@ -53,7 +51,7 @@ def _kind(snapshot: Snapshot, conversation: Conversation) -> str:
 
 def _twins(snapshot: Snapshot) -> Twins | None:
     """Look at each pair as its members stand now, by way of their rewrites."""
-    pairs: dict[str, dict[str, list[Conversation]]] = {}
+    pairs: dict[str, dict[str, list[Seen]]] = {}
     for conversation in snapshot.originals:
         if (scenario := conversation.scenario) and scenario.pair:
             pairs.setdefault(scenario.pair, {}).setdefault(scenario.intent, []).append(conversation)
@@ -71,12 +69,12 @@ def _twins(snapshot: Snapshot) -> Twins | None:
     )
 
 
-def _best(snapshot: Snapshot, drawn: list[Conversation]) -> Conversation:
+def _best(snapshot: Snapshot, drawn: list[Seen]) -> Seen:
     """Of a place that was drawn several times, what is kept; else the last draw."""
     return next((c for c in drawn if snapshot.fate(c).status == "kept"), drawn[-1])
 
 
-def _passed(snapshot: Snapshot, conversation: Conversation) -> bool | None:
+def _passed(snapshot: Snapshot, conversation: Seen) -> bool | None:
     fate = snapshot.fate(conversation)
     if fate.status in ("kept", "failed"):
         return fate.status == "kept"
@@ -84,7 +82,7 @@ def _passed(snapshot: Snapshot, conversation: Conversation) -> bool | None:
     return verdict.passed if verdict else None
 
 
-def _turns(conversations: Iterable[Conversation], verdicts: dict[str, Judgment]) -> tuple[TurnFailures, ...]:
+def _turns(conversations: Iterable[Seen], verdicts: dict[str, Said]) -> tuple[TurnFailures, ...]:
     """The first exchange at which each judged conversation fails; those whose failure names none are left out."""
     reached: Counter[int] = Counter()
     failed: Counter[int] = Counter()
@@ -96,6 +94,6 @@ def _turns(conversations: Iterable[Conversation], verdicts: dict[str, Judgment])
         at = min((score.turn // 2 + 1 for score in failures if score.turn is not None), default=None)
         if failures and at is None:
             continue
-        reached.update(range(1, (at or len(conversation.assistant_turns)) + 1))
+        reached.update(range(1, (at or len(conversation.answered)) + 1))
         failed[at or 0] += 1
     return tuple(TurnFailures(exchange=n, reached=reached[n], failed=failed[n]) for n in sorted(reached))

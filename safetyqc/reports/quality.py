@@ -27,7 +27,8 @@ from safetyqc.results.statistics import cohen_kappa, difference_interval
 from safetyqc.text import normalise
 
 if TYPE_CHECKING:
-    from safetyqc.records import Conversation, Judgment, Outcome, Rewrite, Score
+    from safetyqc.records import Outcome, Rewrite
+    from safetyqc.reports.seen import Cell, Said, Seen
     from safetyqc.reports.snapshot import Snapshot
 
 _REASONS_SHOWN = 5
@@ -35,9 +36,7 @@ _QUOTED_OR_NUMBER = re.compile(r"\"[^\"]*\"|'[^']{12,}'|\d+")
 _OVERALL_OUTCOME: dict[bool | None, Outcome] = {True: "pass", False: "fail", None: "unscored"}
 
 
-def count_criteria(
-    snapshot: Snapshot, group_of: Callable[[Conversation], str] | None = None
-) -> tuple[CriterionRates, ...]:
+def count_criteria(snapshot: Snapshot, group_of: Callable[[Seen], str] | None = None) -> tuple[CriterionRates, ...]:
     """Pass rates of the deciding judge per criterion and category; the whole conversation comes first.
 
     Args:
@@ -67,9 +66,7 @@ def count_criteria(
 _Outcomes = dict[str, dict[str, Counter["Outcome"]]]
 
 
-def _outcomes(
-    snapshot: Snapshot, conversations: Iterable[Conversation], group_of: Callable[[Conversation], str]
-) -> _Outcomes:
+def _outcomes(snapshot: Snapshot, conversations: Iterable[Seen], group_of: Callable[[Seen], str]) -> _Outcomes:
     """Outcomes of the deciding judge by criterion, then by group."""
     outcomes: _Outcomes = defaultdict(lambda: defaultdict(Counter))
     for conversation in conversations:
@@ -85,12 +82,12 @@ def _rate(counts: Counter[Outcome]) -> Rate:
     return make_rate(counts["pass"], counts["fail"], counts["unscored"], counts["na"])
 
 
-def rate_conversations(judgments: Iterable[Judgment]) -> Rate:
+def rate_conversations(judgments: Iterable[Said]) -> Rate:
     """Pass rate of whole conversations."""
     return _rate(Counter(_OVERALL_OUTCOME[j.passed] for j in judgments))
 
 
-def count_unscored(judgments: Iterable[Judgment]) -> dict[str, int]:
+def count_unscored(judgments: Iterable[Said]) -> dict[str, int]:
     """Criterion cells without a usable score, by reason, the commonest first."""
     cells = (s for j in judgments for s in j.scores if s.outcome == "unscored")
     return dict(Counter(s.unscored_reason or "unexplained" for s in cells).most_common())
@@ -102,7 +99,7 @@ def count_reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
     Reasons that differ in quotes and numbers alone are one. Where most are still worded anew, which is how models write
     them, those of one level are together.
     """
-    found: dict[str, list[tuple[Conversation, Score]]] = defaultdict(list)
+    found: dict[str, list[tuple[Seen, Cell]]] = defaultdict(list)
     for conversation in snapshot.in_play:
         verdict = snapshot.verdicts.get(conversation.id)
         for score in verdict.scores if verdict else ():
@@ -115,13 +112,13 @@ def count_reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
     )
 
 
-_Cells = Sequence[tuple["Conversation", "Score"]]
+_Cells = Sequence[tuple["Seen", "Cell"]]
 
 
 def _together(cells: _Cells) -> list[tuple[str | None, _Cells]]:
     """Failures of one criterion by their reason, or by their level, the commonest first."""
-    by_wording: dict[str, list[tuple[Conversation, Score]]] = defaultdict(list)
-    by_level: dict[str | None, list[tuple[Conversation, Score]]] = defaultdict(list)
+    by_wording: dict[str, list[tuple[Seen, Cell]]] = defaultdict(list)
+    by_level: dict[str | None, list[tuple[Seen, Cell]]] = defaultdict(list)
     for cell in cells:
         wording = _QUOTED_OR_NUMBER.sub("…", normalise(cell[1].reason)) or (cell[1].level or "")
         by_wording[wording[:120]].append(cell)
@@ -136,7 +133,8 @@ def _together(cells: _Cells) -> list[tuple[str | None, _Cells]]:
 
 def _reason(snapshot: Snapshot, criterion: str, cells: _Cells, failures: int, level: str | None) -> Reason:
     # the first with a quote shows best what was meant
-    conversation, score = next(((c, s) for c, s in cells if s.quote), cells[0])
+    seen, score = next(((c, s) for c, s in cells if s.quote), cells[0])
+    conversation = snapshot.whole(seen.id)
     turn = score.turn if score.turn is not None and score.turn < len(conversation.messages) else None
     return Reason(
         criterion=criterion,
@@ -170,7 +168,7 @@ def count_filters(snapshot: Snapshot) -> tuple[FilterHits, ...]:
 
 
 def _whole(snapshot: Snapshot, conversation_id: str) -> Example:
-    conversation = snapshot.by_id[conversation_id]
+    conversation = snapshot.whole(conversation_id)
     text = next(iter(conversation.assistant_turns), "")
     return Example(conversation_id=conversation_id, category=snapshot.category_of(conversation), text=text)
 
@@ -241,12 +239,12 @@ def _control(snapshot: Snapshot) -> Control | None:
     )
 
 
-def _both_sides(rewrites: Iterable[Rewrite], judgments: Mapping[str, Judgment]) -> list[tuple[Judgment, Judgment]]:
+def _both_sides(rewrites: Iterable[Rewrite], judgments: Mapping[str, Said]) -> list[tuple[Said, Said]]:
     pairs = [(judgments.get(r.parent_id), judgments.get(r.child_id or "")) for r in rewrites]
     return [(a, b) for a, b in pairs if a and b]
 
 
-def _lift(pairs: Sequence[tuple[Judgment, Judgment]], *, before: bool, after: bool) -> float:
+def _lift(pairs: Sequence[tuple[Said, Said]], *, before: bool, after: bool) -> float:
     """The lift if the open sides had gone so: `before` is what an open original is taken for, `after` a rewrite."""
     gained = sum(
         (after if new.passed is None else new.passed) - (before if old.passed is None else old.passed)
@@ -284,12 +282,12 @@ def _facts(snapshot: Snapshot, key: tuple[str, str], ids: set[str]) -> JudgeFact
     )
 
 
-def _canaries(snapshot: Snapshot, verdicts: Mapping[str, Judgment]) -> Canaries | None:
-    """Cells of planted conversations, which carry in `meta` the criteria that a good judge must fail."""
-    planted = [c for c in snapshot.conversations if c.origin == "canary" and "fails" in c.meta and c.id in verdicts]
+def _canaries(snapshot: Snapshot, verdicts: Mapping[str, Said]) -> Canaries | None:
+    """Cells of planted conversations, which carry the criteria that a good judge must fail."""
+    planted = [(c.flaws, verdicts[c.id]) for c in snapshot.conversations if c.flaws is not None and c.id in verdicts]
     if not planted:
         return None
-    cells = [(s.criterion in c.meta["fails"], s.outcome) for c in planted for s in verdicts[c.id].scores]
+    cells = [(s.criterion in flaws, s.outcome) for flaws, verdict in planted for s in verdict.scores]
     counts = Counter(cells)
     return Canaries(
         must_fail=sum(n for (must_fail, _), n in counts.items() if must_fail),
@@ -313,7 +311,7 @@ def list_agreements(snapshot: Snapshot) -> tuple[Agreement, ...]:
     )
 
 
-def _cells(judgments: dict[str, Judgment], ids: Iterable[str]) -> dict[tuple[str, str], str]:
+def _cells(judgments: dict[str, Said], ids: Iterable[str]) -> dict[tuple[str, str], str]:
     """Pass or fail by (criterion, conversation); everything else is left out."""
     cells: dict[tuple[str, str], str] = {}
     for judgment in (judgments[i] for i in ids if i in judgments):

@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from safetyqc.formats.labels import recorded_beside
 from safetyqc.reports.wording import number, percent
 from safetyqc.results.report import Recorded
 
@@ -22,20 +21,19 @@ HEADINGS = ("recorded by", "on", "pass", "fail", "judge says the same")
 def count_recorded(snapshot: Snapshot) -> tuple[Recorded, ...]:
     """Count them over the conversations that are in; whoever recorded no verdict on any of them is left out."""
     judged = {
-        (conversation, score.criterion): score.outcome
-        for conversation, judgment in snapshot.verdicts.items()
-        for score in judgment.scores
+        (c.id, score.criterion): score.outcome
+        for c in snapshot.in_play
+        if c.recorded and (verdict := snapshot.verdicts.get(c.id))
+        for score in verdict.scores
         if score.outcome in ("pass", "fail")
     }
     outcomes: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     both: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    for judgment in recorded_beside(snapshot.in_play):
-        for score in judgment.scores:
-            if score.outcome in ("pass", "fail"):
-                by = judgment.judge, score.criterion
-                outcomes[by][score.outcome] += 1
-                if said := judged.get((judgment.conversation_id, score.criterion)):
-                    both[by].append(said == score.outcome)
+    for conversation in snapshot.in_play:
+        for judge, criterion, outcome in conversation.recorded:
+            outcomes[judge, criterion][outcome] += 1
+            if said := judged.get((conversation.id, criterion)):
+                both[judge, criterion].append(said == outcome)
     return tuple(
         Recorded(by=by[0], criterion=by[1], passed=n["pass"], failed=n["fail"], both=len(both[by]), same=sum(both[by]))
         for by, n in sorted(outcomes.items())

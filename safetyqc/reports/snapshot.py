@@ -1,4 +1,4 @@
-"""Reads a run once, into what every section of a report counts.
+"""Reads a run once, into what every section of a report counts; texts stay where they are, and are read when shown.
 
 It decides only the view: which judge, which category, which conversations are in. Every
 conversation that was written or imported has one fate, that of its last kept rewrite, so the funnel's losses add up.
@@ -6,22 +6,23 @@ conversation that was written or imported has one fate, that of its last kept re
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
 
 from safetyqc.errors import UserError, choose_from
+from safetyqc.reports.seen import Cell, Said, Seen
 from safetyqc.results.findings import DedupFacts
 from safetyqc.results.probe import ProbeFacts, ProbeResult
 from safetyqc.results.rates import BarSetting
 from safetyqc.results.report import UNCATEGORISED
 from safetyqc.store.roles import Cast, read_cast
 from safetyqc.store.standing import Standing, deciding_judge, read_standings
-from safetyqc.text import guess_language_of
 
 if TYPE_CHECKING:
     from safetyqc.records import (
@@ -38,18 +39,19 @@ if TYPE_CHECKING:
 
 IN_PLAY = frozenset({"kept", "failed", "unscored", "unjudged"})
 """Statuses of conversations that are in: distinct, current, not rejected."""
+_AT_ONCE = 900
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All records of a run that one report needs; conversations and judgments narrowed to the chosen category."""
+    """What one report counts of a run, narrowed to the chosen category; good for as long as the run is open."""
 
-    folder: str
+    store: Store
     judge: tuple[str, str] | None
     """Name and rubric hash of the deciding judge."""
     category: str | None
-    conversations: list[Conversation]
-    judgments: dict[tuple[str, str], dict[str, Judgment]]
+    conversations: list[Seen]
+    judgments: dict[tuple[str, str], dict[str, Said]]
     """By (judge, rubric hash), then conversation id."""
     standings: dict[str, Standing]
     rejections: list[Rejection]
@@ -75,27 +77,40 @@ class Snapshot:
         return any(timing.stage == stage for timing in self.timings)
 
     @cached_property
-    def by_id(self) -> dict[str, Conversation]:
+    def by_id(self) -> dict[str, Seen]:
         """Conversations by their id."""
         return {c.id: c for c in self.conversations}
 
+    def whole(self, conversation_id: str) -> Conversation:
+        """A conversation with its texts."""
+        return next(self.store.conversations({conversation_id}))
+
+    def all_whole(self) -> Iterator[tuple[Conversation, dict[tuple[str, str], Judgment]]]:
+        """Every conversation with its texts and every judge's whole judgment, some hundreds in memory at a time."""
+        for part in batches(c.id for c in self.conversations):
+            said: dict[str, dict[tuple[str, str], Judgment]] = {}
+            for judgment in self.store.judgments(only=part):
+                said.setdefault(judgment.conversation_id, {})[judgment.judge, judgment.rubric_hash] = judgment
+            for conversation in self.store.conversations(set(part)):
+                yield conversation, said.get(conversation.id, {})
+
     @cached_property
-    def verdicts(self) -> dict[str, Judgment]:
+    def verdicts(self) -> dict[str, Said]:
         """The deciding judge's judgments by conversation id."""
         return self.judgments.get(self.judge, {}) if self.judge else {}
 
     @cached_property
-    def originals(self) -> list[Conversation]:
+    def originals(self) -> list[Seen]:
         """Conversations that were written or imported: no rewrites, no canaries."""
         return [c for c in self.conversations if c.origin not in ("rewritten", "canary")]
 
     @cached_property
-    def in_play(self) -> list[Conversation]:
+    def in_play(self) -> list[Seen]:
         """Current, distinct conversations that passed the filters: what the rates are about."""
         return [c for c in self.conversations if self.standings[c.id].status in IN_PLAY]
 
     @cached_property
-    def first_versions(self) -> list[Conversation]:
+    def first_versions(self) -> list[Seen]:
         """Originals that no filter and no reference set took out, of each duplicate group the first.
 
         None of them was chosen by a verdict: rates over them are those of whoever wrote the conversations.
@@ -109,7 +124,7 @@ class Snapshot:
         firsts = {group_of.get(c.id, c.id): c for c in reversed(valid)}
         return [c for c in valid if firsts[group_of.get(c.id, c.id)] is c]
 
-    def category_of(self, conversation: Conversation) -> str:
+    def category_of(self, conversation: Named) -> str:
         """The plan's or the file's category, else the one that the deciding judge saw."""
         return seen_category(conversation, self.verdicts)
 
@@ -119,11 +134,11 @@ class Snapshot:
         named = {c.id: self.category_of(c) for c in self.conversations if not c.category}
         return {i: name for i, name in named.items() if name != UNCATEGORISED}
 
-    def intent_of(self, conversation: Conversation) -> str:
+    def intent_of(self, conversation: Named) -> str:
         """The plan's or the file's intent, else the one that the deciding judge saw."""
         return seen_intent(conversation, self.verdicts)
 
-    def fate(self, conversation: Conversation) -> Standing:
+    def fate(self, conversation: Seen) -> Standing:
         """Where the last kept rewrite of a conversation stands, or itself when it has none."""
         standing, seen = self.standings[conversation.id], {conversation.id}
         while standing.status == "superseded" and standing.instead in self.standings and standing.instead not in seen:
@@ -132,39 +147,38 @@ class Snapshot:
         return standing
 
     @cached_property
-    def fates(self) -> list[tuple[Conversation, Standing]]:
+    def fates(self) -> list[tuple[Seen, Standing]]:
         """Every original with its fate."""
         return [(c, self.fate(c)) for c in self.originals]
 
-    @cached_property
-    def languages(self) -> dict[str, str]:
-        """The plan's or the file's language of each conversation by id, else a guess from how its messages begin."""
-        return {c.id: seen_language(c) for c in self.conversations}
+
+class Classed(Protocol):
+    """Whatever names a category and an intent: a conversation, or a verdict on one."""
+
+    @property
+    def category(self) -> str | None:
+        """A name, or None."""
+
+    @property
+    def intent(self) -> str | None:
+        """A name, or None."""
 
 
-def told_language(conversation: Conversation) -> str | None:
-    """The language that the plan or the file names."""
-    return conversation.language or (conversation.scenario.language if conversation.scenario else None)
+class Named(Classed, Protocol):
+    """A conversation, with its texts or without."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
 
 
-def seen_language(conversation: Conversation) -> str:
-    """The plan's or the file's language, else a guess from how the messages begin."""
-    return told_language(conversation) or guess_language_of(m.content for m in conversation.messages)
-
-
-def is_guess(fact: Literal["category", "intent"], conversation: Conversation, verdicts: Mapping[str, Judgment]) -> bool:
-    """Whether only the judge of these verdicts names a category or intent; what nobody names is no guess."""
-    verdict = verdicts.get(conversation.id)
-    return not getattr(conversation, fact) and bool(verdict and getattr(verdict, fact))
-
-
-def seen_category(conversation: Conversation, verdicts: Mapping[str, Judgment]) -> str:
+def seen_category(conversation: Named, verdicts: Mapping[str, Classed]) -> str:
     """The plan's or the file's category, else the one that the judge of these verdicts saw."""
     verdict = verdicts.get(conversation.id)
     return conversation.category or (verdict.category if verdict else None) or UNCATEGORISED
 
 
-def seen_intent(conversation: Conversation, verdicts: Mapping[str, Judgment]) -> str:
+def seen_intent(conversation: Named, verdicts: Mapping[str, Classed]) -> str:
     """The plan's or the file's intent, else the one that the judge of these verdicts saw."""
     verdict = verdicts.get(conversation.id)
     return conversation.intent or (verdict.intent if verdict else None) or "unknown"
@@ -190,14 +204,12 @@ def read_snapshot(
         UserError: no such judge or category in this run.
     """
     chosen = deciding_judge(store, judge)
-    conversations = list(store.conversations())
-    judgments: dict[tuple[str, str], dict[str, Judgment]] = {(name, key): {} for name, key, _ in store.judges()}
-    for judgment in store.judgments():
-        judgments[judgment.judge, judgment.rubric_hash][judgment.conversation_id] = judgment
+    standings = read_standings(store, judge)
+    conversations = [Seen.of(c) for c in store.conversations()]
+    judgments = _read_judgments(store, chosen, {i for i, found in standings.items() if found.status in IN_PLAY})
     verdicts = judgments[chosen] if chosen else {}
     rejections, groups, rewrites = list(store.rejections()), store.duplicate_groups(), list(store.rewrites())
     matches, facts = list(store.matches()), store.meta("dedup")
-    standings = read_standings(store, judge)
     plan = store.meta("plan") or {}
     if category is not None:
         conversations = _of_category(conversations, verdicts, category, plan.get("per_category") or {})
@@ -207,7 +219,7 @@ def read_snapshot(
     ids = {c.id for c in conversations}
     set_bars = bars if bars is not None else store.meta("bars") or {}
     return Snapshot(
-        folder=str(store.folder),
+        store=store,
         judge=chosen,
         category=category,
         conversations=conversations,
@@ -231,6 +243,26 @@ def read_snapshot(
     )
 
 
+def batches(ids: Iterable[str]) -> Iterator[list[str]]:
+    """As many at a time as are read at once."""
+    waiting = iter(ids)
+    while part := list(islice(waiting, _AT_ONCE)):
+        yield part
+
+
+def _read_judgments(
+    store: Store, chosen: tuple[str, str] | None, in_play: Collection[str]
+) -> dict[tuple[str, str], dict[str, Said]]:
+    """Every judge's judgments, with the words of what failed by the deciding one among what is in."""
+    found: dict[tuple[str, str], dict[str, Said]] = {(name, key): {} for name, key, _ in store.judges()}
+    known: dict[tuple[Cell, ...], tuple[Cell, ...]] = {}
+    for judgment in store.judgments():
+        key = judgment.judge, judgment.rubric_hash
+        said = Said.of(judgment, known, words=key == chosen and judgment.conversation_id in in_play)
+        found[key][judgment.conversation_id] = said
+    return found
+
+
 def _read_probes(store: Store) -> tuple[ProbeFacts, ...]:
     """The probes that a run keeps, in few words; one of another version is passed over: it can be made again."""
     found = []
@@ -241,8 +273,8 @@ def _read_probes(store: Store) -> tuple[ProbeFacts, ...]:
 
 
 def _of_category(
-    conversations: list[Conversation], verdicts: dict[str, Judgment], category: str, planned: dict[str, int]
-) -> list[Conversation]:
+    conversations: list[Seen], verdicts: Mapping[str, Said], category: str, planned: dict[str, int]
+) -> list[Seen]:
     names = {c.id: seen_category(c, verdicts) for c in conversations}
     known = set(names.values()) | set(planned)
     if category not in known:

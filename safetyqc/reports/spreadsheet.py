@@ -34,10 +34,9 @@ def _criteria(snapshot: Snapshot) -> list[str]:
 
 
 def _rows(snapshot: Snapshot, only: str | None) -> Iterator[Mapping[str, object]]:
-    for conversation in snapshot.conversations:
+    for conversation, said in snapshot.all_whole():
         facts = _facts(snapshot, conversation)
-        verdicts = [found[conversation.id] for found in snapshot.judgments.values() if conversation.id in found]
-        wanted = [j for j in verdicts if only is None or j.judge == only]
+        wanted = [said[key] for key in snapshot.judgments if key in said and only in (None, key[0])]
         for verdict in wanted:
             yield facts | _verdict(verdict)
         if not wanted:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from safetyqc import __version__
@@ -21,7 +20,7 @@ from safetyqc.reports.actions import list_actions
 from safetyqc.reports.hints import Hints
 from safetyqc.reports.prospect import measure_prospect
 from safetyqc.reports.recorded import count_recorded
-from safetyqc.reports.snapshot import Snapshot, read_snapshot, told_language
+from safetyqc.reports.snapshot import Snapshot, read_snapshot
 from safetyqc.results.compare import OVERALL
 from safetyqc.results.guesses import LETTERS, Fact, how_right
 from safetyqc.results.rates import Bar, BarOf, Rate, Verdict
@@ -41,8 +40,9 @@ from safetyqc.results.report import (
 from safetyqc.text import run_flag
 
 if TYPE_CHECKING:
-    from safetyqc.records import Conversation, Failure
+    from safetyqc.records import Failure
     from safetyqc.reports.diff import Difference
+    from safetyqc.reports.seen import Seen
     from safetyqc.results.compare import CorrectedRate
     from safetyqc.results.findings import Diversity
     from safetyqc.store import Store
@@ -123,7 +123,7 @@ def summarise_snapshot(
         spent=_spent(snapshot),
         actions=(),
     )
-    folder = Path(snapshot.folder)
+    folder = snapshot.store.folder
     hints = Hints(snapshot.cast, folder, run_flag(folder))
     return summary.model_copy(update={"actions": list_actions(summary, hints)})
 
@@ -141,10 +141,10 @@ def to_json(summary: Summary, difference: Difference | None = None) -> str:
 
 def _facts(snapshot: Snapshot) -> RunFacts:
     judge, rubric_hash = snapshot.judge or (None, None)
-    verdict = next(iter(snapshot.verdicts.values()), None)
+    verdict = next(snapshot.store.judgments(*snapshot.judge), None) if snapshot.judge else None
     originals = snapshot.originals
     return RunFacts(
-        folder=snapshot.folder,
+        folder=str(snapshot.store.folder),
         safetyqc=__version__,
         judge=judge,
         rubric=verdict.rubric if verdict else snapshot.rubric.get("id"),
@@ -152,7 +152,7 @@ def _facts(snapshot: Snapshot) -> RunFacts:
         category=snapshot.category,
         seed=snapshot.plan.get("seed"),
         authors=dict(Counter(c.author for c in originals if c.author).most_common()),
-        sources=dict(Counter(PurePath(c.source.path).name for c in originals if c.source).most_common()),
+        sources=dict(Counter(c.file for c in originals if c.file).most_common()),
         origins=dict(Counter(c.origin for c in snapshot.conversations).most_common()),
     )
 
@@ -234,7 +234,7 @@ def _balance(snapshot: Snapshot) -> Balance:
             None if snapshot.category else snapshot.plan.get("per_intent"),
             lambda c: c.intent,
         ),
-        languages=_shares(snapshot, lambda c: snapshot.languages[c.id], None, told_language),
+        languages=_shares(snapshot, lambda c: c.spoken, None, lambda c: c.language),
     )
     judge = snapshot.judge[0] if snapshot.judge else None
     shares: dict[Fact, tuple[Share, ...]] = {
@@ -258,9 +258,9 @@ def _only(snapshot: Snapshot, planned: Mapping[str, int] | None) -> Mapping[str,
 
 def _shares(
     snapshot: Snapshot,
-    name_of: Callable[[Conversation], str],
+    name_of: Callable[[Seen], str],
     planned: Mapping[str, int] | None,
-    told: Callable[[Conversation], str | None],
+    told: Callable[[Seen], str | None],
 ) -> tuple[Share, ...]:
     names = {c.id: name_of(c) for c in snapshot.originals}
     written = Counter(names.values())

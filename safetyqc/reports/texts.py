@@ -8,8 +8,7 @@ from math import log2
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from safetyqc.reports.snapshot import told_language
-from safetyqc.results.openings import RefusalOpenings, measure_refusals, refusal_opening, refuses
+from safetyqc.results.openings import RefusalOpenings, measure_openings
 from safetyqc.results.report import (
     UNCATEGORISED,
     Duplicates,
@@ -21,27 +20,26 @@ from safetyqc.results.report import (
     Shape,
     Spread,
 )
-from safetyqc.text import OPENING_WORDS, first_words
 
 if TYPE_CHECKING:
-    from safetyqc.records import Conversation, DuplicateGroup
+    from safetyqc.records import DuplicateGroup
+    from safetyqc.reports.seen import Seen
     from safetyqc.reports.snapshot import Snapshot
 
 _SHOWN = 5
 _MATCHES = 50
 
 
-def count_openings(conversations: Iterable[Conversation], category_of: Callable[[Conversation], str]) -> Openings:
+def count_openings(conversations: Iterable[Seen], category_of: Callable[[Seen], str]) -> Openings:
     """Say how uniform the first assistant answers are."""
-    answered = [c for c in conversations if c.assistant_turns]
-    # 20 characters a word is more than six words need, and folding whole answers would take most of the time
-    openings = [first_words(c.assistant_turns[0][: 20 * OPENING_WORDS], OPENING_WORDS) for c in answered]
+    answered = [c for c in conversations if c.answered]
+    openings = [c.opening for c in answered]
     counts, n = Counter(openings), len(openings)
     if not n:
         return Openings(n=0)
     entropy_bits = -sum(count / n * log2(count / n) for count in counts.values()) + 0.0  # + 0.0 turns -0.0 into 0.0
     top = counts.most_common(_SHOWN)
-    refusals = measure_refusals([c.assistant_turns[0] for c in answered])
+    refusals = measure_openings([c.refusal for c in answered if c.refusal is not None])
     where: dict[str, Counter[str]] = {text: Counter() for text, _ in top}
     for text, conversation in zip(openings, answered, strict=True):
         if text in where:
@@ -60,9 +58,9 @@ def count_openings(conversations: Iterable[Conversation], category_of: Callable[
     )
 
 
-def _where(found: RefusalOpenings, answered: Sequence[Conversation], category_of: Callable[[Conversation], str]) -> str:
+def _where(found: RefusalOpenings, answered: Sequence[Seen], category_of: Callable[[Seen], str]) -> str:
     words = {opening.words for opening in found.commonest[:1]}
-    alike = (c for c in answered if refuses(c.assistant_turns[0]) and refusal_opening(c.assistant_turns[0]) in words)
+    alike = (c for c in answered if c.refusal in words)
     return max(Counter(map(category_of, alike)).items(), key=lambda item: item[1], default=("", 0))[0]
 
 
@@ -71,11 +69,11 @@ def measure_shape(snapshot: Snapshot) -> Shape:
     conversations = snapshot.in_play
     return Shape(
         n=len(conversations),
-        exchanges=dict(sorted(Counter(len(c.messages) // 2 for c in conversations).items())),
-        user_characters=_spread([len(text) for c in conversations for text in c.user_turns]),
-        assistant_characters=_spread([len(text) for c in conversations for text in c.assistant_turns]),
-        languages=dict(Counter(snapshot.languages[c.id] for c in conversations).most_common()),
-        languages_guessed=sum(told_language(c) is None for c in conversations),
+        exchanges=dict(sorted(Counter((len(c.asked) + len(c.answered)) // 2 for c in conversations).items())),
+        user_characters=_spread([length for c in conversations for length in c.asked]),
+        assistant_characters=_spread([length for c in conversations for length in c.answered]),
+        languages=dict(Counter(c.spoken for c in conversations).most_common()),
+        languages_guessed=sum(c.language is None for c in conversations),
     )
 
 
@@ -133,7 +131,7 @@ def _largest(group: DuplicateGroup, snapshot: Snapshot) -> LargestGroup:
         size=len(group.dropped) + 1,
         lowest_similarity=min(d.similarity for d in group.dropped),
         category=snapshot.category_of(kept) if kept else "",
-        opening=kept.messages[0].content if kept else "",
+        opening=snapshot.whole(kept.id).messages[0].content if kept else "",
     )
 
 

@@ -9,22 +9,44 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from math import exp
-from pathlib import PurePath
+from typing import Protocol
 
-from safetyqc.records import Conversation, Label
+from safetyqc.records import Label
 
 _MIN_LABELLED = 10
 """Fewer labelled conversations than this fall together by chance too often to say anything."""
 _CHANCE = 0.001
 """What chance would do less often than this is told."""
-_PROPERTIES: dict[str, Callable[[Conversation], str | None]] = {
-    "source": lambda c: PurePath(c.source.path).name if c.source else None,
+
+
+class Known(Protocol):
+    """What is asked of a conversation: its id, and what may set some apart from others."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def file(self) -> str | None:
+        """Name of the file that it came from."""
+
+    @property
+    def category(self) -> str | None:
+        """What it is about."""
+
+    @property
+    def author(self) -> str | None:
+        """Which model wrote it."""
+
+
+_PROPERTIES: dict[str, Callable[[Known], str | None]] = {
+    "source": lambda c: c.file,
     "category": lambda c: c.category,
     "author": lambda c: c.author,
 }
 
 
-def doubts(conversations: Sequence[Conversation], labels: Collection[Label]) -> tuple[str, ...]:
+def doubts(conversations: Sequence[Known], labels: Collection[Label]) -> tuple[str, ...]:
     """Say what speaks against the labelled ones having been drawn by chance from all of them.
 
     Args:
@@ -62,9 +84,9 @@ def _crowded(places: Sequence[int], n: int) -> str | None:
 
 def _of_one(
     name: str,
-    of: Callable[[Conversation], str | None],
-    conversations: Sequence[Conversation],
-    labelled: Sequence[Conversation],
+    of: Callable[[Known], str | None],
+    conversations: Sequence[Known],
+    labelled: Sequence[Known],
 ) -> str | None:
     values = {of(c) for c in labelled}
     value = next(iter(values))

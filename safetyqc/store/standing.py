@@ -45,7 +45,7 @@ _CLAIM: dict[Status, int] = {
 """Who speaks for a duplicate group: the lowest, and among equals the one that dedup kept."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Standing:
     """Where one conversation stands, and why in one line; `instead` is the id that stands in its place, if any."""
 

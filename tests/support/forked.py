@@ -17,7 +17,20 @@ from tempfile import mkdtemp
 from typing import Any
 
 _FORK = multiprocessing.get_context("forkserver")
-_FORK.set_forkserver_preload(["pytest", "safetyqc.cli", "safetyqc.pipeline.order", "safetyqc.llm.direct"])
+_FORK.set_forkserver_preload(
+    [
+        "pytest",
+        "safetyqc.api",
+        "safetyqc.cli",
+        "safetyqc.dedup.search",
+        "safetyqc.judge.embedded.judge",
+        "safetyqc.llm.direct",
+        "safetyqc.pipeline.order",
+        "safetyqc.pipeline.session",
+        "safetyqc.reports.terminal",
+        "sklearn.feature_extraction.text",
+    ]
+)
 
 
 class Forked:
