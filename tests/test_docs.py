@@ -7,6 +7,7 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,15 @@ def words_of(line: str) -> list[str]:
     return words[: next((i for i, word in enumerate(words) if word in END_OF_COMMAND), len(words))]
 
 
+@cache
+def commands() -> Any:
+    """The commands as click has them."""
+    return get_command(app)
+
+
 def parse(words: list[str], *, whole: bool) -> None:
     """Parse as the real command line does, without running anything; `whole` also asks for required arguments."""
-    command: Any = get_command(app)
+    command = commands()
     while True:
         context = command.make_context("safetyqc", list(words), resilient_parsing=not whole and not words)
         if not hasattr(command, "commands"):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=BaseModel)
 # The C loader reads a long file ten times faster; wheels of PyYAML hold it, source builds may not
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Location = tuple[int | str, ...]
 _MOST_ENTRIES = 200_000
 _NO_SUCH_VALUE = (ValueError, OverflowError, AttributeError, LookupError, TypeError)
@@ -62,7 +62,7 @@ def read_yaml(path: Path | Traversable, model: type[R]) -> R:
 
 def parse_yaml(text: str, model: type[R], *, where: str) -> R:
     """Read YAML text as one record; `where` names it in errors, which are those of `read_yaml`."""
-    loader = _LOADER(text)
+    loader = LOADER(text)
     node: yaml.Node | None = None
     try:
         node = loader.get_single_node()
@@ -96,7 +96,7 @@ def _impossible(error: Exception, node: yaml.Node | None, where: str) -> ConfigE
     """Word a value that is none of its kind, by the first that cannot be made."""
     for scalar in _scalars(node):  # what failed before keeps a loader from trying again
         try:
-            _LOADER("").construct_object(scalar)
+            LOADER("").construct_object(scalar)
         except _NO_SUCH_VALUE as found:
             told = (
                 f": {found}"

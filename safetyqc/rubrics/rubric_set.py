@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,7 +18,7 @@ import yaml
 from pydantic import Field
 
 from safetyqc.errors import ConfigError, UserError, choose_from
-from safetyqc.formats.yaml_file import read_yaml
+from safetyqc.formats.yaml_file import LOADER, read_yaml
 from safetyqc.records import Intent, Record, Score, content_hash
 from safetyqc.rubrics.criterion import Criterion, Name, Text
 
@@ -158,6 +158,15 @@ def load_rubric_set(name_or_path: str | Path = DEFAULT_SET) -> RubricSet:
         UserError: no such set.
     """
     path = find_rubric(name_or_path)
+    return _packaged(path.name) if path == bundled() / path.name else _read_set(path)
+
+
+@cache
+def _packaged(file_name: str) -> RubricSet:
+    return _read_set(bundled() / file_name)
+
+
+def _read_set(path: Path | Traversable) -> RubricSet:
     if not is_set(path):
         criterion = read_criterion(path)
         base = read_yaml(bundled() / f"{DEFAULT_SET}.yaml", SetFile)
@@ -205,7 +214,7 @@ def _set_in(folder: Path) -> Path:
 def is_set(path: Path | Traversable) -> bool:
     """Whether a rubric file names criteria (a set), or is one."""
     try:
-        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data: Any = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
     except (yaml.YAMLError, OSError, ValueError, RecursionError):
         return False  # the reader that follows tells what is wrong, and where
     return isinstance(data, dict) and "criteria" in data
