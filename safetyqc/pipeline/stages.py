@@ -7,6 +7,7 @@ order is `pipeline.order`'s business.
 
 from __future__ import annotations
 
+import shlex
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -230,9 +231,9 @@ async def judge_run(
             done += 1
             useless += [judgment] if done <= tried and _is_useless(judgment) else []
             if done == len(useless) == tried:
-                raise _gives_nothing(judge, useless)
+                raise _gives_nothing(task, judge, useless)
         if done == len(useless) and unscored.keys() == {"provider_error"}:
-            raise _gives_nothing(judge, useless)
+            raise _gives_nothing(task, judge, useless)
     finally:
         if last:
             last.result()
@@ -270,16 +271,17 @@ def _is_useless(judgment: Judgment) -> bool:
     return bool(asked) and all(s.outcome == "unscored" and s.unscored_reason in _UNUSABLE for s in asked)
 
 
-def _gives_nothing(judge: Judge, useless: Sequence[Judgment]) -> FatalModelError:
+def _gives_nothing(task: Judging, judge: Judge, useless: Sequence[Judgment]) -> FatalModelError:
+    there = f" --api-base {shlex.quote(task.base)}" if task.base else ""
+    ask = f"`safetyqc models check -m {shlex.quote(task.models[0])}{there}`"
     scores = [score for judgment in useless for score in judgment.scores if score.outcome == "unscored"]
     (kind, _), *_ = Counter(score.unscored_reason for score in scores).most_common(1)
     reason = next(score.reason for score in scores if score.unscored_reason == kind)
     if kind == "provider_error":
         what = f"no answer of {judge.name} about {counted(len(useless), 'conversation')}: {reason}"
-        fix = "see that the server is up (`safetyqc models check -m MODEL` asks it once), then the same command again"
-        return FatalModelError(what, fix=fix)
+        return FatalModelError(what, fix=f"see that the server is up ({ask} asks it once), then the same command again")
     what = f"{judge.name} said nothing usable of the first {len(useless)} conversations: mostly {kind} ({reason})"
-    return FatalModelError(what, fix="`safetyqc models check -m MODEL` tells what it can do; judge with a larger model")
+    return FatalModelError(what, fix=f"{ask} tells what it can do; judge with a larger model")
 
 
 def _put(

@@ -122,11 +122,16 @@ class Judging:
     wording: Wording | None = None
 
     @property
-    def asks(self) -> bool:
-        """See Task."""
+    def models(self) -> list[str]:
+        """The models that it asks, stand-ins last."""
         from safetyqc.judge.table import asked_by
 
-        return bool(asked_by(self.spec, judge_settings(self.config)))
+        return [asked.model for asked in asked_by(self.spec, judge_settings(self.config))]
+
+    @property
+    def asks(self) -> bool:
+        """See Task."""
+        return bool(self.models)
 
     @property
     def is_recorded(self) -> bool:

@@ -157,7 +157,7 @@ async def test_a_judge_without_a_usable_answer_in_ten_ends_the_run_and_nothing_i
 async def test_a_server_that_never_answers_is_told_also_of_a_few_conversations(tmp_path: Path) -> None:
     with pytest.raises(FatalModelError, match="no answer of m about 2 conversations: nobody is there") as raised:
         await judge_with(tmp_path / "r", lambda _: ModelError("provider_error", "nobody is there"), count=2)
-    assert "models check" in (raised.value.fix or "")
+    assert "`safetyqc models check -m m`" in (raised.value.fix or "")
     assert [judgment.unscored_reasons for judgment in judged_in(tmp_path / "r")] == [("provider_error",)] * 2
 
 
