@@ -1,7 +1,7 @@
 """What a report holds of a run's conversations and verdicts while it counts: everything but their texts.
 
-A record as it is read takes some seven thousand bytes, this about one: a million fits a laptop. The few texts that are
-shown are read again.
+Two short turns and their verdict take some seven thousand bytes as records, and two with this, counting included. The
+few texts that are shown are read again.
 """
 
 from __future__ import annotations

@@ -6,11 +6,10 @@ conversation that was written or imported has one fate, that of its last kept re
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
@@ -87,7 +86,9 @@ class Snapshot:
 
     def all_whole(self) -> Iterator[tuple[Conversation, dict[tuple[str, str], Judgment]]]:
         """Every conversation with its texts and every judge's whole judgment, some hundreds in memory at a time."""
-        for part in batches(c.id for c in self.conversations):
+        ids = [c.id for c in self.conversations]
+        for start in range(0, len(ids), _AT_ONCE):
+            part = ids[start : start + _AT_ONCE]
             said: dict[str, dict[tuple[str, str], Judgment]] = {}
             for judgment in self.store.judgments(only=part):
                 said.setdefault(judgment.conversation_id, {})[judgment.judge, judgment.rubric_hash] = judgment
@@ -204,8 +205,8 @@ def read_snapshot(
         UserError: no such judge or category in this run.
     """
     chosen = deciding_judge(store, judge)
-    standings = read_standings(store, judge)
     conversations = [Seen.of(c) for c in store.conversations()]
+    standings = read_standings(store, judge)  # behind them: what another process writes meanwhile has a standing too
     judgments = _read_judgments(store, chosen, {i for i, found in standings.items() if found.status in IN_PLAY})
     verdicts = judgments[chosen] if chosen else {}
     rejections, groups, rewrites = list(store.rejections()), store.duplicate_groups(), list(store.rewrites())
@@ -243,13 +244,6 @@ def read_snapshot(
     )
 
 
-def batches(ids: Iterable[str]) -> Iterator[list[str]]:
-    """As many at a time as are read at once."""
-    waiting = iter(ids)
-    while part := list(islice(waiting, _AT_ONCE)):
-        yield part
-
-
 def _read_judgments(
     store: Store, chosen: tuple[str, str] | None, in_play: Collection[str]
 ) -> dict[tuple[str, str], dict[str, Said]]:
@@ -259,7 +253,7 @@ def _read_judgments(
     for judgment in store.judgments():
         key = judgment.judge, judgment.rubric_hash
         said = Said.of(judgment, known, words=key == chosen and judgment.conversation_id in in_play)
-        found[key][judgment.conversation_id] = said
+        found.setdefault(key, {})[judgment.conversation_id] = said
     return found
 
 

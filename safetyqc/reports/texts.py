@@ -8,7 +8,7 @@ from math import log2
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from safetyqc.results.openings import RefusalOpenings, measure_openings
+from safetyqc.results.openings import RefusalOpenings, measure_refusal_openings
 from safetyqc.results.report import (
     UNCATEGORISED,
     Duplicates,
@@ -39,7 +39,7 @@ def count_openings(conversations: Iterable[Seen], category_of: Callable[[Seen], 
         return Openings(n=0)
     entropy_bits = -sum(count / n * log2(count / n) for count in counts.values()) + 0.0  # + 0.0 turns -0.0 into 0.0
     top = counts.most_common(_SHOWN)
-    refusals = measure_openings([c.refusal for c in answered if c.refusal is not None])
+    refusals = measure_refusal_openings([c.refusal for c in answered if c.refusal is not None])
     where: dict[str, Counter[str]] = {text: Counter() for text, _ in top}
     for text, conversation in zip(openings, answered, strict=True):
         if text in where:

@@ -19,7 +19,7 @@ _CHANCE = 0.001
 """What chance would do less often than this is told."""
 
 
-class Known(Protocol):
+class Sampled(Protocol):
     """What is asked of a conversation: its id, and what may set some apart from others."""
 
     @property
@@ -39,14 +39,14 @@ class Known(Protocol):
         """Which model wrote it."""
 
 
-_PROPERTIES: dict[str, Callable[[Known], str | None]] = {
+_PROPERTIES: dict[str, Callable[[Sampled], str | None]] = {
     "source": lambda c: c.file,
     "category": lambda c: c.category,
     "author": lambda c: c.author,
 }
 
 
-def doubts(conversations: Sequence[Known], labels: Collection[Label]) -> tuple[str, ...]:
+def doubts(conversations: Sequence[Sampled], labels: Collection[Label]) -> tuple[str, ...]:
     """Say what speaks against the labelled ones having been drawn by chance from all of them.
 
     Args:
@@ -84,9 +84,9 @@ def _crowded(places: Sequence[int], n: int) -> str | None:
 
 def _of_one(
     name: str,
-    of: Callable[[Known], str | None],
-    conversations: Sequence[Known],
-    labelled: Sequence[Known],
+    of: Callable[[Sampled], str | None],
+    conversations: Sequence[Sampled],
+    labelled: Sequence[Sampled],
 ) -> str | None:
     values = {of(c) for c in labelled}
     value = next(iter(values))

@@ -83,10 +83,10 @@ def refusal_opening(answer: str) -> str:
 
 def measure_refusals(answers: Iterable[str], seed: int = 0) -> RefusalOpenings:
     """Measure those answers that refuse; equal answers and seed give equal figures."""
-    return measure_openings([refusal_opening(answer) for answer in answers if refuses(answer)], seed)
+    return measure_refusal_openings([refusal_opening(answer) for answer in answers if refuses(answer)], seed)
 
 
-def measure_openings(openings: Sequence[str], seed: int = 0) -> RefusalOpenings:
+def measure_refusal_openings(openings: Sequence[str], seed: int = 0) -> RefusalOpenings:
     """Measure the openings of refusals (see `refusal_opening`)."""
     if not openings:
         return RefusalOpenings()

@@ -3,11 +3,12 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html import unescape
 from math import log2
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -30,6 +31,7 @@ from safetyqc.results.rates import Rate, make_rate
 from safetyqc.results.report import Summary
 from safetyqc.results.statistics import wilson_interval
 from safetyqc.store import Store, Timing
+from safetyqc.store.standing import read_standings
 from safetyqc.testing import conversation
 from tests.support.runs import (
     CRITERIA,
@@ -41,6 +43,28 @@ from tests.support.runs import (
 )
 
 Maker = Callable[..., Store]
+
+
+def test_a_run_that_is_written_meanwhile_can_be_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store.create(tmp_path / "r") as writing, Store.read(tmp_path / "r") as store:
+        writing.add_conversations([conversation("How do I do it, 0?", "I can't.")])
+        late = iter(range(1, 99))
+
+        def and_one_more(read: Callable[..., Any]) -> Callable[..., Any]:
+            def reading(*arguments: Any, **named: Any) -> Any:
+                found = read(*arguments, **named)
+                found = list(found) if isinstance(found, Iterator) else found
+                new = conversation(f"How do I do it, {next(late)}?", "I can't.")
+                writing.add_conversations([new])
+                writing.put_judgments([judgment(new, judge="late")]).result()
+                return found
+
+            return reading
+
+        monkeypatch.setattr("safetyqc.reports.snapshot.read_standings", and_one_more(read_standings))
+        for name in ("conversations", "judges", "judgments", "rejections"):
+            monkeypatch.setattr(store, name, and_one_more(getattr(store, name)))
+        assert summarise(store).total in (1, 2)  # what came before the first look, and nothing behind it
 
 
 @pytest.fixture(scope="module")
