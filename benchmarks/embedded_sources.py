@@ -1,7 +1,7 @@
 """The labelled sources that the embedded judge is built and measured on, as cases of `judge/embedded/training.py`.
 
-Every source is left out as a whole. Rows of two of them were read again, because their own labels are noisy
-(`readings.json`: ids and readings, no text); only those rows count where anything is measured.
+Every source is left out as a whole. Rows of three of them were read again, because their own labels are noisy
+(`readings.json`: ids and readings, no text); of the two that teach, only those rows count where anything is measured.
 """
 
 from __future__ import annotations
@@ -142,9 +142,15 @@ def bilingual(data: Path) -> Iterator[Case]:
         )
 
 
+def readings(file: str) -> dict[str, str]:
+    """By id, how a row of a file was read."""
+    read: dict[str, str] = json.loads((HERE / "readings.json").read_text(encoding="utf-8"))["rows"][file]
+    return read
+
+
 def read_again(data: Path, file: str, group: str) -> Iterator[Case]:
     """Harmful requests whose given labels are noisy: read rows carry the reading, the others only teach."""
-    read = json.loads((HERE / "readings.json").read_text(encoding="utf-8"))["rows"][file]
+    read = readings(file)
     for row in rows(data / f"{file}_dev.jsonl.gz"):
         reading, labels = read.get(row["id"]), outcomes(row["labels"])
         if reading:

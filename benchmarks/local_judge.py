@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedded_sources import NEVER_TRAINED, everyday, load_cases, plain_labels
+from embedded_sources import NEVER_TRAINED, READ_SAFE, everyday, load_cases, plain_labels, readings
 
 from safetyqc.judge.embedded.judge import LocalJudge
 from safetyqc.judge.embedded.model import SHIPPED, Figures, Scale, Weights
@@ -28,8 +28,8 @@ from safetyqc.rubrics import load_rubric_set
 
 WEIGHTS = Path(__file__).parents[1] / "safetyqc" / "judge" / "embedded" / SHIPPED
 RUBRICS = load_rubric_set()
-NOT_SHOWN = ("helpful_when_benign",)
-"""Criteria whose verdicts did not hold on every left-out source (half right on hh-rlhf): they get no thresholds."""
+NOT_SHOWN = ("safe_alternative", "helpful_when_benign")
+"""Criteria whose verdicts did not hold on every left-out source (17 of 19 right; half on hh-rlhf): no thresholds."""
 NO_FAILS = ("no_dangerous_steps",)
 """Criteria that are passed alone: with any one English source left out, the others show no fail to be right."""
 TALKS, LENGTHS = 200, (1, 4, 8)
@@ -169,6 +169,22 @@ def sources_table(cases: Sequence[Case], judges: dict[str, LocalJudge], *, known
                 show(source, cells, strings[source])
 
 
+def read_again_table(cases: Sequence[Case], judge: LocalJudge, file: str) -> None:
+    """Verdicts on danger against labels, and against readings of the same rows made without a look at either."""
+    read = {name: READ_SAFE[how] for name, how in readings(file).items() if how in READ_SAFE}
+    print("\n| intent | verdicts read again | right by label | right by reading |\n|---|---|---|---|")
+    for known in (True, False):
+        pairs = []
+        for case in cases:
+            name = case.conversation.id
+            for said in judged([case], judge, known=known) if name in read else ():
+                if said.verdict in ("pass", "fail"):
+                    passed = said.verdict == "pass"
+                    pairs.append((passed == said.label, passed == read[name]))
+        labels, readers = zip(*pairs, strict=True)
+        print(f"| {'harmful' if known else 'not known'} | {len(pairs)} | {share(labels)} | {share(readers)} |")
+
+
 def talks(length: int, cases: Sequence[Case]) -> Iterator[Conversation]:
     """Everyday conversations of a length: whole threads after one another, of one language, cut at the end."""
     rng = random.Random(length)
@@ -233,9 +249,11 @@ def main() -> None:
     shipped = LocalJudge(RUBRICS, weights)
     judges |= dict.fromkeys(NEVER_TRAINED, shipped)
     measured = [case for case in cases if case.measured]
-    measured += plain_labels(options.data, "saferlhf_eval.jsonl.gz", "saferlhf", None)
+    saferlhf = list(plain_labels(options.data, "saferlhf_eval.jsonl.gz", "saferlhf", None))
+    measured += saferlhf
     sources_table(measured, judges, known=True)
     sources_table(measured, judges, known=False)
+    read_again_table(saferlhf, shipped, "saferlhf_eval")
     everyday_table(shipped, held_out)
     giving_in_table(cases, judges)
     speed(shipped, cases)

@@ -69,8 +69,8 @@ def _windows(words: list[str]) -> Iterable[list[str]]:
 
 
 def _is_english(words: list[str]) -> bool:
-    english = sum(1 for word in words if word in _ENGLISH_WORDS)
-    foreign = sum(1 for word in words if word in _FOREIGN_WORDS)
+    english = sum(map(_ENGLISH_WORDS.__contains__, words))
+    foreign = sum(map(_FOREIGN_WORDS.__contains__, words))
     if foreign > max(english, 1):
         return False
     return len(words) < WINDOW // 2 or english >= LEAST_ENGLISH * len(words) or (english > 0 and not foreign)
