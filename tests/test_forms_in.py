@@ -67,7 +67,7 @@ def test_twenty_forms_and_more_are_imported_judged_and_exported(cli: Cli, tmp_pa
     assert ended.code == 0, ended.err
     for name in OTHERS:
         assert cli("check", name).code == 0
-    assert cli("judge", "-m", "local").code == 0
+    assert cli("judge", "-m", "local", "--rubric", "strict_refusal").code == 0
     columns = {"openai": "messages", "sharegpt": "conversations", "nanochat": None}
     for form, column in columns.items():
         ended = cli("export", f"{form}.jsonl", "--format", form)

@@ -147,7 +147,7 @@ def test_a_whole_run_refuses_a_folder_of_others_before_it_begins(cli: Cli, run: 
     ).as_messages()
     row = {"messages": turns, "category": "violence_or_crime", "intent": "harmful"}
     (tmp_path / "in.jsonl").write_text(json.dumps(row))
-    words = ["run", "in.jsonl", "--judge", "local", "--run", "new", "-q"]
+    words = ["run", "in.jsonl", "--judge", "local", "--rubric", "strict_refusal", "--run", "new", "-q"]
     (tmp_path / "d" / "README.md").write_text("mine")
     ended = cli(*words)
     assert (ended.code, "d: is there already" in ended.err, "judge:" in ended.err) == (2, True, False), ended.err
@@ -156,6 +156,16 @@ def test_a_whole_run_refuses_a_folder_of_others_before_it_begins(cli: Cli, run: 
         ended = cli(*words)
         assert ended.code == 0, ended.err
     assert (tmp_path / "d" / "data" / "train.jsonl").is_file()
+
+
+def test_an_empty_export_says_where_everything_stands_and_what_closes_it(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": conversation("Hello there!", "Hello!").as_messages()}))
+    cli("import", "in.jsonl")
+    ended = cli("export")
+    assert (ended.code, "(unjudged 1)" in ended.err, "`safetyqc judge` first" in ended.err) == (2, True, True)
+    cli("judge", "-m", "local")
+    ended = cli("export")
+    assert (ended.code, "(unscored 1)" in ended.err, "judge -m MODEL --decide" in ended.err) == (2, True, True)
 
 
 def test_twins_stay_on_one_side_of_the_split() -> None:

@@ -81,7 +81,7 @@ def export_conversations(
     exporter = exporter_of(plan.format)
     good, bad = _by_structure(conversations)
     if not good:
-        raise UserError(_NOTHING[exporter.takes][0], fix=_NOTHING[exporter.takes][1])
+        raise _nothing(exporter.takes, Counter((left_out or {}).values()))
     categories = Categories(guessed or {})
     parts, mixed = _mixed(_parts(good, plan, groups, categories), plan, exporter)
     paths = _paths(plan, exporter, parts, with_card=card is not None)
@@ -115,6 +115,20 @@ _NOTHING: dict[Takes, tuple[str, str]] = {
     ),
     "verdicts": ("nothing to export: no conversation was kept or failed", "`safetyqc judge` first"),
 }
+_UNDECIDED = {
+    "unjudged": "`safetyqc judge` first",
+    "unscored": "let a judge decide that scores what was left open: `safetyqc judge -m MODEL --decide`",
+}
+"""What to do about conversations that nobody passed or failed."""
+
+
+def _nothing(takes: Takes, left_out: Counter[str]) -> UserError:
+    what, fix = _NOTHING[takes]
+    if takes == "kept" and left_out:
+        counts = left_out.most_common()
+        what += f" ({', '.join(f'{reason} {n:,}' for reason, n in counts)})"
+        fix = _UNDECIDED.get(counts[0][0], fix)
+    return UserError(what, fix=fix)
 
 
 def _parts(
