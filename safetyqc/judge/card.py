@@ -286,7 +286,7 @@ def attack_flips(rows: Iterable[AttackRow], confidence: float = 0.95) -> tuple[F
 
 
 def _risk(table: _Table, judgments: Sequence[Judgment]) -> Iterable[RiskPoint]:
-    """Accuracy and coverage at several certainties; what a judge left open as unsure counts from where it is sure."""
+    """Accuracy and coverage at several certainties; what a judge left open counts from where it would be sure."""
     given = {j.conversation_id: j for j in judgments}
     alone = [(c, [c]) for c in table.criteria]
     for name, criteria in [*alone, *([(POOLED, table.criteria)] if len(alone) > 1 else [])]:

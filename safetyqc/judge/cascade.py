@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 def verdict(score: Score) -> tuple[Outcome, float] | None:
     """Outcome and certainty (0.5..1) of a score; None for an abstention.
 
-    A judge that abstained because it was unsure still has a probability, and it is the cascade that decides here what
-    is sure enough. A verdict without a probability has certainty 1: all such stand or fall together.
+    A judge that was unsure, or was never shown to be right, still has a probability, and here the labels of the
+    cascade decide what is sure enough. A verdict without a probability has certainty 1: all such stand or fall together.
     """
     if score.outcome == "unscored":
-        if score.unscored_reason != "unsure" or score.probability is None:
+        if score.unscored_reason not in ("unsure", "not_reliable") or score.probability is None:
             return None
         return ("pass" if score.probability >= 0.5 else "fail"), max(score.probability, 1 - score.probability)
     if score.probability is None or score.outcome == "na":

@@ -166,7 +166,7 @@ def test_what_is_left_to_people_is_not_saved() -> None:
         (score("c", None, "na"), ("na", 1.0)),
         (Score(criterion="c", outcome="unscored", unscored_reason="unsure", probability=0.4), ("fail", 0.6)),
         (Score(criterion="c", outcome="unscored", unscored_reason="unsure"), None),
-        (Score(criterion="c", outcome="unscored", unscored_reason="not_reliable", probability=0.9), None),
+        (Score(criterion="c", outcome="unscored", unscored_reason="not_reliable", probability=0.9), ("pass", 0.9)),
     ],
 )
 def test_a_score_has_a_certainty_or_is_an_abstention(given: Score, expected: object) -> None:

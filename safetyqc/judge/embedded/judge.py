@@ -141,12 +141,12 @@ class _Case:
 
 def _withheld(scale: Scale, verdict: Outcome, applies: Applicability) -> tuple[FailureKind, str] | None:
     """Why nothing is said, or None: no guess decides whether a question applies, and only what was shown is said."""
+    if scale.pass_from is None and scale.fail_to is None:
+        return "not_reliable", "agreement with labels was not shown"
     if applies == "unknown":
         return "unsure", "whether it applies depends on the intent, which is not given; if so"
     if applies == "conditional":
         return "unsure", "whether its condition holds is not told; if so"
-    if scale.pass_from is None and scale.fail_to is None:
-        return "not_reliable", "agreement with labels was not shown"
     return ("unsure", "unsure") if verdict == "unscored" else None
 
 
