@@ -10,15 +10,59 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
+from math import sqrt
 
-from safetyqc.results.paired import Table, newcombe_interval, tango_interval
+from safetyqc.results.paired import Table, newcombe_interval
+from safetyqc.results.statistics import normal_quantile
 
 SIZES = (30, 60, 90, 150)
 RATES = ((0.1, 0.1), (0.5, 0.5), (0.5, 0.7), (0.2, 0.5), (0.9, 0.8), (0.02, 0.1), (0.0, 0.2))
 TOGETHER = (0.0, 0.5, 0.9)
 FLOOR = 0.93
+STEPS = 60
+
+
+def tango_interval(table: Table, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the difference of two paired shares; (-1, 1) without items.
+
+    Holds every difference that Tango's score test does not reject (Statistics in Medicine, 1998); narrower than
+    Newcombe's, and with 30 items now and then too narrow.
+    """
+    if table.n <= 0:
+        return -1.0, 1.0
+    quantile, middle = normal_quantile(confidence), table.difference
+    return (
+        edge(lambda d: tango(table, d) <= quantile, middle, -1.0),
+        edge(lambda d: tango(table, d) >= -quantile, middle, 1.0),
+    )
+
+
+def tango(table: Table, difference: float) -> float:
+    """The score statistic of a supposed difference."""
+    n, up, down = table.n, table.up, table.down
+    linear = -up - down + (2 * n - up + down) * difference
+    constant = -down * difference * (1 - difference)
+    other = (sqrt(max(linear * linear - 8 * n * constant, 0.0)) - linear) / (4 * n)
+    spread = n * (2 * other + difference * (1 - difference))
+    distance = up - down - n * difference
+    if spread <= 1e-12:
+        return 0.0 if abs(distance) < 1e-12 else float("inf") * distance
+    return distance / sqrt(spread)
+
+
+def edge(inside: Callable[[float], bool], start: float, end: float) -> float:
+    """The last value on the way from `start` to `end` that is still inside, by bisection."""
+    if inside(end):
+        return end
+    for _ in range(STEPS):
+        middle = (start + end) / 2
+        if inside(middle):
+            start = middle
+        else:
+            end = middle
+    return start
 
 
 def pairs(rng: random.Random, n: int, rates: tuple[float, float], together: float) -> Iterator[tuple[float, float]]:

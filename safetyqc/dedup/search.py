@@ -18,7 +18,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from itertools import accumulate, chain
 from math import inf
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 BACKENDS: dict[str, str] = {"reference": "safetyqc.dedup.reference", "compiled": "safetyqc.dedup.join"}
 """Name of each backend, and the module whose `search` it is; all find the same pairs."""
-BackendName = Literal["auto", "reference", "compiled"]
 _REFERENCE_CHARACTERS, _REFERENCE_TEXTS = 2_000_000, 10_000
 """Up to these the reference ends before the compiled loops have started."""
 FOUND_FROM = 0.65

@@ -28,7 +28,7 @@ def verdict(score: Score) -> tuple[Outcome, float] | None:
     """Outcome and certainty (0.5..1) of a score; None for an abstention.
 
     A judge that was unsure, or was never shown to be right, still has a probability, and here the labels of the
-    cascade decide what is sure enough. A verdict without a probability has certainty 1: all such stand or fall together.
+    cascade decide what is sure enough. One without a probability has certainty 1: all such stand or fall together.
     """
     if score.outcome == "unscored":
         if score.unscored_reason not in ("unsure", "not_reliable") or score.probability is None:

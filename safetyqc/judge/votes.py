@@ -7,7 +7,7 @@ broken, since a coin toss is no verdict.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from safetyqc.records import Judgment, Outcome, Score, Usage
@@ -59,21 +59,6 @@ def majority(votes: Sequence[Score]) -> Score:
     judged = [s for s in usable if s.outcome != "na"]
     share = sum(s.outcome == "pass" for s in judged) / len(judged) if judged and winner != "na" else None
     return chosen.model_copy(update={"probability": share})
-
-
-def flip_rate(judgments: Iterable[Judgment], criterion: str) -> float | None:
-    """Share of votes that differ from their conversation's most frequent outcome, over conversations with votes.
-
-    None when no conversation was voted on. Unscored votes count as an outcome of their own: a judge that sometimes
-    answers and sometimes does not is not steady either.
-    """
-    votes = flips = 0
-    for judgment in judgments:
-        outcomes = judgment.settings.get("outcomes", {}).get(criterion, [])
-        if len(outcomes) > 1:
-            votes += len(outcomes)
-            flips += len(outcomes) - Counter(outcomes).most_common(1)[0][1]
-    return flips / votes if votes else None
 
 
 def sum_usage(usages: Sequence[Usage]) -> Usage:

@@ -55,7 +55,6 @@ class Deduplicated:
     facts: DedupFacts
     told: tuple[str, ...]
     read_groups: Callable[[], Sequence[DuplicateGroup]]
-    read_nearest: Callable[[int], Sequence[tuple[str, Duplicate]]]
     read_conversations: Callable[[Set[str]], Iterable[Conversation]]
 
     @cached_property
@@ -191,7 +190,6 @@ def _deduplicate(
         _facts(settings, found.pairs, compared.seen, against, templates),
         tuple(dict.fromkeys((*told, *short, *shorter))),
         store.duplicate_groups if store else lambda: kept,
-        store.nearest_duplicates if store else lambda count: _nearest(kept, count),
         store.conversations if store else lambda names: (c for c in conversations if c.id in names),
     )
 
@@ -303,11 +301,6 @@ def _counting(groups: Iterable[DuplicateGroup], counts: Counter[str], dropped: s
         dropped.update(drop.conversation_id for drop in group.dropped)
         counts.update(groups=1, dropped=len(group.dropped), exact=sum(drop.exact for drop in group.dropped))
         yield group
-
-
-def _nearest(groups: Iterable[DuplicateGroup], count: int) -> list[tuple[str, Duplicate]]:
-    drops = [(group.kept, drop) for group in groups for drop in group.dropped]
-    return sorted(drops, key=lambda drop: drop[1].similarity)[:count]
 
 
 # ---- pairs -----------------------------------------------------------------------------------------------------------

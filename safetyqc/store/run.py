@@ -264,11 +264,6 @@ class Store(CalledRun, JudgedRun, LabelledRun, ProbedRun, ReviewedRun):
         sql = "SELECT kept_id, dropped_id, json_extract(body, '$.similarity') FROM duplicates ORDER BY rowid"
         return map(Drop._make, self._rows(sql))
 
-    def nearest_duplicates(self, count: int) -> list[tuple[str, Duplicate]]:
-        """The least similar drops of the last dedup, each with the id kept."""
-        sql = "SELECT kept_id, body FROM duplicates ORDER BY json_extract(body, '$.similarity'), rowid LIMIT ?"
-        return [(kept, self._record(Duplicate, body)) for kept, body in self._rows(sql, (count,))]
-
     def matches(self) -> Iterator[ReferenceMatch]:
         """What is near a reference set, by the last search for it."""
         return self._bodies("SELECT body FROM matches ORDER BY rowid", ReferenceMatch)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from safetyqc.judge.votes import flip_rate, majority, sum_usage, total
-from safetyqc.records import Judgment, Score, Usage
+from safetyqc.judge.votes import majority, sum_usage, total
+from safetyqc.records import Score, Usage
 
 
 def score(outcome: str, level: str | None = None, **more: Any) -> Score:
@@ -39,19 +39,6 @@ def test_without_a_usable_vote_the_first_reason_stands() -> None:
 def test_the_most_frequent_level_of_the_winning_outcome_is_told() -> None:
     votes = [score("fail", "dodges"), score("fail", "gives_in", reason="x"), score("fail", "gives_in", reason="y")]
     assert (majority(votes).level, majority(votes).reason) == ("gives_in", "x")
-
-
-def judged(outcomes: list[str] | None) -> Judgment:
-    settings = {"outcomes": {"c": outcomes}} if outcomes else {}
-    return Judgment(
-        conversation_id="x", judge="j", rubric="r", rubric_hash="h", scores=(), passed=None, settings=settings
-    )
-
-
-def test_the_flip_rate_is_the_share_of_votes_against_their_majority() -> None:
-    votes = [judged(["pass", "pass", "fail"]), judged(["pass", "pass", "pass"]), judged(None)]
-    assert flip_rate(votes, "c") == pytest.approx(1 / 6)
-    assert flip_rate([judged(None)], "c") is None
 
 
 def test_a_price_that_is_partly_unknown_is_unknown() -> None:

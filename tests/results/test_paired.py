@@ -11,32 +11,23 @@ from safetyqc.results.paired import (
     newcombe_interval,
     share_interval,
     smallest_visible,
-    tango_interval,
 )
-from safetyqc.results.statistics import wilson_interval
 
 
-def test_the_published_example_of_newcombe_and_tango() -> None:
+def test_the_published_example_of_newcombe() -> None:
     """Newcombe 1998, table II: 36, 12, 2, 0 of 50."""
     assert newcombe_interval(Table(36, 12, 2, 0)) == pytest.approx((0.0569, 0.3404), abs=1e-4)
-    assert tango_interval(Table(36, 12, 2, 0)) == pytest.approx((0.0611, 0.3447), abs=1e-4)
-
-
-def test_tango_s_ends_are_wilson_s_where_nothing_was_right_before() -> None:
-    assert tango_interval(Table(0, 8, 0, 22))[1] == pytest.approx(wilson_interval(8, 30)[1], abs=0.02)
 
 
 def test_no_items_say_nothing() -> None:
-    assert tango_interval(Table.of([], [])) == (-1.0, 1.0)
     assert newcombe_interval(Table(0, 0, 0, 0)) == (-1.0, 1.0)
     assert smallest_visible(Table.of([], [])) == 1.0
     assert share_interval([]) == (0.0, 1.0)
 
 
 def test_turning_time_round_turns_the_interval_round() -> None:
-    for interval in (newcombe_interval, tango_interval):
-        low, high = interval(Table(20, 12, 2, 16))
-        assert interval(Table(20, 2, 12, 16)) == pytest.approx((-high, -low), abs=1e-9)
+    low, high = newcombe_interval(Table(20, 12, 2, 16))
+    assert newcombe_interval(Table(20, 2, 12, 16)) == pytest.approx((-high, -low), abs=1e-9)
 
 
 def test_exact_p_by_hand() -> None:

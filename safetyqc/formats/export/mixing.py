@@ -20,8 +20,6 @@ from safetyqc.records import Conversation, content_hash
 
 ORDINARY = "ordinary"
 DEFAULT_SHARE = 0.1
-USUAL = (0.03, 0.3)
-"""Shares of safety data that were tried and published: below, it is hardly learnt, above, models refuse too much."""
 
 
 @dataclass(frozen=True)
