@@ -11,10 +11,10 @@ one call a criterion the number of calls depends on what a conversation is about
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safetyqc.config import DEFAULT_COUNT
 from safetyqc.judge.canaries import slip_in
@@ -31,6 +31,7 @@ from safetyqc.pipeline.choices import (
     price_table,
     rewriter_model,
 )
+from safetyqc.pipeline.plan import PLAN, as_planned, deal_of
 from safetyqc.pipeline.roles import place_of
 from safetyqc.pipeline.stages import eligible
 from safetyqc.records import PASSES_LATER, Conversation, Intent, Message
@@ -76,10 +77,11 @@ def estimate_run(session: Session, inputs: Sequence[ReadResult] = (), *, decide:
         inputs: files to quality-control; none when conversations are to be generated.
         decide: the first configured judge decides from now on, so who decided is not asked too.
     """
-    config, store = session.config, session.store
+    store = session.store
+    config = as_planned(store, session.config)
     texts = [c.as_messages() for r in inputs for c in r.conversations]
     size = sum(map(count_messages, texts)) // len(texts) if texts else round(_EXCHANGES * _EXCHANGE_TOKENS)
-    planned = (store.meta("plan") or {}).get("count", 0)  # a plan only grows: a smaller -n still finishes all of it
+    planned = (store.meta(PLAN) or {}).get("count", 0)  # a plan only grows: a smaller -n still finishes all of it
     count = len(texts) or max(config.generate.count or 0, planned, _kept(config)) or DEFAULT_COUNT
     lines = []
     if not inputs:
@@ -90,7 +92,7 @@ def estimate_run(session: Session, inputs: Sequence[ReadResult] = (), *, decide:
     count = len(held) + (len(new) if inputs else max(count - len(store.written_scenarios()), 0))
     if config.judge.canaries and not any(place.origin == "canary" for place in store.placed()):
         count += len(slip_in([], config.generate.seed))
-    kinds = _kinds(config, inputs, count)
+    kinds = _kinds(config, inputs, count, store.meta(PLAN))
     rubric = load_rubric_set(config.judge.rubric)
     for name, spec in _judges(session, rubric, decide=decide).items():
         found = store.judged(name, rubric.hash)
@@ -164,16 +166,15 @@ def estimate_judging(
     ]
 
 
-def _kinds(config: Config, inputs: Sequence[ReadResult], count: int) -> list[Kind]:
+def _kinds(config: Config, inputs: Sequence[ReadResult], count: int, before: Mapping[str, Any] | None) -> list[Kind]:
     """What the conversations are about, which decides what a judge is asked: of the files, or as planned."""
     from safetyqc.generate.scenarios import plan
     from safetyqc.generate.taxonomy import load_taxonomy
-    from safetyqc.pipeline.plan import deal_of
 
     if inputs:
         return [Kind(c.category, c.intent) for r in inputs for c in r.conversations][:_SAMPLE]
     settings = config.generate
-    planned = plan(load_taxonomy(settings.taxonomy), min(count, _SAMPLE), settings.seed, deal_of(None, settings))
+    planned = plan(load_taxonomy(settings.taxonomy), min(count, _SAMPLE), settings.seed, deal_of(before, settings))
     return [Kind(s.category, s.intent) for s in planned]
 
 

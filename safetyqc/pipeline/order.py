@@ -26,7 +26,7 @@ from safetyqc.pipeline.importing import import_conversations
 from safetyqc.pipeline.keeping import look
 from safetyqc.pipeline.known import Known
 from safetyqc.pipeline.outputs import EXPORT_FORMAT, Exported, export_run
-from safetyqc.pipeline.plan import close_top_ups, names_worn, settle_kept, settle_plan, taxonomy_of
+from safetyqc.pipeline.plan import as_planned, close_top_ups, names_worn, settle_kept, settle_plan, taxonomy_of
 from safetyqc.pipeline.roles import author_roles, decider_role, place_of, rewriter_roles
 from safetyqc.pipeline.stages import Tally
 from safetyqc.pipeline.tasks import Filtering, Judging, Mending, Varying, Writing, afresh
@@ -56,7 +56,8 @@ async def generate(session: Session, wanted: Mapping[str, int] | None = None) ->
     Args:
         wanted: further conversations by category, on top of the plan so far (see `plan.settle_plan`).
     """
-    config, store = session.config, session.store
+    store = session.store
+    config = as_planned(store, session.config)
     taxonomy = taxonomy_of(store, config.generate)
     scenarios = settle_plan(store, taxonomy, config.generate, wanted)
     task = Writing(config, taxonomy)
@@ -306,7 +307,8 @@ async def keep(session: Session, tell: Tell, *, decide: bool = False) -> None:
     Raises:
         BudgetReached: after telling how far it came.
     """
-    config, store = session.config, session.store
+    store = session.store
+    config = as_planned(store, session.config)
     taxonomy = taxonomy_of(store, config.generate)
     wanted, scenarios = settle_kept(store, taxonomy, config.generate)
     task = Writing(config, taxonomy)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from safetyqc.config import DEFAULT_COUNT, Config, GenerateSettings
@@ -25,8 +26,21 @@ from safetyqc.store import Store
 PLAN = "plan"
 _OPEN = "open_top_ups"
 """Top-ups of which something is still to be written."""
+_TAXONOMY_FILE = "taxonomy_file"
 _OF_EARLIER_PLANS = {"twins": False}
 """What holds where a plan of an earlier version says nothing."""
+
+
+def as_planned(store: Store, config: Config) -> Config:
+    """The configuration with the seed and the taxonomy file of the run's plan, where it names none itself."""
+    before, settings = store.meta(PLAN), config.generate
+    if before is None:
+        return config
+    file = before.get(_TAXONOMY_FILE) if settings.taxonomy is None else None
+    found: dict[str, Any] = {"taxonomy": Path(file)} if file else {}
+    if "seed" not in settings.model_fields_set:
+        found["seed"] = before["seed"]
+    return config.model_copy(update={"generate": settings.model_copy(update=found)})
 
 
 def settle_plan(
@@ -55,7 +69,8 @@ def settle_plan(
     scenarios = plan(taxonomy, base, settings.seed, deal) if base else []
     for each in top_ups:
         scenarios += top_up(taxonomy, each, scenarios, settings.seed, deal)
-    store.set_meta(PLAN, fixed | {"base": base, "top_ups": top_ups, _OPEN: still_open} | _counts(scenarios))
+    file = {_TAXONOMY_FILE: str(settings.taxonomy.resolve()) if settings.taxonomy else None}
+    store.set_meta(PLAN, fixed | file | {"base": base, "top_ups": top_ups, _OPEN: still_open} | _counts(scenarios))
     return scenarios
 
 
@@ -159,8 +174,11 @@ def _refuse_change(before: Mapping[str, Any] | None, fixed: Mapping[str, Any], s
             raise RunError(
                 f"this run was planned with {name} {was!r}, not {value!r}",
                 where=str(store.folder),
-                fix=f"use the same {name}, or start a new run with --run",
+                fix=f"{_SAME.get(name, f'use the same {name}')}, or start a new run with --run",
             )
+
+
+_SAME = {"taxonomy": "give the file as it was: --taxonomy FILE"}
 
 
 def _counts(scenarios: list[Scenario]) -> dict[str, Any]:

@@ -155,7 +155,8 @@ def test_a_run_keeps_exactly_what_was_asked_for_and_asks_nothing_again(
         assert found == {intent: count for intent, count in cells.items() if count}, "in the plan's own balance"
     assert len(drawn) > len(kept), "the made-up judge fails some, and they were drawn again"
     asked = server.witness.received.total()
-    assert "keep: 10 done" in cli(*words).err
+    for again in (words, line(server, "--kept", 5)):  # the run remembers its taxonomy
+        assert "keep: 10 done" in cli(*again).err
     assert server.witness.received.total() == asked
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from safetyqc.config import DEFAULT_COUNT, GenerateSettings
+from safetyqc.config import DEFAULT_COUNT, Config, GenerateSettings
 from safetyqc.errors import RunError
 from safetyqc.generate.dealing import Deal, Way
 from safetyqc.generate.scenarios import plan
 from safetyqc.generate.taxonomy import EARLIER, load_taxonomy
-from safetyqc.pipeline.plan import close_top_ups, hash_of, settle_plan, taxonomy_of
+from safetyqc.pipeline.plan import as_planned, close_top_ups, hash_of, settle_plan, taxonomy_of
 from safetyqc.store import Store
 
 TAXONOMY = load_taxonomy()
@@ -104,6 +104,21 @@ def test_what_is_not_said_again_stays_as_the_run_was_begun(store: Store) -> None
     assert settle_plan(store, TAXONOMY, GenerateSettings()) == begun
     more = settle_plan(store, TAXONOMY, GenerateSettings(), {"general_safety": 1})
     assert {(s.language, s.turns) for s in more} == {("zh", 1)}
+    store.close()
+
+
+def test_seed_and_taxonomy_file_are_those_of_the_run_where_none_is_named(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(EARLIER.read_text())
+    begun = GenerateSettings(count=6, seed=7, taxonomy=file)
+    first = settle_plan(store, taxonomy_of(store, begun), begun)
+    later = as_planned(store, Config()).generate
+    assert settle_plan(store, taxonomy_of(store, later), later) == first
+    other = as_planned(store, Config.model_validate({"generate": {"seed": 0}})).generate
+    with pytest.raises(RunError, match="seed 7, not 0"):
+        settle_plan(store, taxonomy_of(store, other), other)
+    file.write_text(file.read_text() + "\n# the same taxonomy\n")
+    assert settle_plan(store, taxonomy_of(store, later), later) == first
     store.close()
 
 
