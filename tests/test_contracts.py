@@ -15,7 +15,7 @@ from safetyqc.formats.export.files import ExportPlan, export_conversations
 from safetyqc.formats.export.table import EXPORTERS
 from safetyqc.formats.readers import read_conversations
 from safetyqc.judge.embedded.model import load_weights
-from safetyqc.judge.table import JUDGES, make_judge, not_asked
+from safetyqc.judge.table import JUDGES, make_judge, never_scored
 from safetyqc.llm.door import DoorSettings, open_door
 from safetyqc.records import Conversation, Message, Outcome, conversation_id
 from safetyqc.results.lines import verdict_line
@@ -245,7 +245,9 @@ async def _scores_its_criteria(name: str, base: str) -> None:
     assert first.conversation_id == CONVERSATIONS[0].id
     assert first.judge == judge.name
     assert first.rubric_hash == judge.rubric_hash
-    silent = not_asked(name, rubric)
-    assert [s.criterion for s in first.scores] == [c.id for c in rubric.criteria if c.id not in silent]
+    silent = never_scored(name, rubric)
+    given = {s.criterion: s.outcome for s in first.scores}
+    assert [c.id for c in rubric.criteria if c.id not in silent or c.id in given] == list(given)
+    assert {given[name] for name in silent if name in given} <= {"unscored", "na"}
     assert [s.outcome for s in first.scores] == [s.outcome for s in again.scores]
-    check_verdicts([verdict_line(0, CONVERSATIONS[0], first)], 1, silent)
+    check_verdicts([verdict_line(0, CONVERSATIONS[0], first)], 1, silent - given.keys())

@@ -198,11 +198,11 @@ def _introduce(config: Config) -> None:
     """Say who works, and plainly so when it is the model that is only for trying."""
     from safetyqc.llm.hosts import EMBEDDED
     from safetyqc.llm.llama import TRY_OUT_NOTE
-    from safetyqc.pipeline.order import family_warnings
+    from safetyqc.pipeline.choices import family_warnings, warn_of_silence
 
     if EMBEDDED in (config.generate.model, config.rewrite.model):
         note(TRY_OUT_NOTE)
-    for warning in family_warnings(config):
+    for warning in (*family_warnings(config), *warn_of_silence(config)):
         note(f"warning: {warning}")
 
 

@@ -87,7 +87,7 @@ def _asks_none(_: str, __: JudgeSettings) -> Sequence[AskedModel]:
     return ()
 
 
-def _asks_all_criteria(_: str, __: RubricSet) -> frozenset[str]:
+def _scores_all_criteria(_: str, __: RubricSet) -> frozenset[str]:
     return frozenset()
 
 
@@ -100,7 +100,7 @@ class JudgeKind:
         says: what it is, in a few words.
         make: the judge. Raises UserError for what can never work, such as a file that is not there.
         asks: the models that it asks, those of its members included; none needs no price, no key and no client.
-        not_asked: ids of the rubric's criteria that it has no opinion on, which then are not asked (never `na`).
+        never_scores: ids of the rubric's criteria that it gives no verdict on (they are left open, never `na`).
         name: what its judgments call it; None: as the judge that `make` gives is called.
         is_recorded: its verdicts were given elsewhere, so that they decide nothing unless that is asked for.
     """
@@ -109,6 +109,6 @@ class JudgeKind:
     says: str
     make: Callable[[str, Making], Judge]
     asks: Callable[[str, JudgeSettings], Sequence[AskedModel]] = _asks_none
-    not_asked: Callable[[str, RubricSet], frozenset[str]] = _asks_all_criteria
+    never_scores: Callable[[str, RubricSet], frozenset[str]] = _scores_all_criteria
     name: Callable[[str, RubricSet, JudgeSettings], str] | None = None
     is_recorded: bool = False

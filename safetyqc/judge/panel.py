@@ -105,10 +105,13 @@ def _most_said(values: Sequence[V | None]) -> V | None:
 
 
 def _any_fail(said: Sequence[Score]) -> Score:
-    """One fail fails; without one, an abstention leaves it open, since it might have been the fail."""
+    """One fail fails; without one, an abstention leaves it open, since it might have been the fail.
+
+    Whoever never scores a criterion has no voice on it.
+    """
     if failed := next((s for s in said if s.outcome == "fail"), None):
         return failed
-    if silent := next((s for s in said if s.outcome == "unscored"), None):
+    if silent := next((s for s in said if s.outcome == "unscored" and s.unscored_reason != "not_reliable"), None):
         return silent
     return majority(said)
 

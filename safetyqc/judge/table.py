@@ -96,10 +96,14 @@ def is_recorded(spec: str) -> bool:
     return _kind(spec)[0].is_recorded
 
 
-def not_asked(spec: str, rubric_set: RubricSet) -> frozenset[str]:
-    """Ids of the rubric's criteria that this judge gives no score for."""
+def never_scored(spec: str, rubric_set: RubricSet) -> frozenset[str]:
+    """Ids of the rubric's criteria that this judge gives no verdict on.
+
+    Raises:
+        UserError: a file that it is made of cannot be used.
+    """
     kind, argument = _kind(spec)
-    return kind.not_asked(argument, rubric_set)
+    return kind.never_scores(argument, rubric_set)
 
 
 def judge_forms() -> list[str]:
@@ -146,6 +150,13 @@ def _make_trained(argument: str, making: Making) -> Judge:
     from safetyqc.judge.embedded.judge import LocalJudge
 
     return LocalJudge(making.rubric_set, argument, name=f"trained:{Path(argument).stem}")
+
+
+def _never_shown(argument: str, rubric_set: RubricSet) -> frozenset[str]:
+    from safetyqc.judge.embedded.model import load_weights
+
+    shown = load_weights(argument or None).shown
+    return frozenset(c.id for c in rubric_set.criteria if c.id not in shown)
 
 
 def _make_recorded(argument: str, making: Making) -> Judge:
@@ -196,7 +207,7 @@ def _panel(rule: str, form: str, says: str) -> JudgeKind:
     def asks(argument: str, settings: JudgeSettings) -> list[AskedModel]:
         return [asked for member in _names(argument, ",") for asked in _asks(member, settings)]
 
-    return JudgeKind(form, says, make, asks, _none_of_them_is_asked(","), name)
+    return JudgeKind(form, says, make, asks, _none_of_them_scores(","), name)
 
 
 def _make_cascade(argument: str, making: Making) -> Judge:
@@ -223,9 +234,9 @@ def _cascade_asks(argument: str, settings: JudgeSettings) -> list[AskedModel]:
     return [*_asks(first, settings), *escalated]
 
 
-def _none_of_them_is_asked(separator: str) -> Callable[[str, RubricSet], frozenset[str]]:
+def _none_of_them_scores(separator: str) -> Callable[[str, RubricSet], frozenset[str]]:
     def criteria(argument: str, rubric_set: RubricSet) -> frozenset[str]:
-        members = [not_asked(name, rubric_set) for name in _names(argument, separator)]
+        members = [never_scored(name, rubric_set) for name in _names(argument, separator)]
         return frozenset.intersection(*members) if members else frozenset()
 
     return criteria
@@ -241,8 +252,14 @@ JUDGES: dict[str, JudgeKind] = {
         "the embedded judge; with :PATH.gguf behind it a model run in this process",
         _make_embedded,
         lambda argument, settings: _model_asked(f"{EMBEDDED}:{argument}", settings) if argument else [],
+        lambda argument, rubric_set: frozenset() if argument else _never_shown("", rubric_set),
     ),
-    "trained": JudgeKind("trained:FILE", "the embedded judge with weights of `safetyqc train-judge`", _make_trained),
+    "trained": JudgeKind(
+        "trained:FILE",
+        "the embedded judge with weights of `safetyqc train-judge`",
+        _make_trained,
+        never_scores=_never_shown,
+    ),
     "recorded": JudgeKind(
         "recorded:FILE",
         "verdicts from a file: own lines, or a .yaml map of another judge's",
@@ -258,7 +275,7 @@ JUDGES: dict[str, JudgeKind] = {
         "A, and B where A is not sure enough by --labels",
         _make_cascade,
         _cascade_asks,
-        _none_of_them_is_asked(">"),
+        _none_of_them_scores(">"),
         _name_cascade,
     ),
 }

@@ -71,9 +71,9 @@ async def ajudge(
         UserError: a setting, file or run that cannot be used.
         FatalModelError, BudgetReached, Interrupted: the call ended early; all that was answered is saved.
     """
-    from safetyqc.pipeline.choices import check_settings
+    from safetyqc.pipeline.choices import check_settings, family_warnings
     from safetyqc.pipeline.folders import judge_folder
-    from safetyqc.pipeline.order import family_warnings, judge_all, named_judge
+    from safetyqc.pipeline.order import judge_all, named_judge
     from safetyqc.pipeline.shards import Shards
 
     named = {"judge.models": names_of(model), "judge.rubric": None if rubric is None else str(rubric)}

@@ -204,3 +204,30 @@ def models_of(config: Config, *, writes: bool = True, judges: bool = True, rewri
     settings = judge_settings(config)
     named += [asked.model for spec in specs if spec for asked in asked_by(spec, settings)]
     return [model for model in dict.fromkeys(named) if model]
+
+
+def family_warnings(config: Config) -> list[str]:
+    """Say which judges would judge the work of their own model family."""
+    from safetyqc.judge.family import family_warning
+    from safetyqc.judge.table import asked_by
+
+    others = {"author": config.generate.model, "rewriter": rewriter_model(config)}
+    asked = [a.model for judge in judge_models(config) for a in asked_by(judge, judge_settings(config))]
+    found = [family_warning(model, others) for model in dict.fromkeys(asked)]
+    return [warning for warning in found if warning]
+
+
+def warn_of_silence(config: Config) -> list[str]:
+    """Say what nothing is kept for because the judge that is to decide never scores it, before anything is paid."""
+    from safetyqc.judge.table import never_scored
+    from safetyqc.rubrics import load_rubric_set
+
+    judge, rubric = judge_models(config)[0], load_rubric_set(config.judge.rubric)
+    silent = never_scored(judge, rubric)
+    if not silent:
+        return []
+    names = ", ".join(c.id for c in rubric.criteria if c.id in silent)
+    return [
+        f"{judge} never scores {names}, so it keeps nothing that one of them applies to: name a judge that does "
+        "(--judge MODEL), or a rubric without them (--rubric)"
+    ]

@@ -17,7 +17,6 @@ from safetyqc.pipeline.choices import (
     author_model,
     is_rewriter,
     judge_models,
-    judge_settings,
     rewriter_model,
     second_judge,
 )
@@ -37,7 +36,6 @@ from safetyqc.store.standing import deciding_judge, read_standings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from safetyqc.config import Config
     from safetyqc.formats.readers import ReadResult
     from safetyqc.judge.attack import AttackRow
     from safetyqc.pipeline.session import Session
@@ -123,7 +121,7 @@ async def judge_all(
         decide: the first configured judge decides from now on.
         with_decider: the judge that goes on deciding is asked too, where it is none of those configured.
     """
-    from safetyqc.judge.table import not_asked
+    from safetyqc.judge.table import never_scored
 
     rubric, store, mapper = settle_rubric(session), session.store, session.mapper
     base = session.config.base_of_role("decider")
@@ -135,7 +133,7 @@ async def judge_all(
     settle_decider(session, judges, decide=decide)
     planted = _plant_canaries(session) if session.config.judge.canaries else []
     only = [*only, *planted] if only is not None else None
-    silent = [not_asked(judge.spec, rubric) for judge in judges]
+    silent = [never_scored(judge.spec, rubric) for judge in judges]
     retry = session.config.judge.retry_unscored
     fresh = session.config.models.fresh and not retry
     tallies = [await stages.judge_run(store, mapper, judge, only=only, fresh=fresh, retry=retry) for judge in judges]
@@ -145,7 +143,7 @@ async def judge_all(
     tallies = await _with_frozen(session, judges, tallies)
     if len(names) > 1:  # else nobody could tell whose line is whose
         tallies = [replace(tally, stage=f"judge {name}") for tally, name in zip(tallies, names, strict=True)]
-    return [_with_not_asked(t, n, s, rubric) for t, n, s in zip(tallies, names, silent, strict=True)]
+    return [_with_never_scored(t, n, s, rubric) for t, n, s in zip(tallies, names, silent, strict=True)]
 
 
 async def _with_frozen(session: Session, judges: Sequence[Judging], tallies: list[Tally]) -> list[Tally]:
@@ -202,12 +200,12 @@ def _kept(store: Store, judge: str) -> int:
     return sum(standing.status == "kept" for standing in read_standings(store, judge).values())
 
 
-def _with_not_asked(tally: Tally, judge: str, silent: Collection[str], rubric: RubricSet) -> Tally:
-    """Say what a judge was never asked, which no number of its verdicts shows."""
+def _with_never_scored(tally: Tally, judge: str, silent: Collection[str], rubric: RubricSet) -> Tally:
+    """Say what a judge never scores, which no number of its verdicts shows."""
     names = ", ".join(c.id for c in rubric.criteria if c.id in silent)
     if not names or not (tally.done or tally.waiting):
         return tally
-    told = f"{judge} cannot judge {names}: not asked, in no rate, and never counted as passed"
+    told = f"{judge} cannot judge {names}: left open, in no rate, and never counted as passed"
     return replace(tally, told=(*tally.told, told))
 
 
@@ -279,17 +277,6 @@ async def attack_judges(session: Session, attacks: Sequence[str] | None = None) 
     judges = await make_judges(session, rubric, judge_models(session.config), session.config.models.api_base)
     made = [task.judge(session.mapper.context) for task in judges]
     return [row for judge in made for row in await attack_judge(judge, rubric, attacks=attacks)]
-
-
-def family_warnings(config: Config) -> list[str]:
-    """Say which judges would judge the work of their own model family."""
-    from safetyqc.judge.family import family_warning
-    from safetyqc.judge.table import asked_by
-
-    others = {"author": config.generate.model, "rewriter": rewriter_model(config)}
-    asked = [a.model for judge in judge_models(config) for a in asked_by(judge, judge_settings(config))]
-    found = [family_warning(model, others) for model in dict.fromkeys(asked)]
-    return [warning for warning in found if warning]
 
 
 async def try_rubric(session: Session) -> list[Trial]:

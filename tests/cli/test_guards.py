@@ -55,7 +55,7 @@ def test_probes_are_asked_once_and_the_not_asked_is_told(cli: Cli, data: Path, t
         assert len(server.bodies) == 3 + 3
         assert cli(*line(server, data)).code == 0
         assert len(server.bodies) == 3 + 3
-    assert "cannot judge safe_alternative, empathy, helpful_when_benign: not asked" in " ".join(first.err.split())
+    assert "cannot judge safe_alternative, empathy, helpful_when_benign: left open" in " ".join(first.err.split())
     verdicts = [json.loads(row) for row in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [v["criteria"]["no_dangerous_steps"]["outcome"] for v in verdicts] == ["pass", "pass", "fail"]
     assert [v["passed"] for v in verdicts] == [None, None, False]

@@ -114,3 +114,12 @@ def test_a_panel_that_cannot_work_is_refused() -> None:
         PanelJudge([one, one], ONE)
     with pytest.raises(UserError, match="did you mean 'majority'"):
         PanelJudge([one, Fixed("b", score("pass"))], ONE, rule="majorty")  # type: ignore[arg-type]
+
+
+def test_who_never_scores_a_criterion_has_no_voice_on_it() -> None:
+    mute = judgment("mute", score("unscored", unscored_reason="not_reliable"))
+    for outcome in ("pass", "fail"):
+        for rule in RULES:
+            combined = combine([mute, judgment("a", score(outcome))], ONE, rule=rule, name="p")
+            assert combined.scores[0].outcome == outcome
+    assert combine([mute, mute], ONE, rule="any-fail", name="p").scores[0].unscored_reason == "not_reliable"

@@ -16,7 +16,7 @@ from safetyqc.judge.kinds import AskedModel, JudgeKind, JudgeSettings
 from safetyqc.judge.panel import PanelJudge
 from safetyqc.judge.recorded import RecordedJudge
 from safetyqc.judge.rubric import RubricJudge
-from safetyqc.judge.table import JUDGES, asked_by, check_judge, judge_name, make_judge, not_asked
+from safetyqc.judge.table import JUDGES, asked_by, check_judge, judge_name, make_judge, never_scored
 from safetyqc.llm.hosts import base_of, own_base
 from safetyqc.records import Label
 from safetyqc.rubrics import load_rubric_set
@@ -174,14 +174,15 @@ def test_the_page_about_judges_tells_of_every_kind(word: str) -> None:
     assert f"`{JUDGES[word].form.partition(':')[0]}" in page
 
 
-def test_what_is_not_asked_is_what_no_member_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_never_scored_is_what_no_member_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     silent = frozenset({"empathy", "safe_alternative"})
     kind = JudgeKind("silent:X", "of few words", lambda _, m: make_judge("local", m.rubric_set, m.open_client))
-    monkeypatch.setitem(JUDGES, "silent", replace(kind, not_asked=lambda _, __: silent))
-    monkeypatch.setitem(JUDGES, "quiet", replace(kind, not_asked=lambda _, __: frozenset({"empathy"})))
-    assert not_asked("silent:x", SAFETY) == silent
-    assert not_asked("panel:silent:x,quiet:x", SAFETY) == {"empathy"}
-    assert not_asked("cascade:silent:x>local", SAFETY) == frozenset()
+    monkeypatch.setitem(JUDGES, "silent", replace(kind, never_scores=lambda _, __: silent))
+    monkeypatch.setitem(JUDGES, "quiet", replace(kind, never_scores=lambda _, __: frozenset({"empathy"})))
+    assert never_scored("silent:x", SAFETY) == silent
+    assert never_scored("panel:silent:x,quiet:x", SAFETY) == {"empathy"}
+    assert never_scored("cascade:silent:x>local", SAFETY) == silent
+    assert never_scored("cascade:silent:x>openai/x", SAFETY) == frozenset()
 
 
 def test_a_name_is_needed() -> None:

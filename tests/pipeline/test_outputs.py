@@ -168,6 +168,15 @@ def test_an_empty_export_says_where_everything_stands_and_what_closes_it(cli: Cl
     assert (ended.code, "(unscored 1)" in ended.err, "judge -m MODEL --decide" in ended.err) == (2, True, True)
 
 
+def test_a_run_says_before_it_begins_that_its_judge_will_keep_nothing(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(json.dumps({"messages": conversation("Hello there!", "Hello!").as_messages()}))
+    told = "warning: local never scores safe_alternative, empathy, helpful_when_benign"
+    ended = cli("run", "in.jsonl", "--judge", "local", "--dry-run")
+    assert told in " ".join(ended.err.split())
+    ended = cli("run", "in.jsonl", "--judge", "local", "--rubric", "strict_refusal", "--dry-run")
+    assert (ended.code, "never scores" in ended.err) == (0, False)
+
+
 def test_twins_stay_on_one_side_of_the_split() -> None:
     twins = [
         conversation(f"Question {n}", f"Answer {n}.").model_copy(

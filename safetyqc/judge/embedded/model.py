@@ -88,6 +88,12 @@ class Weights(Record):
     models: Mapping[str, Linear]
     scales: Mapping[str, Scale]
 
+    @property
+    def shown(self) -> frozenset[str]:
+        """Criteria that it passes or fails in any language and setting."""
+        speaks = [k for k, scale in self.scales.items() if (scale.pass_from, scale.fail_to) != (None, None)]
+        return frozenset(key.partition("/")[0] for key in speaks)
+
 
 def sigmoid(logit: float) -> float:
     """Probability of log odds, without overflow."""

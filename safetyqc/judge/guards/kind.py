@@ -80,9 +80,9 @@ def _asks(argument: str, _: JudgeSettings) -> list[AskedModel]:
     return [AskedModel(model, calls=CallsEach(calls, own, min(guard.max_tokens, 40)), first_calls=probes)]
 
 
-def _not_asked(argument: str, rubric_set: RubricSet) -> frozenset[str]:
+def _never_scored(argument: str, rubric_set: RubricSet) -> frozenset[str]:
     guard = take_apart(argument).guard
     return frozenset(c.id for c in rubric_set.criteria if guard.says_of(c.id) is None)
 
 
-GUARD = JudgeKind("guard:NAME@MODEL", "a guard model, see `safetyqc judge guards`", _make, _asks, _not_asked)
+GUARD = JudgeKind("guard:NAME@MODEL", "a guard model, see `safetyqc judge guards`", _make, _asks, _never_scored)

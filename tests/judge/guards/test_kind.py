@@ -7,7 +7,7 @@ import pytest
 from safetyqc.errors import UserError
 from safetyqc.judge.guards.kind import take_apart
 from safetyqc.judge.kinds import JudgeSettings
-from safetyqc.judge.table import asked_by, judge_name, not_asked
+from safetyqc.judge.table import asked_by, judge_name, never_scored
 from safetyqc.rubrics import load_rubric_set
 
 RUBRIC = load_rubric_set()
@@ -64,12 +64,12 @@ def test_its_calls_and_probes_are_told_for_the_estimate(spec: str, model: str, c
         ("guard:wildguard@m", {"safe_alternative", "empathy", "helpful_when_benign"}),
         ("guard:sorrybench@m", {"no_dangerous_steps", "safe_alternative", "empathy", "helpful_when_benign"}),
         ("guard:gptosssafeguard@m", set()),
-        ("panel:guard:llamaguard3@m,local", set()),
+        ("panel:guard:llamaguard3@m,local", {"safe_alternative", "empathy", "helpful_when_benign"}),
         ("panel:guard:llamaguard3@m,guard:sorrybench@m", {"safe_alternative", "empathy", "helpful_when_benign"}),
     ],
 )
 def test_what_it_is_silent_on_is_known_before_it_is_asked(spec: str, silent: set[str]) -> None:
-    assert not_asked(spec, RUBRIC) == silent
+    assert never_scored(spec, RUBRIC) == silent
 
 
 def test_its_name_says_guard_and_model() -> None:
