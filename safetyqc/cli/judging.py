@@ -228,9 +228,11 @@ def _write_verdicts(verdicts: Judgments, jsonl: Path | None, parquet: Path | Non
 
 
 def _nothing_to_do(verdicts: Run, config: Config) -> str:
-    left = len(verdicts.unscored)
+    unjudged = sum("overall" in one.reasons for one in verdicts.unscored)
+    left = len(verdicts.unscored) - unjudged
     if not left:
-        return "nothing to do: every conversation has its verdicts"
+        out = f"; not asked about: {unjudged:,} out by filters or as copies" if unjudged else ""
+        return f"nothing to do: every conversation that is in has its verdicts{out}"
     them = f"{counted(left, 'conversation')} unscored"
     again = f"`safetyqc judge --retry-unscored{in_run(config)}` asks about these anew"
     return f"nothing to do: all are judged, {them}: {again}"

@@ -177,6 +177,16 @@ def test_a_run_says_before_it_begins_that_its_judge_will_keep_nothing(cli: Cli, 
     assert (ended.code, "never scores" in ended.err) == (0, False)
 
 
+def test_what_filters_took_out_is_not_said_to_be_asked_again(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(
+        json.dumps({"messages": conversation("你好<script>alert(1)</script>", "你好！").as_messages()})
+    )
+    assert "1 rejected" in cli("run", "in.jsonl", "--judge", "local").err
+    told = cli("judge", "-m", "local").err
+    assert "not asked about: 1 out by filters or as copies" in told
+    assert "--retry-unscored" not in told
+
+
 def test_twins_stay_on_one_side_of_the_split() -> None:
     twins = [
         conversation(f"Question {n}", f"Answer {n}.").model_copy(
